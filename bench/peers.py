@@ -1,0 +1,391 @@
+"""One small class per library: how an expert would run it, on equal terms.
+
+Equal for all: rounds, leaves, learning rate, threads, bins, seed; no row or column sampling; no
+regularization beyond what a library needs to work. Where a library lacks a setting:
+
+* at least 20 rows in a leaf: CatBoost's symmetric trees have no such limit, XGBoost only one on
+  the hessian, which for squared error is the same thing and elsewhere stays at its default;
+* CatBoost's default trees are symmetric, of depth log2(leaves), with its default regularization,
+  one Newton step a leaf, and no randomness in the scores.
+
+`fit` returns the seconds of binning (building the library's own data set) and of training.
+A library is imported when its class is instantiated, never with this module.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from sources import Part
+
+T = TypeVar("T")
+
+
+class UnsupportedTaskError(Exception):
+    """The library has no objective for the task."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every library is told."""
+
+    task: str
+    n_classes: int = 1
+    rounds: int = 100
+    leaves: int = 255
+    learning_rate: float = 0.1
+    threads: int = 1
+    seed: int = 0
+    max_bin: int = 255
+    min_child_samples: int = 20
+
+
+class Peer(ABC):
+    """One library under one configuration."""
+
+    module: str
+    objectives: ClassVar[dict[str, str]]
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.task not in self.objectives:
+            raise UnsupportedTaskError(f"the library has no {settings.task} objective")
+        self.settings = settings
+        self.objective = self.objectives[settings.task]
+        self.library: Any = importlib.import_module(self.module)
+
+    @abstractmethod
+    def fit(self, train: Part) -> tuple[float, float]:
+        """Train; return the seconds of binning and of the rest."""
+
+    @abstractmethod
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Probability of class 1 (n,), of all classes (n, K), expected value or score (n,)."""
+
+
+class QGBDT(Peer):
+    """This library; options are keyword arguments of its estimators."""
+
+    module = "qgbdt"
+    objectives: ClassVar = {
+        "binary": "binary",
+        "multiclass": "multiclass",
+        "regression": "regression",
+        "poisson": "poisson",
+        "gamma": "gamma",
+        "tweedie": "tweedie",
+        "rank": "lambdarank",
+    }
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        super().__init__(settings)
+        estimators = {"binary": "Classifier", "multiclass": "Classifier", "rank": "Ranker"}
+        estimator = "QGBDT" + estimators.get(settings.task, "Regressor")
+        self.model = getattr(self.library, estimator)(
+            objective=self.objective,
+            n_estimators=settings.rounds,
+            num_leaves=settings.leaves,
+            learning_rate=settings.learning_rate,
+            max_bin=settings.max_bin,
+            min_child_samples=settings.min_child_samples,
+            random_state=settings.seed,
+            n_jobs=settings.threads,
+            **options,
+        )
+
+    def fit(self, train: Part) -> tuple[float, float]:
+        query_sizes = {} if train.group is None else {"group": train.group}
+        fit = self.model.fit
+        _, whole = timed(fit, train.X, train.y, sample_weight=train.weight, **query_sizes)
+        binning = self.model.fit_profile_["binning_seconds"]
+        return binning, whole - binning
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return _predict_estimator(self.model, self.settings.task, X)
+
+
+class LightGBM(Peer):
+    """LightGBM; options are its training parameters."""
+
+    module = "lightgbm"
+    objectives = QGBDT.objectives
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        super().__init__(settings)
+        self.params = {
+            "objective": self.objective,
+            "num_class": settings.n_classes if settings.task == "multiclass" else 1,
+            "num_leaves": settings.leaves,
+            "learning_rate": settings.learning_rate,
+            "max_bin": settings.max_bin,
+            "min_data_in_leaf": settings.min_child_samples,
+            "num_threads": settings.threads,
+            "seed": settings.seed,
+            "verbosity": -1,
+            **options,
+        }
+
+    def fit(self, train: Part) -> tuple[float, float]:
+        data = self.library.Dataset(
+            train.X, train.y, weight=train.weight, group=train.group, params=self.params
+        )
+        _, binning = timed(data.construct)
+        rounds = self.settings.rounds
+        self.model, training = timed(self.library.train, self.params, data, num_boost_round=rounds)
+        return binning, training
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return np.asarray(self.model.predict(X, num_threads=self.settings.threads))
+
+
+class XGBoost(Peer):
+    """XGBoost, leaf-wise on histograms."""
+
+    module = "xgboost"
+    objectives: ClassVar = {
+        "binary": "binary:logistic",
+        "multiclass": "multi:softprob",
+        "regression": "reg:squarederror",
+        "poisson": "count:poisson",
+        "gamma": "reg:gamma",
+        "tweedie": "reg:tweedie",
+        "rank": "rank:ndcg",
+    }
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.params = {
+            "objective": self.objective,
+            "tree_method": "hist",
+            "grow_policy": "lossguide",
+            "max_leaves": settings.leaves,
+            "max_depth": 0,
+            "max_bin": settings.max_bin,
+            "learning_rate": settings.learning_rate,
+            "reg_lambda": 0.0,
+            "nthread": settings.threads,
+            "seed": settings.seed,
+        }
+        if settings.task == "multiclass":
+            self.params["num_class"] = settings.n_classes
+        if settings.task == "regression":
+            self.params["min_child_weight"] = settings.min_child_samples
+
+    def fit(self, train: Part) -> tuple[float, float]:
+        data, binning = timed(
+            self.library.QuantileDMatrix,
+            train.X,
+            train.y,
+            weight=train.weight,
+            qid=_query_ids(train),
+            max_bin=self.settings.max_bin,
+            nthread=self.settings.threads,
+        )
+        rounds = self.settings.rounds
+        self.model, training = timed(self.library.train, self.params, data, num_boost_round=rounds)
+        return binning, training
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return np.asarray(self.model.inplace_predict(X))
+
+
+class CatBoost(Peer):
+    """CatBoost with symmetric trees, or leaf-wise ones (`grow_policy="Lossguide"`)."""
+
+    module = "catboost"
+    objectives: ClassVar = {
+        "binary": "Logloss",
+        "multiclass": "MultiClass",
+        "regression": "RMSE",
+        "poisson": "Poisson",
+        "tweedie": "Tweedie:variance_power=1.5",
+        "rank": "LambdaMart:metric=NDCG",
+    }
+
+    def __init__(self, settings: Settings, grow_policy: str = "SymmetricTree") -> None:
+        super().__init__(settings)
+        if grow_policy == "Lossguide":
+            tree = {
+                "max_leaves": settings.leaves,
+                "min_data_in_leaf": settings.min_child_samples,
+                "depth": 16,  # the most CatBoost allows
+            }
+        else:
+            tree = {"depth": min(max(round(math.log2(settings.leaves)), 1), 16)}
+        self.model = self.library.CatBoost(
+            {
+                "loss_function": self.objective,
+                "iterations": settings.rounds,
+                "learning_rate": settings.learning_rate,
+                "boosting_type": "Plain",
+                "grow_policy": grow_policy,
+                "bootstrap_type": "No",
+                "random_strength": 0.0,
+                "leaf_estimation_iterations": 1,
+                "thread_count": settings.threads,
+                "random_seed": settings.seed,
+                "allow_writing_files": False,
+                "verbose": False,
+                **tree,
+            }
+        )
+
+    def fit(self, train: Part) -> tuple[float, float]:
+        pool, binning = timed(self._binned, train)
+        _, training = timed(self.model.fit, pool)
+        return binning, training
+
+    def _binned(self, train: Part) -> Any:
+        pool = self.library.Pool(
+            train.X,
+            train.y,
+            weight=train.weight,
+            group_id=_query_ids(train),
+            thread_count=self.settings.threads,
+        )
+        pool.quantize(border_count=self.settings.max_bin - 1)
+        return pool
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        task = self.settings.task
+        kinds = {"binary": "Probability", "multiclass": "Probability"}
+        kinds |= {"poisson": "Exponent", "tweedie": "Exponent"}
+        kind = kinds.get(task, "RawFormulaVal")
+        values = np.asarray(self.model.predict(X, kind, thread_count=self.settings.threads))
+        return values[:, 1] if task == "binary" else values
+
+
+class Sklearn(Peer):
+    """scikit-learn's HistGradientBoosting."""
+
+    module = "sklearn.ensemble"
+    objectives: ClassVar = {
+        "binary": "log_loss",
+        "multiclass": "log_loss",
+        "regression": "squared_error",
+        "poisson": "poisson",
+        "gamma": "gamma",
+    }
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        kind = "Classifier" if self.objective == "log_loss" else "Regressor"
+        self.model = getattr(self.library, f"HistGradientBoosting{kind}")(
+            loss=self.objective,
+            max_iter=settings.rounds,
+            max_leaf_nodes=settings.leaves,
+            learning_rate=settings.learning_rate,
+            max_bins=settings.max_bin,
+            min_samples_leaf=settings.min_child_samples,
+            early_stopping=False,
+            random_state=settings.seed,
+        )
+
+    def fit(self, train: Part) -> tuple[float, float]:
+        binning = _time_binning(self.model)
+        _, whole = self._in_threads(self.model.fit, train.X, train.y, sample_weight=train.weight)
+        return sum(binning), whole - sum(binning)
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return self._in_threads(_predict_estimator, self.model, self.settings.task, X)[0]
+
+    def _in_threads(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> tuple[T, float]:
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(self.settings.threads):
+            return timed(function, *args, **kwargs)
+
+
+def timed(function: Callable[..., T], *args: Any, **kwargs: Any) -> tuple[T, float]:
+    """What the call returns, and the seconds it took."""
+    start = time.perf_counter()
+    value = function(*args, **kwargs)
+    return value, time.perf_counter() - start
+
+
+def _predict_estimator(model: Any, task: str, X: np.ndarray) -> np.ndarray:
+    if task not in ("binary", "multiclass"):
+        return np.asarray(model.predict(X))
+    probability = np.asarray(model.predict_proba(X))
+    return probability[:, 1] if task == "binary" else probability
+
+
+def _query_ids(part: Part) -> np.ndarray | None:
+    return None if part.group is None else np.repeat(np.arange(len(part.group)), part.group)
+
+
+def _time_binning(estimator: Any) -> list[float]:
+    """Collect the seconds scikit-learn spends in its private `_bin_data`, if it still has one."""
+    seconds: list[float] = []
+    if (original := getattr(estimator, "_bin_data", None)) is None:
+        return seconds
+
+    def bin_data(*args: Any, **kwargs: Any) -> Any:
+        binned, elapsed = timed(original, *args, **kwargs)
+        seconds.append(elapsed)
+        return binned
+
+    estimator._bin_data = bin_data
+    return seconds
+
+
+# The registry -----------------------------------------------------------------------------------
+
+GRAD_BITS = (2, 3, 4, 5, 6, 7, 8, 16)
+
+
+def qgbdt_name(bits: int, rounding: str = "stochastic", renew_leaves: bool = True) -> str:
+    """The peer with these settings, as in "qgbdt-3" or "qgbdt-3-nearest-norenew"."""
+    nearest = "" if rounding == "stochastic" else f"-{rounding}"
+    return f"qgbdt-{bits}{nearest}{'' if renew_leaves else '-norenew'}"
+
+
+def _registry() -> dict[str, tuple[type[Peer], dict[str, Any]]]:
+    peers: dict[str, tuple[type[Peer], dict[str, Any]]] = {"qgbdt": (QGBDT, {})}
+    for bits in GRAD_BITS:
+        for rounding in ("stochastic", "nearest"):
+            for renew in (True, False):
+                options = {"grad_bits": bits, "rounding": rounding, "renew_leaves": renew}
+                peers[qgbdt_name(bits, rounding, renew)] = (QGBDT, options)
+    layouts = {"": {}, "-row": {"force_row_wise": True}, "-col": {"force_col_wise": True}}
+    modes = {
+        "": {},
+        "-quant": {"use_quantized_grad": True},
+        "-quant-renew": {"use_quantized_grad": True, "quant_train_renew_leaf": True},
+    }
+    for mode, quantized in modes.items():
+        for layout, forced in layouts.items():
+            peers[f"lightgbm{mode}{layout}"] = (LightGBM, {**quantized, **forced})
+    peers["xgboost"] = (XGBoost, {})
+    peers["catboost"] = (CatBoost, {})
+    peers["catboost-lossguide"] = (CatBoost, {"grow_policy": "Lossguide"})
+    peers["sklearn"] = (Sklearn, {})
+    return peers
+
+
+PEERS = _registry()
+
+
+def make(name: str, settings: Settings) -> Peer:
+    """The peer `name`, its library imported, ready to fit."""
+    peer, options = PEERS[name]
+    return peer(settings, **options)
+
+
+def is_installed(name: str) -> bool:
+    """Whether the library of peer `name` can be imported."""
+    return importlib.util.find_spec(PEERS[name][0].module.partition(".")[0]) is not None
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """The environment of a child process: OpenMP and BLAS as wide as the libraries are told."""
+    widths = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(widths, str(threads))}

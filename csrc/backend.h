@@ -1,0 +1,85 @@
+// The seam to a machine (CPU, CUDA): it holds the rows of this worker, their gradients and their raw
+// predictions, and does everything that costs time in proportion to them. Its verbs are called once per
+// tree or once per batch of nodes, never per row. Only plain data comes back.
+//
+// A backend is deterministic: each verb is specified to the last bit by tests/reference.py.
+#pragma once
+
+#include <stdint.h>
+
+#include <span>
+
+#include "comm.h"
+#include "quantize.h"
+#include "split.h"
+#include "types.h"
+
+namespace qgbdt {
+
+struct HistogramTask {
+  int32_t slot;  // of the histogram pool
+  RowRange rows;
+};
+
+struct SubtractTask {
+  int32_t parent_slot, child_slot;
+};
+
+struct FindSplitTask {
+  int32_t slot;
+  RowRange rows;
+  HistCell total;
+};
+
+struct PartitionTask {
+  RowRange rows;
+  int32_t feature, bin;
+  bool missing_left;
+};
+
+struct StartSums {  // fixed point, of the target and the weight
+  int64_t weighted_target = 0, weight = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual int64_t n_samples() const = 0;
+  virtual bool has_sample_weight() const = 0;
+
+  // The largest |w y| and w (of class k for multiclass: y = [class is k]), and their fixed-point sums.
+  virtual double max_weighted_target() = 0;
+  virtual double max_weight() = 0;
+  virtual StartSums start_sums(int output, int target_exponent, int weight_exponent) = 0;
+  virtual void set_start_scores(std::span<const double> scores) = 0;
+
+  // Gradients of every output at the raw predictions.
+  virtual void compute_gradients(std::span<GradientRange> ranges) = 0;
+
+  // Rounds the gradients of one output to integers and puts all rows into the root: returns their sums.
+  virtual HistCell quantize(int output, const Quantization& quantization) = 0;
+
+  // Histograms of the tasks' rows into their slots, overwriting them.
+  virtual void build_histograms(std::span<const HistogramTask> tasks) = 0;
+
+  // parent slot <- parent - child: the parent's slot then holds the sibling, exactly.
+  virtual void subtract_histograms(std::span<const SubtractTask> tasks) = 0;
+
+  // The best allowed split of each node; both children have at least min_child_samples rows, counted.
+  virtual void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params,
+                           std::span<SplitCandidate> best) = 0;
+
+  // Sorts each task's rows into left | right; returns how many went left on this worker.
+  virtual void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) = 0;
+
+  // Fixed-point sums of the unquantized gradients of the tree's leaves.
+  virtual void leaf_sums(std::span<const RowRange> leaves, int gradient_exponent,
+                         int hessian_exponent, std::span<LeafSums> sums) = 0;
+
+  // raw_prediction of the leaf's rows += value.
+  virtual void add_leaf_values(int output, std::span<const RowRange> leaves,
+                               std::span<const double> values) = 0;
+};
+
+}  // namespace qgbdt

@@ -1,0 +1,136 @@
+#include "binned_matrix.h"
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "support/check.h"
+
+namespace qgbdt {
+namespace {
+
+constexpr int64_t kRowsPerTask = 2048;
+constexpr int kCacheLine = 64;
+
+int32_t tile_stride(int32_t n_features) {
+  if (n_features > 16) return n_features <= 24 ? 24 : 32;
+  return int32_t(std::bit_ceil(uint32_t(std::max(n_features, 4))));
+}
+
+// Branchless binary search over 2^k - 1 thresholds, padded with infinity (nothing is above it). For
+// float32 data each threshold becomes the largest float32 not above it, which compares alike.
+template <class T>
+class BinSearch {
+ public:
+  explicit BinSearch(const std::vector<double>& thresholds)
+      : step_(int32_t(std::bit_ceil(thresholds.size() + 1) / 2)) {
+    std::fill(table_, table_ + kBinSlots, T(HUGE_VAL));
+    std::transform(thresholds.begin(), thresholds.end(), table_, round_down);
+  }
+
+  // out[i] = number of thresholds below x[i]. Eight searches side by side hide their latency.
+  void operator()(const T* x, int64_t n, uint8_t* out) const {
+    constexpr int kLanes = 8;
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+      uint32_t position[kLanes] = {};
+      for (uint32_t step = uint32_t(step_); step > 0; step /= 2)
+        for (int j = 0; j < kLanes; ++j)
+          position[j] += step & -uint32_t(x[i + j] > table_[position[j] + step - 1]);
+      for (int j = 0; j < kLanes; ++j) out[i + j] = uint8_t(position[j]);
+    }
+    for (; i < n; ++i) {
+      uint32_t position = 0;
+      for (uint32_t step = uint32_t(step_); step > 0; step /= 2)
+        position += step & -uint32_t(x[i] > table_[position + step - 1]);
+      out[i] = uint8_t(position);
+    }
+  }
+
+ private:
+  static T round_down(double t) {
+    const T f = T(t);
+    return double(f) > t ? std::nextafter(f, T(-HUGE_VAL)) : f;
+  }
+
+  int32_t step_;
+  T table_[kBinSlots];
+};
+
+// Bins rows [begin, end) of one feature into a tile; returns whether a value was missing.
+template <class T>
+bool bin_column(const T* data, const MatrixView& X, int32_t feature, const BinSearch<T>& search,
+                uint8_t missing_bin, int64_t begin, int64_t end, uint8_t* out, int32_t stride) {
+  T x[kRowsPerTask];
+  uint8_t bins[kRowsPerTask];
+  const int64_t n = end - begin;
+  const T* column = data + begin * X.row_stride + feature * X.column_stride;
+  for (int64_t i = 0; i < n; ++i) x[i] = column[i * X.row_stride];
+  search(x, n, bins);
+  bool missing = false;
+  for (int64_t i = 0; i < n; ++i) {
+    const bool is_missing = x[i] != x[i];
+    missing |= is_missing;
+    out[(begin + i) * stride] = is_missing ? missing_bin : bins[i];
+  }
+  return missing;
+}
+
+}  // namespace
+
+BinnedMatrix::BinnedMatrix(const MatrixView& X, int max_bin, Team& team)
+    : n_samples_(X.n_samples),
+      thresholds_(find_bin_thresholds(X, max_bin, team)),
+      has_missing_(X.n_features, 0),
+      cell_offsets_(X.n_features + 1, 0) {
+  check(2 <= max_bin && max_bin <= kMaxValueBins, "max_bin must be in [2, 255]");
+  check(X.n_samples >= 1 && X.n_samples <= INT32_MAX, "n_samples must be in [1, 2^31 - 1]");
+  check(X.n_features >= 1 && X.n_features <= INT32_MAX / kBinSlots, "too many features");
+  lay_out_tiles();
+  assign_bins(X, team);
+  for (int32_t f = 0; f < n_features(); ++f) cell_offsets_[f + 1] = cell_offsets_[f] + n_bins(f);
+}
+
+void BinnedMatrix::lay_out_tiles() {
+  int64_t bytes = kCacheLine;
+  for (int32_t f = 0; f < n_features(); f += kTileFeatures) {
+    const int32_t width = std::min(kTileFeatures, n_features() - f);
+    tiles_.push_back({f, width, tile_stride(width), nullptr});
+    bytes += tiles_.back().stride * n_samples_ + kCacheLine;
+  }
+  storage_ = std::make_unique_for_overwrite<uint8_t[]>(bytes);
+  const auto align = [](uintptr_t p) { return (p + kCacheLine - 1) / kCacheLine * kCacheLine; };
+  uintptr_t next = reinterpret_cast<uintptr_t>(storage_.get());
+  for (FeatureTile& tile : tiles_) {
+    tile.bins = reinterpret_cast<const uint8_t*>(align(next));
+    next = align(next) + tile.stride * n_samples_;
+  }
+}
+
+void BinnedMatrix::assign_bins(const MatrixView& X, Team& team) {
+  const int64_t blocks = (n_samples_ + kRowsPerTask - 1) / kRowsPerTask;
+  const int threads = team.threads_for(n_samples_ * X.n_features, kValuesPerThread);
+  std::vector<std::atomic<uint8_t>> missing(n_features());
+  visit_elements(X, [&]<class T>(const T* data) {
+    std::vector<BinSearch<T>> searches(thresholds_.begin(), thresholds_.end());
+    team.run(threads, blocks * int64_t(tiles_.size()), [&](int64_t task, int) {
+      const FeatureTile& tile = tiles_[task / blocks];
+      uint8_t* out = const_cast<uint8_t*>(tile.bins);
+      const int64_t begin = task % blocks * kRowsPerTask;
+      const int64_t end = std::min(n_samples_, begin + kRowsPerTask);
+      if (tile.n_features < tile.stride)
+        std::memset(out + begin * tile.stride, 0, (end - begin) * tile.stride);
+      for (int32_t i = 0; i < tile.n_features; ++i) {
+        const int32_t f = tile.first_feature + i;
+        if (bin_column(data, X, f, searches[f], uint8_t(n_value_bins(f)), begin, end, out + i,
+                       tile.stride))
+          missing[f].store(1, std::memory_order_relaxed);
+      }
+    });
+  });
+  for (int32_t f = 0; f < n_features(); ++f) has_missing_[f] = missing[f];
+}
+
+}  // namespace qgbdt

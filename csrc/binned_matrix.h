@@ -1,0 +1,68 @@
+// The training data as bin numbers, one byte a value, in the layout that the kernels read: tiles of at
+// most 32 features; within a tile, row after row.
+//
+//   tile 0: row 0 [f0 f1 ... f31] row 1 [f0 f1 ... f31] ...      stride 32 bytes
+//   tile 1: row 0 [f32 f33 0 0] row 1 [f32 f33 0 0] ...           stride 4 bytes
+//
+// A row of a tile never straddles a cache line (strides 4, 8, 16, 32; 24 straddles every other row and
+// saves a quarter), and the packed histogram of a tile (32 x 256 x 4 bytes) fits a 32 kB L1 cache.
+#pragma once
+
+#include <stdint.h>
+
+#include <memory>
+#include <vector>
+
+#include "binning.h"
+
+namespace qgbdt {
+
+constexpr int kTileFeatures = 32;
+constexpr int kBinSlots = 256;  // bins per feature in a tile histogram
+
+struct FeatureTile {
+  int32_t first_feature;
+  int32_t n_features;
+  int32_t stride;  // bytes per row
+  const uint8_t* bins;
+};
+
+class BinnedMatrix {
+ public:
+  // Reads X during the call only.
+  BinnedMatrix(const MatrixView& X, int max_bin, Team& team);
+
+  int64_t n_samples() const { return n_samples_; }
+  int32_t n_features() const { return int32_t(thresholds_.size()); }
+  const std::vector<FeatureTile>& tiles() const { return tiles_; }
+  const std::vector<double>& thresholds(int32_t feature) const { return thresholds_[feature]; }
+  bool has_missing(int32_t feature) const { return has_missing_[feature]; }
+  // The missing bin, where there is one, comes right after the value bins.
+  int32_t n_value_bins(int32_t feature) const { return int32_t(thresholds_[feature].size()) + 1; }
+  int32_t n_bins(int32_t feature) const { return n_value_bins(feature) + has_missing_[feature]; }
+  // Where the cells of a feature begin in a node's histogram; cell_offset(n_features) is its size.
+  int64_t cell_offset(int32_t feature) const { return cell_offsets_[feature]; }
+  int64_t n_cells() const { return cell_offsets_.back(); }
+
+  struct Column {
+    const uint8_t* bins;
+    int32_t stride;
+  };
+  Column column(int32_t feature) const {
+    const FeatureTile& tile = tiles_[feature / kTileFeatures];
+    return {tile.bins + feature % kTileFeatures, tile.stride};
+  }
+
+ private:
+  void lay_out_tiles();
+  void assign_bins(const MatrixView& X, Team& team);
+
+  int64_t n_samples_;
+  std::vector<std::vector<double>> thresholds_;
+  std::vector<uint8_t> has_missing_;
+  std::vector<int64_t> cell_offsets_;
+  std::vector<FeatureTile> tiles_;
+  std::unique_ptr<uint8_t[]> storage_;
+};
+
+}  // namespace qgbdt

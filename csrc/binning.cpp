@@ -1,0 +1,149 @@
+#include "binning.h"
+
+#include <algorithm>
+#include <cfloat>
+#include <cmath>
+#include <numeric>
+#include <type_traits>
+
+#include "support/rng.h"
+
+namespace qgbdt {
+namespace {
+
+constexpr int64_t kFeaturesPerTask = 16;  // neighbours in a C-ordered row share a cache line
+
+// Unsigned integers in the order of the floats: negative ones have all their bits flipped.
+template <class T>
+using Key = std::conditional_t<std::is_same_v<T, float>, uint32_t, uint64_t>;
+
+template <class T>
+Key<T> float_key(T x) {
+  constexpr Key<T> sign = Key<T>(1) << (8 * sizeof(T) - 1);
+  const auto bits = __builtin_bit_cast(Key<T>, x + T(0));  // -0.0 + 0.0 is +0.0
+  return bits & sign ? ~bits : bits | sign;
+}
+
+template <class T>
+T key_float(Key<T> key) {
+  constexpr Key<T> sign = Key<T>(1) << (8 * sizeof(T) - 1);
+  return __builtin_bit_cast(T, key & sign ? key & ~sign : ~key);
+}
+
+// Least significant digit first; a digit that all keys share costs no pass. About 1.5 ns a key and
+// pass against 60 ns a key for a comparison sort of 200,000 floats.
+template <class K>
+void radix_sort(std::vector<K>& keys, std::vector<K>& scratch) {
+  constexpr int kDigitBits = 11;
+  constexpr int64_t kRadix = 1 << kDigitBits;
+  if (keys.size() < 2 * kRadix) return std::sort(keys.begin(), keys.end());
+  scratch.resize(keys.size());
+  std::vector<int64_t> start(kRadix);
+  for (int shift = 0; shift < int(8 * sizeof(K)); shift += kDigitBits) {
+    const auto digit = [&](K key) { return (key >> shift) & (kRadix - 1); };
+    std::fill(start.begin(), start.end(), 0);
+    for (K key : keys) ++start[digit(key)];
+    if (start[digit(keys[0])] == int64_t(keys.size())) continue;
+    std::exclusive_scan(start.begin(), start.end(), start.begin(), int64_t(0));
+    for (K key : keys) scratch[start[digit(key)]++] = key;
+    keys.swap(scratch);
+  }
+}
+
+template <class T>
+std::vector<double> thresholds_of(const std::vector<Key<T>>& sorted, int max_bin) {
+  std::vector<double> values;
+  std::vector<int64_t> counts;
+  for (size_t i = 0; i < sorted.size(); ++i) {
+    if (i == 0 || sorted[i] != sorted[i - 1]) {
+      values.push_back(key_float<T>(sorted[i]));
+      counts.push_back(0);
+    }
+    ++counts.back();
+  }
+  std::vector<double> thresholds;
+  for (int64_t i : equal_frequency_bounds(counts, max_bin))
+    thresholds.push_back(threshold_between(values[i], values[i + 1]));
+  return thresholds;
+}
+
+template <class T>
+void find_task(const T* data, const MatrixView& X, const std::vector<uint32_t>& sample, int max_bin,
+               int64_t first, int64_t last, std::vector<std::vector<double>>& out) {
+  std::vector<std::vector<Key<T>>> keys(last - first);
+  for (auto& k : keys) k.reserve(sample.size());
+  for (uint32_t row : sample) {
+    for (int64_t f = first; f < last; ++f) {
+      const T x = data[row * X.row_stride + f * X.column_stride];
+      if (x == x) keys[f - first].push_back(float_key(x));
+    }
+  }
+  std::vector<Key<T>> scratch;
+  for (int64_t f = first; f < last; ++f) {
+    radix_sort(keys[f - first], scratch);
+    out[f] = thresholds_of<T>(keys[f - first], max_bin);
+  }
+}
+
+}  // namespace
+
+std::vector<uint32_t> binning_sample(int64_t n_samples) {
+  std::vector<uint32_t> rows;
+  const uint64_t key = stream_key(0, UINT64_MAX, 0);  // apart from every tree's rounding
+  const uint64_t limit = (uint64_t(kBinningSample) << 32) / uint64_t(std::max<int64_t>(n_samples, 1));
+  for (int64_t row = 0; row < n_samples; ++row)
+    if (n_samples <= kBinningSample || row_hash(key, uint64_t(row)) < limit)
+      rows.push_back(uint32_t(row));
+  return rows;
+}
+
+double threshold_between(double a, double b) {
+  if (b == HUGE_VAL) return a == -HUGE_VAL ? 0.0 : DBL_MAX;
+  const double middle = 0.5 * a + 0.5 * b;
+  return a <= middle && middle < b ? middle : a;
+}
+
+// A bin ends when it holds its fair share of the light rows that were left when it began, when its value
+// is heavy (a fair share alone), or half filled before a heavy value. Integers only.
+std::vector<int64_t> equal_frequency_bounds(const std::vector<int64_t>& counts, int max_bin) {
+  const int64_t n_values = int64_t(counts.size());
+  std::vector<int64_t> bounds;
+  if (n_values <= max_bin) {
+    for (int64_t i = 0; i + 1 < n_values; ++i) bounds.push_back(i);
+    return bounds;
+  }
+  const int64_t total = std::accumulate(counts.begin(), counts.end(), int64_t(0));
+  const auto heavy = [&](int64_t i) { return counts[i] * max_bin >= total; };
+  int64_t remaining = 0, bins_left = max_bin, open = 0;
+  for (int64_t i = 0; i < n_values; ++i) {
+    if (heavy(i)) --bins_left;
+    else remaining += counts[i];
+  }
+  for (int64_t i = 0; i + 1 < n_values && int64_t(bounds.size()) < max_bin - 1; ++i) {
+    if (!heavy(i)) open += counts[i];
+    const int64_t share = std::max<int64_t>(bins_left, 1);
+    const bool full = open > 0 && (open * share >= remaining ||
+                                   (heavy(i + 1) && 2 * open * share >= remaining));
+    if (!heavy(i) && !full) continue;
+    bounds.push_back(i);
+    remaining -= open;
+    if (!heavy(i)) --bins_left;
+    open = 0;
+  }
+  return bounds;
+}
+
+std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, int max_bin,
+                                                     Team& team) {
+  const std::vector<uint32_t> sample = binning_sample(X.n_samples);
+  std::vector<std::vector<double>> thresholds(X.n_features);
+  const int threads = team.threads_for(int64_t(sample.size()) * X.n_features, kValuesPerThread);
+  team.run_blocks(threads, X.n_features, kFeaturesPerTask, [&](int64_t first, int64_t last, int) {
+    visit_elements(X, [&](const auto* data) {
+      find_task(data, X, sample, max_bin, first, last, thresholds);
+    });
+  });
+  return thresholds;
+}
+
+}  // namespace qgbdt

@@ -1,0 +1,46 @@
+// From raw columns to bin thresholds. A sample of at most about 200,000 rows, chosen by a hash of the
+// row number, decides; a column with few distinct values gets one bin per value, any other gets bins of
+// equal frequency in which a very frequent value stands alone. NaN is missing and decides nothing.
+#pragma once
+
+#include <stdint.h>
+
+#include <vector>
+
+#include "support/parallel.h"
+
+namespace qgbdt {
+
+constexpr int64_t kBinningSample = 200000;
+constexpr int kMaxValueBins = 255;  // and one bin for missing values: 256 fit a byte
+
+constexpr int64_t kValuesPerThread = 1 << 14;  // values to bin that outweigh waking a thread
+
+// A borrowed 2-D array of float32 or float64 with any strides.
+struct MatrixView {
+  const void* data;
+  bool is_float32;
+  int64_t n_samples, n_features;
+  int64_t row_stride, column_stride;  // in elements
+};
+
+// Calls f(const T* data) with the element type of X.
+template <class F>
+auto visit_elements(const MatrixView& X, F&& f) {
+  if (X.is_float32) return f(static_cast<const float*>(X.data));
+  return f(static_cast<const double*>(X.data));
+}
+
+// The rows that decide the thresholds: all, or those whose hash is small.
+std::vector<uint32_t> binning_sample(int64_t n_samples);
+
+// Thresholds of every feature, ascending: bin(x) = number of thresholds below x.
+std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, int max_bin, Team& team);
+
+// Where to cut between neighbouring distinct values a < b: a <= threshold < b.
+double threshold_between(double a, double b);
+
+// Positions i after which a bin ends, for distinct values with these counts (see the .cpp).
+std::vector<int64_t> equal_frequency_bounds(const std::vector<int64_t>& counts, int max_bin);
+
+}  // namespace qgbdt

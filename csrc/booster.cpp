@@ -1,0 +1,163 @@
+#include "booster.h"
+
+#include <algorithm>
+
+#include "fixed_point.h"
+#include "objective.h"
+#include "support/check.h"
+
+namespace qgbdt {
+namespace {
+
+class Booster {
+ public:
+  Booster(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
+          GrowthReport& report)
+      : backend_(backend), comm_(comm), bins_(bins), params_(params), report_(report) {
+    int64_t n = backend.n_samples();
+    comm.allreduce_sum({&n, 1});
+    n_samples_ = n;
+    levels_ = gradient_levels(params.grad_bits, n_samples_);
+    check(levels_ >= 1, "too many rows: a 32-bit sum of gradients could overflow");
+    constant_hessian_ =
+        params.objective == ObjectiveKind::regression && !backend.has_sample_weight();
+  }
+
+  Model train(std::vector<std::string> feature_names, const IterationHook& before_iteration) {
+    Model model{params_.objective, params_.n_outputs, std::move(feature_names), start_scores(), {}};
+    backend_.set_start_scores(model.base_score);
+    std::vector<GradientRange> ranges(params_.n_outputs);
+    for (int iteration = 0; iteration < params_.n_estimators; ++iteration) {
+      before_iteration(iteration);
+      compute_gradients(ranges);
+      for (int output = 0; output < params_.n_outputs; ++output)
+        model.trees.push_back(grow(iteration, output, ranges[output]));
+    }
+    return model;
+  }
+
+ private:
+  std::vector<double> start_scores() {
+    double max_abs[2] = {backend_.max_weighted_target(), backend_.max_weight()};
+    comm_.allreduce_max(max_abs);
+    const int target_exponent = fixed_exponent(max_abs[0], n_samples_);
+    const int weight_exponent = fixed_exponent(max_abs[1], n_samples_);
+    std::vector<double> scores;
+    for (int output = 0; output < params_.n_outputs; ++output) {
+      const StartSums local = backend_.start_sums(output, target_exponent, weight_exponent);
+      int64_t sums[2] = {local.weighted_target, local.weight};
+      comm_.allreduce_sum(sums);
+      const double mean =
+          from_fixed(sums[0], target_exponent) / from_fixed(sums[1], weight_exponent);
+      scores.push_back(visit_objective(params_.objective, [&](auto objective) {
+        return decltype(objective)::start_score(mean);
+      }));
+    }
+    return scores;
+  }
+
+  void compute_gradients(std::vector<GradientRange>& ranges) {
+    backend_.compute_gradients(ranges);
+    std::vector<double> maxima;
+    for (const GradientRange& r : ranges)
+      maxima.insert(maxima.end(), {r.max_gradient, r.max_hessian});
+    comm_.allreduce_max(maxima);
+    for (size_t k = 0; k < ranges.size(); ++k)
+      ranges[k] = {maxima[2 * k], maxima[2 * k + 1]};
+  }
+
+  Quantization quantization(int iteration, int output, const GradientRange& range) const {
+    Quantization q;
+    q.gradient_levels = levels_;
+    q.hessian_levels = constant_hessian_ ? 1 : 2 * levels_;
+    q.gradient_scale = range.max_gradient / q.gradient_levels;
+    q.hessian_scale = constant_hessian_ ? 1.0 : range.max_hessian / q.hessian_levels;
+    q.inverse_gradient_scale =
+        range.max_gradient > 0 ? q.gradient_levels / range.max_gradient : 0.0;
+    q.inverse_hessian_scale = range.max_hessian > 0 ? q.hessian_levels / range.max_hessian : 0.0;
+    q.constant_hessian = constant_hessian_;
+    q.stochastic = params_.rounding == Rounding::stochastic;
+    q.key = stream_key(params_.seed, uint64_t(iteration), uint64_t(output));
+    return q;
+  }
+
+  SplitParams split_params(const Quantization& q) const {
+    SplitParams p;
+    p.gradient_scale = q.gradient_scale;
+    p.hessian_scale = q.hessian_scale;
+    p.reg_alpha = params_.reg_alpha;
+    p.reg_lambda = params_.reg_lambda;
+    p.min_child_weight = params_.min_child_weight;
+    p.min_split_gain = params_.min_split_gain;
+    p.min_child_samples =
+        int32_t(std::clamp<int64_t>(params_.min_child_samples, 1, kMaxCellSum));
+    p.hessian_levels = q.hessian_levels;
+    p.constant_hessian = q.constant_hessian;
+    return p;
+  }
+
+  Tree grow(int iteration, int output, const GradientRange& range) {
+    const Quantization q = quantization(iteration, output, range);
+    const SplitParams split = split_params(q);
+    int64_t root_total = backend_.quantize(output, q);
+    comm_.allreduce_sum({&root_total, 1});
+    GrownTree grown = grow_tree(backend_, comm_, bins_, params_, split, root_total, n_samples_,
+                                report_);
+    const std::vector<double> values = params_.renew_leaves ? renewed_leaf_values(grown, range)
+                                                            : quantized_leaf_values(grown, split);
+    for (size_t i = 0; i < values.size(); ++i)
+      grown.nodes[grown.leaf_nodes[i]].value = values[i];
+    backend_.add_leaf_values(output, grown.leaf_rows, values);
+    return std::move(grown.nodes);
+  }
+
+  double shrunk_leaf_value(double gradient, double hessian) const {
+    return leaf_value(gradient, hessian, params_.reg_alpha, params_.reg_lambda,
+                      params_.min_child_weight) *
+           params_.learning_rate;
+  }
+
+  std::vector<double> quantized_leaf_values(const GrownTree& grown, const SplitParams& p) const {
+    std::vector<double> values;
+    for (HistCell total : grown.leaf_totals)
+      values.push_back(shrunk_leaf_value(cell_gradient(total) * p.gradient_scale,
+                                         cell_hessian(total) * p.hessian_scale));
+    return values;
+  }
+
+  // From the unquantized gradients (section 4.3 of the paper): rounding noise is kept out of leaves.
+  std::vector<double> renewed_leaf_values(const GrownTree& grown, const GradientRange& range) {
+    const int gradient_exponent = fixed_exponent(range.max_gradient, n_samples_);
+    const int hessian_exponent = fixed_exponent(range.max_hessian, n_samples_);
+    std::vector<LeafSums> leaves(grown.leaf_rows.size());
+    backend_.leaf_sums(grown.leaf_rows, gradient_exponent, hessian_exponent, leaves);
+    std::vector<int64_t> sums;
+    for (const LeafSums& s : leaves) sums.insert(sums.end(), {s.gradient, s.hessian});
+    comm_.allreduce_sum(sums);
+    std::vector<double> values;
+    for (size_t i = 0; i < leaves.size(); ++i)
+      values.push_back(shrunk_leaf_value(from_fixed(sums[2 * i], gradient_exponent),
+                                         from_fixed(sums[2 * i + 1], hessian_exponent)));
+    return values;
+  }
+
+  Backend& backend_;
+  Comm& comm_;
+  const BinnedMatrix& bins_;
+  const TrainParams& params_;
+  GrowthReport& report_;
+  int64_t n_samples_;
+  int32_t levels_;
+  bool constant_hessian_;
+};
+
+}  // namespace
+
+Model train(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
+            std::vector<std::string> feature_names, const IterationHook& before_iteration,
+            GrowthReport& report) {
+  Booster booster(backend, comm, bins, params, report);
+  return booster.train(std::move(feature_names), before_iteration);
+}
+
+}  // namespace qgbdt

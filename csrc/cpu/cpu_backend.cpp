@@ -1,0 +1,389 @@
+#include "cpu_backend.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <numeric>
+
+#include "../fixed_point.h"
+
+namespace qgbdt {
+namespace {
+
+// Work that outweighs waking a thread (a few microseconds), in units of each verb. Measured on whole
+// fits of 1,000 to 100,000 rows: half or double changes little.
+constexpr int64_t kRowsPerThread = 8192;       // elementwise passes
+constexpr int64_t kUpdatesPerThread = 32768;   // histogram adds
+constexpr int64_t kBinsPerThread = 4096;       // split scan
+constexpr int64_t kRowBlock = 4096;            // rows of one task of an elementwise pass
+constexpr int64_t kMinChunkRows = 4096;        // a node is cut over threads into no smaller parts
+
+}  // namespace
+
+// A part of a node's rows; its histogram goes to `cells`.
+struct CpuBackend::HistogramChunk {
+  RowRange rows;
+  HistCell* cells;
+};
+
+struct CpuBackend::RowChunk {
+  int64_t task;
+  RowRange rows;
+};
+
+CpuBackend::CpuBackend(TrainingData data, ObjectiveKind objective, ObjectiveArgs args,
+                       int n_outputs, std::vector<double> label_gain, int truncation_level,
+                       Team& team)
+    : bins_(*data.bins),
+      kernels_(choose_kernels()),
+      objective_(objective),
+      args_(args),
+      team_(team),
+      n_samples_(bins_.n_samples()),
+      raw_prediction_(n_samples_ * n_outputs),
+      gradient_(n_samples_ * n_outputs),
+      hessian_(n_samples_ * n_outputs),
+      query_begin_(std::move(data.query_begin)),
+      row_order_(n_samples_),
+      scratch_rows_(n_samples_) {
+  rows_ = {n_samples_,
+           n_outputs,
+           data.target,
+           data.weight,
+           raw_prediction_.data(),
+           gradient_.data(),
+           hessian_.data()};
+  if (objective == ObjectiveKind::lambdarank)
+    prepare_ranking(std::move(label_gain), truncation_level);
+}
+
+void CpuBackend::prepare_ranking(std::vector<double> label_gain, int truncation_level) {
+  label_gain_ = std::move(label_gain);
+  const int64_t n_queries = int64_t(query_begin_.size()) - 1;
+  for (int64_t q = 0; q < n_queries; ++q)
+    longest_query_ = std::max(longest_query_, query_begin_[q + 1] - query_begin_[q]);
+  for (int64_t rank = 0; rank < longest_query_; ++rank)
+    discount_.push_back(LambdaRank::discount(rank));
+  inverse_max_dcg_.resize(n_queries);
+  for (int64_t q = 0; q < n_queries; ++q) {
+    std::vector<double> labels(rows_.target + query_begin_[q], rows_.target + query_begin_[q + 1]);
+    std::sort(labels.begin(), labels.end(), std::greater<>());
+    double max_dcg = 0;
+    for (int64_t r = 0; r < std::min<int64_t>(truncation_level, int64_t(labels.size())); ++r)
+      max_dcg += label_gain_[int64_t(labels[r])] * discount_[r];
+    inverse_max_dcg_[q] = max_dcg > 0 ? 1.0 / max_dcg : 0.0;
+  }
+  ranking_ = {query_begin_.data(), label_gain_.data(), discount_.data(), inverse_max_dcg_.data(),
+              truncation_level};
+}
+
+double CpuBackend::target(int64_t row, int output) const {
+  if (objective_ == ObjectiveKind::multiclass) return rows_.target[row] == output ? 1.0 : 0.0;
+  return rows_.target[row];
+}
+
+double CpuBackend::max_weighted_target() {
+  if (objective_ == ObjectiveKind::multiclass) return max_weight();
+  double m = 0;
+  for (int64_t i = 0; i < n_samples_; ++i) m = std::max(m, std::abs(weight(i) * rows_.target[i]));
+  return m;
+}
+
+double CpuBackend::max_weight() {
+  return rows_.weight ? *std::max_element(rows_.weight, rows_.weight + n_samples_) : 1.0;
+}
+
+StartSums CpuBackend::start_sums(int output, int target_exponent, int weight_exponent) {
+  const double target_scale = power_of_two(target_exponent);
+  const double weight_scale = power_of_two(weight_exponent);
+  StartSums sums;
+  for (int64_t i = 0; i < n_samples_; ++i) {
+    sums.weighted_target += to_fixed(weight(i) * target(i, output), target_scale);
+    sums.weight += to_fixed(weight(i), weight_scale);
+  }
+  return sums;
+}
+
+void CpuBackend::set_start_scores(std::span<const double> scores) {
+  for (size_t k = 0; k < scores.size(); ++k)
+    std::fill_n(raw_prediction_.begin() + int64_t(k) * n_samples_, n_samples_, scores[k]);
+}
+
+void CpuBackend::compute_gradients(std::span<GradientRange> ranges) {
+  const int threads =
+      team_.threads_for(n_samples_ * rows_.n_outputs, kRowsPerThread);
+  std::vector<std::vector<GradientRange>> local(threads,
+                                                std::vector<GradientRange>(ranges.size()));
+  if (objective_ == ObjectiveKind::lambdarank) {
+    std::vector<std::vector<int32_t>> order(threads, std::vector<int32_t>(longest_query_));
+    std::vector<std::vector<double>> scratch(threads, std::vector<double>(2 * longest_query_));
+    team_.run(threads, int64_t(query_begin_.size()) - 1, [&](int64_t query, int thread) {
+      kernels_.query_gradients(ranking_, rows_, query, order[thread].data(),
+                               scratch[thread].data(), local[thread].data());
+    });
+  } else {
+    team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {
+      kernels_.gradients(objective_, args_, rows_, begin, end, local[thread].data());
+    });
+  }
+  for (size_t k = 0; k < ranges.size(); ++k) {
+    ranges[k] = {};
+    for (const auto& l : local) {
+      ranges[k].max_gradient = std::max(ranges[k].max_gradient, l[k].max_gradient);
+      ranges[k].max_hessian = std::max(ranges[k].max_hessian, l[k].max_hessian);
+    }
+  }
+}
+
+HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
+  const float* g = rows_.gradient + output * n_samples_;
+  const float* h = rows_.hessian + output * n_samples_;
+  current_output_ = output;
+  gradient_levels_ = quantization.gradient_levels;
+  wide_ = gradient_levels_ >= 1 << (kMaxPair8Bits - 1);
+  if (wide_) pairs16_.resize(n_samples_);
+  else pairs8_.resize(n_samples_);
+  const int threads = team_.threads_for(n_samples_, kRowsPerThread);
+  std::vector<HistCell> totals(threads);
+  team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {
+    std::iota(row_order_.begin() + begin, row_order_.begin() + end, uint32_t(begin));
+    totals[thread] +=
+        wide_ ? kernels_.quantize16(quantization, g, h, begin, end, pairs16_.data())
+              : kernels_.quantize8(quantization, g, h, begin, end, pairs8_.data());
+  });
+  return std::accumulate(totals.begin(), totals.end(), HistCell(0));
+}
+
+HistCell* CpuBackend::slot(int32_t index) {
+  if (index >= int32_t(slots_.size())) slots_.resize(index + 1);
+  if (!slots_[index]) slots_[index] = std::make_unique_for_overwrite<HistCell[]>(bins_.n_cells());
+  return slots_[index].get();
+}
+
+// Adds a chunk's rows to the zeroed cells of one tile, through packed lanes that stay in L1 and are
+// flushed before they can overflow.
+template <class Lane>
+void CpuBackend::build_chunk(const HistogramChunk& chunk, const FeatureTile& tile, Lane* lanes) {
+  constexpr bool kWide = sizeof(Lane) == sizeof(HistCell);
+  const TileView view{tile.bins, tile.stride, tile.n_features};
+  const int64_t flush_rows = kWide ? n_samples_ : rows_per_flush(gradient_levels_);
+  const int32_t first = tile.first_feature, last = first + tile.n_features;
+  std::memset(chunk.cells + bins_.cell_offset(first), 0,
+              (bins_.cell_offset(last) - bins_.cell_offset(first)) * sizeof(HistCell));
+  for (uint32_t begin = chunk.rows.begin; begin < chunk.rows.end;) {
+    const int64_t n = std::min<int64_t>(flush_rows, chunk.rows.end - begin);
+    std::memset(lanes, 0, sizeof(Lane) * kBinSlots * ((tile.n_features + 3) / 4 * 4));
+    const uint32_t* rows = row_order_.data() + begin;
+    if constexpr (kWide) kernels_.add_rows16(view, rows, n, pairs16_.data(), lanes);
+    else kernels_.add_rows8(view, rows, n, pairs8_.data(), lanes);
+    for (int32_t f = first; f < last; ++f) {
+      const Lane* from = lanes + (f - first) * kBinSlots;
+      HistCell* to = chunk.cells + bins_.cell_offset(f);
+      if constexpr (kWide) kernels_.flush16(from, bins_.n_bins(f), to);
+      else kernels_.flush8(from, bins_.n_bins(f), to);
+    }
+    begin += uint32_t(n);
+  }
+}
+
+// A node with many rows is cut into chunks, so that one node can feed all threads; each chunk but the
+// first has cells of its own, added up in the end.
+void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
+  int64_t total_rows = 0;
+  for (const HistogramTask& t : tasks) total_rows += t.rows.size();
+  const int threads =
+      team_.threads_for(total_rows * bins_.n_features(), kUpdatesPerThread);
+  const int64_t n_tiles = int64_t(bins_.tiles().size());
+  const bool cut_nodes = threads > 1 && int64_t(tasks.size()) * n_tiles < 8 * threads;
+  const int64_t chunk_rows =
+      cut_nodes ? std::max(kMinChunkRows, total_rows / (2 * threads) + 1) : n_samples_ + 1;
+
+  std::vector<HistogramChunk> chunks;
+  std::vector<std::vector<const HistCell*>> parts(tasks.size());
+  std::vector<std::unique_ptr<HistCell[]>> extra;
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    const RowRange rows = tasks[i].rows;
+    HistCell* cells = slot(tasks[i].slot);
+    const int64_t n_chunks = std::max<int64_t>(1, (rows.size() + chunk_rows - 1) / chunk_rows);
+    for (int64_t c = 0; c < n_chunks; ++c) {
+      if (c > 0) {
+        extra.push_back(std::make_unique_for_overwrite<HistCell[]>(bins_.n_cells()));
+        cells = extra.back().get();
+        parts[i].push_back(cells);
+      }
+      chunks.push_back({{uint32_t(rows.begin + rows.size() * c / n_chunks),
+                         uint32_t(rows.begin + rows.size() * (c + 1) / n_chunks)},
+                        cells});
+    }
+  }
+  std::vector<std::unique_ptr<uint64_t[]>> lanes(threads);  // 32-bit lanes use half
+  team_.run(threads, int64_t(chunks.size()) * n_tiles, [&](int64_t i, int thread) {
+    auto& mine = lanes[thread];
+    if (!mine) mine = std::make_unique_for_overwrite<uint64_t[]>(kTileFeatures * kBinSlots);
+    const HistogramChunk& chunk = chunks[i / n_tiles];
+    const FeatureTile& tile = bins_.tiles()[i % n_tiles];
+    if (wide_) build_chunk<uint64_t>(chunk, tile, mine.get());
+    else build_chunk<uint32_t>(chunk, tile, reinterpret_cast<uint32_t*>(mine.get()));
+  });
+  if (extra.empty()) return;
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    HistCell* cells = slot(tasks[i].slot);
+    team_.run_blocks(threads, bins_.n_cells(), kBinsPerThread, [&](int64_t begin, int64_t end, int) {
+      for (const HistCell* part : parts[i])
+        kernels_.flush16(reinterpret_cast<const uint64_t*>(part) + begin, end - begin,
+                         cells + begin);
+    });
+  }
+}
+
+void CpuBackend::subtract_histograms(std::span<const SubtractTask> tasks) {
+  const int64_t n_cells = bins_.n_cells();
+  const int threads = team_.threads_for(n_cells * int64_t(tasks.size()), 8 * kBinsPerThread);
+  team_.run(threads, int64_t(tasks.size()), [&](int64_t i, int) {
+    kernels_.subtract(slots_[tasks[i].parent_slot].get(), slots_[tasks[i].child_slot].get(),
+                      n_cells);
+  });
+}
+
+FeatureCells CpuBackend::feature_cells(const HistCell* histogram, int32_t feature) const {
+  return {histogram + bins_.cell_offset(feature), bins_.n_value_bins(feature),
+          bins_.has_missing(feature)};
+}
+
+std::vector<int32_t> CpuBackend::count_bins(RowRange rows, int32_t feature) const {
+  std::vector<int32_t> counts(kBinSlots);
+  const BinnedMatrix::Column column = bins_.column(feature);
+  for (uint32_t i = rows.begin; i < rows.end; ++i)
+    ++counts[column.bins[int64_t(row_order_[i]) * column.stride]];
+  return counts;
+}
+
+// The best split among `features` (their best with counts unchecked, so no worse than with counts
+// checked). While the leader is not proven to leave min_child_samples rows on both sides, its feature is
+// counted and searched again; the first leader that is proven is the best of all.
+SplitCandidate CpuBackend::best_counted_split(const FindSplitTask& task, const SplitParams& params,
+                                              FeatureSplit* features) {
+  const int32_t n_features = bins_.n_features();
+  const double parent_score = node_score(task.total, params);
+  const int64_t proven_hessian = int64_t(params.min_child_samples) * params.hessian_levels;
+  std::vector<bool> counted(n_features, params.constant_hessian);
+  for (;;) {
+    const auto leader = std::max_element(
+        features, features + n_features,
+        [](const FeatureSplit& a, const FeatureSplit& b) { return a.gain < b.gain; });
+    if (!(leader->gain > 0)) return {};
+    const int32_t f = int32_t(leader - features);
+    const int64_t left = cell_hessian(leader->left);
+    const int64_t right = cell_hessian(task.total) - left;
+    if (counted[f] || std::min(left, right) >= proven_hessian)
+      return {leader->gain, leader->left, f, leader->bin, leader->missing_left};
+    const std::vector<int32_t> counts = count_bins(task.rows, f);
+    *leader = kernels_.find_split(feature_cells(slots_[task.slot].get(), f), counts.data(),
+                                  task.total, int32_t(task.rows.size()), parent_score, params);
+    counted[f] = true;
+  }
+}
+
+void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params,
+                             std::span<SplitCandidate> best) {
+  const int32_t n_features = bins_.n_features();
+  const int64_t n_tasks = int64_t(tasks.size());
+  const int64_t n_tiles = int64_t(bins_.tiles().size());
+  const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kBinsPerThread);
+  std::vector<FeatureSplit> features(n_tasks * n_features);
+  team_.run(threads, n_tasks * n_tiles, [&](int64_t i, int) {
+    const FindSplitTask& task = tasks[i / n_tiles];
+    const FeatureTile& tile = bins_.tiles()[i % n_tiles];
+    const HistCell* histogram = slots_[task.slot].get();
+    const double parent_score = node_score(task.total, params);
+    for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f)
+      features[i / n_tiles * n_features + f] = kernels_.find_split(
+          feature_cells(histogram, f), nullptr, task.total, 0, parent_score, params);
+  });
+  team_.run(threads, n_tasks, [&](int64_t i, int) {
+    best[i] = best_counted_split(tasks[i], params, &features[i * n_features]);
+  });
+}
+
+std::vector<CpuBackend::RowChunk> CpuBackend::cut(std::span<const RowRange> ranges,
+                                                  int64_t rows_per_chunk) const {
+  std::vector<RowChunk> chunks;
+  for (size_t i = 0; i < ranges.size(); ++i)
+    for (int64_t begin = ranges[i].begin; begin < ranges[i].end; begin += rows_per_chunk)
+      chunks.push_back(
+          {int64_t(i),
+           {uint32_t(begin), uint32_t(std::min<int64_t>(ranges[i].end, begin + rows_per_chunk))}});
+  return chunks;
+}
+
+// Each chunk is sorted into scratch (left rows from its front, right rows from its back), then copied to
+// where all chunks of its node together put it. Rows stay in ascending order: gathers stay forward.
+void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) {
+  std::vector<RowRange> ranges;
+  int64_t total_rows = 0;
+  for (const PartitionTask& t : tasks) {
+    ranges.push_back(t.rows);
+    total_rows += t.rows.size();
+  }
+  const int threads = team_.threads_for(total_rows, kRowsPerThread);
+  const std::vector<RowChunk> chunks = cut(ranges, 4 * kMinChunkRows);
+  std::vector<int64_t> left(chunks.size()), left_before(chunks.size());
+  team_.run(threads, int64_t(chunks.size()), [&](int64_t i, int) {
+    const PartitionTask& task = tasks[chunks[i].task];
+    const BinnedMatrix::Column column = bins_.column(task.feature);
+    const RowRange rows = chunks[i].rows;
+    left[i] = kernels_.partition(row_order_.data() + rows.begin, rows.size(), column.bins,
+                                 column.stride, task.bin,
+                                 task.missing_left ? bins_.n_value_bins(task.feature) : -1,
+                                 scratch_rows_.data() + rows.begin);
+  });
+  std::fill(left_counts.begin(), left_counts.end(), 0);
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    left_before[i] = left_counts[chunks[i].task];
+    left_counts[chunks[i].task] += left[i];
+  }
+  team_.run(threads, int64_t(chunks.size()), [&](int64_t i, int) {
+    const RowRange rows = chunks[i].rows;
+    const RowRange node = ranges[chunks[i].task];
+    const uint32_t* from = scratch_rows_.data() + rows.begin;
+    std::copy(from, from + left[i], row_order_.begin() + node.begin + left_before[i]);
+    const int64_t right_before = rows.begin - node.begin - left_before[i];
+    std::reverse_copy(
+        from + left[i], from + rows.size(),
+        row_order_.begin() + node.begin + left_counts[chunks[i].task] + right_before);
+  });
+}
+
+void CpuBackend::leaf_sums(std::span<const RowRange> leaves, int gradient_exponent,
+                           int hessian_exponent, std::span<LeafSums> sums) {
+  const std::vector<RowChunk> chunks = cut(leaves, 4 * kMinChunkRows);
+  std::vector<LeafSums> partial(chunks.size());
+  const float* g = rows_.gradient + current_output_ * n_samples_;
+  const float* h = rows_.hessian + current_output_ * n_samples_;
+  team_.run(team_.threads_for(n_samples_, kRowsPerThread), int64_t(chunks.size()),
+               [&](int64_t i, int) {
+                 const RowRange rows = chunks[i].rows;
+                 partial[i] = kernels_.leaf_sums(row_order_.data() + rows.begin, rows.size(), g, h,
+                                                 power_of_two(gradient_exponent),
+                                                 power_of_two(hessian_exponent));
+               });
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    sums[chunks[i].task].gradient += partial[i].gradient;
+    sums[chunks[i].task].hessian += partial[i].hessian;
+  }
+}
+
+void CpuBackend::add_leaf_values(int output, std::span<const RowRange> leaves,
+                                 std::span<const double> values) {
+  const std::vector<RowChunk> chunks = cut(leaves, 4 * kMinChunkRows);
+  double* raw_prediction = rows_.raw_prediction + output * n_samples_;
+  team_.run(team_.threads_for(n_samples_, kRowsPerThread), int64_t(chunks.size()),
+               [&](int64_t i, int) {
+                 const RowRange rows = chunks[i].rows;
+                 kernels_.add_value(row_order_.data() + rows.begin, rows.size(),
+                                    values[chunks[i].task], raw_prediction);
+               });
+}
+
+}  // namespace qgbdt

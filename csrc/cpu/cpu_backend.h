@@ -1,0 +1,88 @@
+// The CPU machine: rows, gradients, raw predictions and histograms in memory, kernels of one SIMD level,
+// and the scheduling of both over threads.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "../backend.h"
+#include "../binned_matrix.h"
+#include "../support/parallel.h"
+#include "kernels.h"
+
+namespace qgbdt {
+
+// What a fit borrows from its caller; every pointer outlives the backend.
+struct TrainingData {
+  const BinnedMatrix* bins;
+  const double* target;
+  const double* weight;               // or null
+  std::vector<int64_t> query_begin;  // [n_queries + 1] for a ranker, else empty
+};
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(TrainingData data, ObjectiveKind objective, ObjectiveArgs args, int n_outputs,
+             std::vector<double> label_gain, int truncation_level, Team& team);
+
+  int64_t n_samples() const override { return n_samples_; }
+  bool has_sample_weight() const override { return rows_.weight != nullptr; }
+  double max_weighted_target() override;
+  double max_weight() override;
+  StartSums start_sums(int output, int target_exponent, int weight_exponent) override;
+  void set_start_scores(std::span<const double> scores) override;
+  void compute_gradients(std::span<GradientRange> ranges) override;
+  HistCell quantize(int output, const Quantization& quantization) override;
+  void build_histograms(std::span<const HistogramTask> tasks) override;
+  void subtract_histograms(std::span<const SubtractTask> tasks) override;
+  void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params,
+                   std::span<SplitCandidate> best) override;
+  void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) override;
+  void leaf_sums(std::span<const RowRange> leaves, int gradient_exponent, int hessian_exponent,
+                 std::span<LeafSums> sums) override;
+  void add_leaf_values(int output, std::span<const RowRange> leaves,
+                       std::span<const double> values) override;
+
+ private:
+  struct HistogramChunk;
+  struct RowChunk;
+
+  double weight(int64_t row) const { return rows_.weight ? rows_.weight[row] : 1.0; }
+  double target(int64_t row, int output) const;
+  void prepare_ranking(std::vector<double> label_gain, int truncation_level);
+  HistCell* slot(int32_t index);
+  std::vector<RowChunk> cut(std::span<const RowRange> ranges, int64_t rows_per_chunk) const;
+  template <class Lane>
+  void build_chunk(const HistogramChunk& chunk, const FeatureTile& tile, Lane* lanes);
+  FeatureCells feature_cells(const HistCell* histogram, int32_t feature) const;
+  SplitCandidate best_counted_split(const FindSplitTask& task, const SplitParams& params,
+                                    FeatureSplit* features);
+  std::vector<int32_t> count_bins(RowRange rows, int32_t feature) const;
+
+  const BinnedMatrix& bins_;
+  const Kernels& kernels_;
+  const ObjectiveKind objective_;
+  const ObjectiveArgs args_;
+  Team& team_;
+  const int64_t n_samples_;
+
+  RowData rows_;
+  std::vector<double> raw_prediction_;
+  std::vector<float> gradient_, hessian_;
+
+  std::vector<int64_t> query_begin_;
+  std::vector<double> label_gain_, discount_, inverse_max_dcg_;
+  RankingData ranking_{};
+  int64_t longest_query_ = 0;
+
+  int current_output_ = 0;  // whose gradients are quantized
+  int32_t gradient_levels_ = 1;
+  bool wide_ = false;  // 16-bit pairs
+  std::vector<Pair8> pairs8_;
+  std::vector<Pair16> pairs16_;
+
+  std::vector<uint32_t> row_order_, scratch_rows_;
+  std::vector<std::unique_ptr<HistCell[]>> slots_;
+};
+
+}  // namespace qgbdt

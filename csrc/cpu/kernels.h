@@ -1,0 +1,106 @@
+// The table of kernels: one implementation per SIMD level, all compiled from kernels.inc, all equal to
+// the last bit. Pointers and sizes only: files compiled for one SIMD level must not instantiate library
+// code, or the linker could keep an AVX-512 copy of it for every machine.
+#pragma once
+
+#include <stdint.h>
+
+#include "../objective.h"
+#include "../quantize.h"
+#include "../split.h"
+#include "../types.h"
+
+namespace qgbdt {
+
+// The rows' targets, weights and raw predictions. Arrays of outputs are output-major: [n_outputs][n].
+struct RowData {
+  int64_t n_samples;
+  int32_t n_outputs;
+  const double* target;
+  const double* weight;  // or null
+  double* raw_prediction;
+  float* gradient;
+  float* hessian;
+};
+
+struct RankingData {
+  const int64_t* query_begin;  // [n_queries + 1]
+  const double* label_gain;
+  const double* discount;      // [longest query]
+  const double* inverse_max_dcg;  // [n_queries]
+  int32_t truncation_level;
+};
+
+struct TileView {
+  const uint8_t* bins;
+  int32_t stride;
+  int32_t n_features;
+};
+
+struct FeatureCells {  // one feature's part of a node's histogram
+  const HistCell* cells;
+  int32_t n_value_bins;
+  bool has_missing;
+};
+
+struct FeatureSplit {
+  double gain;  // <= 0: none
+  HistCell left;
+  int32_t bin;
+  bool missing_left;
+};
+
+struct Kernels {
+  const char* name;
+
+  // Gradients of rows [begin, end), all outputs; maxima is [n_outputs], raised where exceeded.
+  void (*gradients)(ObjectiveKind, const ObjectiveArgs&, const RowData&, int64_t begin, int64_t end,
+                    GradientRange* maxima);
+  // Gradients of one query; order and scratch are [longest query].
+  void (*query_gradients)(const RankingData&, const RowData&, int64_t query, int32_t* order,
+                          double* scratch, GradientRange* maxima);
+
+  // Rounds rows [begin, end) of one output; returns the sum.
+  HistCell (*quantize8)(const Quantization&, const float* g, const float* h, int64_t begin,
+                        int64_t end, Pair8* out);
+  HistCell (*quantize16)(const Quantization&, const float* g, const float* h, int64_t begin,
+                         int64_t end, Pair16* out);
+
+  // lanes[f * kBinSlots + bin] += the row's pair, for the listed rows.
+  void (*add_rows8)(const TileView&, const uint32_t* rows, int64_t n, const Pair8* pairs,
+                    uint32_t* lanes);
+  void (*add_rows16)(const TileView&, const uint32_t* rows, int64_t n, const Pair16* pairs,
+                     uint64_t* lanes);
+  // cells += lanes of one feature.
+  void (*flush8)(const uint32_t* lanes, int64_t n, HistCell* cells);
+  void (*flush16)(const uint64_t* lanes, int64_t n, HistCell* cells);
+  void (*subtract)(HistCell* parent, const HistCell* child, int64_t n);
+
+  // The best split of one feature. counts: exact rows per bin, or null to leave them unchecked.
+  FeatureSplit (*find_split)(const FeatureCells&, const int32_t* counts, HistCell total,
+                             int32_t total_count, double parent_score, const SplitParams&);
+
+  // Stable: left rows to out[0..], right rows to out[n - 1], out[n - 2], ...; returns how many left.
+  int64_t (*partition)(const uint32_t* rows, int64_t n, const uint8_t* bins, int32_t stride,
+                       int32_t bin, int32_t missing_left_bin, uint32_t* out);
+
+  LeafSums (*leaf_sums)(const uint32_t* rows, int64_t n, const float* g, const float* h,
+                        double gradient_scale, double hessian_scale);
+  void (*add_value)(const uint32_t* rows, int64_t n, double value, double* raw_prediction);
+};
+
+// The level in use: the best that this CPU runs, or QGBDT_SIMD (std::invalid_argument if it cannot).
+const Kernels& choose_kernels();
+
+// Levels compiled in, slowest first, and whether this CPU runs each.
+struct SimdLevel {
+  const Kernels* kernels;
+  bool runs_here;
+};
+struct SimdLevels {
+  SimdLevel levels[3];
+  int n;
+};
+SimdLevels simd_levels();
+
+}  // namespace qgbdt

@@ -1,0 +1,3 @@
+#define QGBDT_LEVEL scalar
+#define QGBDT_LEVEL_NAME "scalar"
+#include "kernels.inc"

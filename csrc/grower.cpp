@@ -1,0 +1,246 @@
+#include "grower.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "histogram_pool.h"
+
+namespace qgbdt {
+namespace {
+
+constexpr int32_t kNone = -1;
+
+// A leaf of the growing tree: committed (it has a node) or only tried out ahead of its turn.
+struct Leaf {
+  RowRange rows;
+  int64_t count;  // over all workers
+  HistCell total;
+  int32_t depth;
+  int32_t slot = kNone;         // its histogram, while it may still be split
+  int32_t node = kNone;         // its place in the tree, once committed
+  int32_t left_leaf = kNone;    // once expanded: its children, left and right in a row
+  bool missing_left = false;
+  SplitCandidate split = {};
+};
+
+// Leaf-wise growth splits the leaf of largest gain, again and again. Done one by one that is hundreds
+// of rounds; but a leaf's split does not depend on when it is made. So each round *expands* a batch of
+// the most promising leaves (partition, histograms, best splits of the children), and then *commits*
+// in strict best-first order as far as the expanded leaves reach. The tree is exactly the leaf-wise
+// tree; what was expanded and never committed is the price (report.expansions - report.splits).
+class Grower {
+ public:
+  Grower(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
+         const SplitParams& split_params, GrowthReport& report)
+      : backend_(backend),
+        comm_(comm),
+        bins_(bins),
+        params_(params),
+        split_params_(split_params),
+        report_(report),
+        queue_(BestFirst{&leaves_}) {}
+
+  GrownTree grow(HistCell root_total, int64_t n_samples) {
+    leaves_.push_back({{0, uint32_t(backend_.n_samples())}, n_samples, root_total, 0});
+    find_root_split();
+    commit_leaf(0);
+    while (n_leaves_ < params_.num_leaves && !queue_.empty()) {
+      if (leaves_[*queue_.begin()].left_leaf == kNone) expand(choose_batch());
+      commit_split(pop_best());
+    }
+    return finish();
+  }
+
+ private:
+  struct BestFirst {
+    const std::vector<Leaf>* leaves;
+    bool operator()(int32_t a, int32_t b) const {
+      const Leaf &x = (*leaves)[a], &y = (*leaves)[b];
+      if (x.split.gain != y.split.gain) return x.split.gain > y.split.gain;
+      return x.node < y.node;
+    }
+  };
+
+  bool may_split(const Leaf& leaf) const {
+    return (params_.max_depth <= 0 || leaf.depth < params_.max_depth) &&
+           leaf.count >= 2 * std::max<int64_t>(params_.min_child_samples, 1);
+  }
+
+  void find_root_split() {
+    Leaf& root = leaves_[0];
+    if (params_.num_leaves < 2 || !may_split(root)) return;
+    root.slot = pool_.take();
+    const HistogramTask task{root.slot, root.rows};
+    backend_.build_histograms({&task, 1});
+    find_splits({0});
+  }
+
+  void find_splits(const std::vector<int32_t>& ids) {
+    std::vector<FindSplitTask> tasks;
+    for (int32_t id : ids)
+      tasks.push_back({leaves_[id].slot, leaves_[id].rows, leaves_[id].total});
+    std::vector<SplitCandidate> best(tasks.size());
+    backend_.find_splits(tasks, split_params_, best);
+    for (size_t i = 0; i < ids.size(); ++i) {
+      leaves_[ids[i]].split = best[i];
+      if (!best[i].exists()) give_back_slot(leaves_[ids[i]]);
+    }
+  }
+
+  // The best unexpanded leaves in the queue: the first is certain to be split next, each other is the
+  // more likely to be the more splits are left. Half of what is left wastes few and needs few rounds.
+  std::vector<int32_t> choose_batch() const {
+    const size_t size = size_t(std::max(1, (params_.num_leaves - n_leaves_) / 2));
+    std::vector<int32_t> batch;
+    for (int32_t id : queue_) {
+      if (batch.size() == size) break;
+      if (leaves_[id].left_leaf == kNone) batch.push_back(id);
+    }
+    return batch;
+  }
+
+  void expand(const std::vector<int32_t>& batch) {
+    report_.rounds += 1;
+    report_.expansions += int64_t(batch.size());
+    partition(batch);
+    if (params_.num_leaves - n_leaves_ == 1) return;  // the children will not be split
+    build_children_histograms(batch);
+  }
+
+  void partition(const std::vector<int32_t>& batch) {
+    std::vector<PartitionTask> tasks;
+    for (int32_t id : batch) {
+      const SplitCandidate& s = leaves_[id].split;
+      tasks.push_back({leaves_[id].rows, s.feature, s.bin, s.missing_left});
+    }
+    std::vector<int64_t> local(batch.size());
+    backend_.partition(tasks, local);
+    std::vector<int64_t> left_counts = local;
+    comm_.allreduce_sum(left_counts);
+    for (size_t i = 0; i < batch.size(); ++i) add_children(batch[i], local[i], left_counts[i]);
+  }
+
+  void add_children(int32_t id, int64_t local_left, int64_t left_count) {
+    const int32_t left = int32_t(leaves_.size());
+    Leaf& parent = leaves_[id];
+    const SplitCandidate& s = parent.split;
+    const RowRange rows = parent.rows;
+    const uint32_t middle = rows.begin + uint32_t(local_left);
+    const int64_t right_count = parent.count - left_count;
+    const int32_t depth = parent.depth + 1;
+    const HistCell right_total = parent.total - s.left;
+    parent.left_leaf = left;
+    // Where training saw no missing value, one met later follows the larger child.
+    parent.missing_left =
+        bins_.has_missing(s.feature) ? s.missing_left : left_count >= right_count;
+    leaves_.push_back({{rows.begin, middle}, left_count, s.left, depth});
+    leaves_.push_back({{middle, rows.end}, right_count, right_total, depth});
+  }
+
+  // Builds the smaller child's histogram; the larger child's is the parent's minus that.
+  void build_children_histograms(const std::vector<int32_t>& batch) {
+    std::vector<HistogramTask> build;
+    std::vector<SubtractTask> subtract;
+    std::vector<int32_t> find;
+    for (int32_t id : batch) {
+      const int32_t left = leaves_[id].left_leaf;
+      const bool left_smaller = leaves_[left].count <= leaves_[left + 1].count;
+      Leaf& small = leaves_[left_smaller ? left : left + 1];
+      Leaf& large = leaves_[left_smaller ? left + 1 : left];
+      if (may_split(large)) {
+        small.slot = pool_.take();
+        large.slot = leaves_[id].slot;
+        leaves_[id].slot = kNone;
+        build.push_back({small.slot, small.rows});
+        subtract.push_back({large.slot, small.slot});
+      } else {
+        give_back_slot(leaves_[id]);
+      }
+      for (int32_t child : {left, left + 1})
+        if (may_split(leaves_[child])) find.push_back(child);
+    }
+    backend_.build_histograms(build);
+    backend_.subtract_histograms(subtract);
+    find_splits(find);
+    for (int32_t id : batch)
+      for (int32_t child : {leaves_[id].left_leaf, leaves_[id].left_leaf + 1})
+        if (!may_split(leaves_[child])) give_back_slot(leaves_[child]);
+  }
+
+  void give_back_slot(Leaf& leaf) {
+    if (leaf.slot != kNone) pool_.give_back(leaf.slot);
+    leaf.slot = kNone;
+  }
+
+  int32_t pop_best() {
+    const int32_t id = *queue_.begin();
+    queue_.erase(queue_.begin());
+    return id;
+  }
+
+  void commit_leaf(int32_t id) {
+    Leaf& leaf = leaves_[id];
+    leaf.node = int32_t(nodes_.size());
+    Node node;
+    node.count = leaf.count;
+    node.sum_hessian = cell_hessian(leaf.total) * split_params_.hessian_scale;
+    nodes_.push_back(node);
+    node_leaf_.push_back(id);
+    if (leaf.split.exists()) queue_.insert(id);
+  }
+
+  void commit_split(int32_t id) {
+    const Leaf leaf = leaves_[id];
+    Node& node = nodes_[leaf.node];
+    const std::vector<double>& thresholds = bins_.thresholds(leaf.split.feature);
+    node.feature = leaf.split.feature;
+    node.left = int32_t(nodes_.size());
+    node.right = node.left + 1;
+    node.missing_left = leaf.missing_left;
+    node.gain = leaf.split.gain;
+    node.threshold =  // past the last threshold: all values | missing
+        leaf.split.bin < int32_t(thresholds.size()) ? thresholds[leaf.split.bin] : HUGE_VAL;
+    commit_leaf(leaf.left_leaf);
+    commit_leaf(leaf.left_leaf + 1);
+    n_leaves_ += 1;
+    report_.splits += 1;
+  }
+
+  GrownTree finish() {
+    GrownTree tree;
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+      if (nodes_[i].feature >= 0) continue;
+      const Leaf& leaf = leaves_[node_leaf_[i]];
+      tree.leaf_nodes.push_back(int32_t(i));
+      tree.leaf_rows.push_back(leaf.rows);
+      tree.leaf_totals.push_back(leaf.total);
+    }
+    tree.nodes = std::move(nodes_);
+    return tree;
+  }
+
+  Backend& backend_;
+  Comm& comm_;
+  const BinnedMatrix& bins_;
+  const TrainParams& params_;
+  const SplitParams& split_params_;
+  GrowthReport& report_;
+  HistogramPool pool_;
+  std::vector<Leaf> leaves_;
+  std::vector<Node> nodes_;
+  std::vector<int32_t> node_leaf_;  // the leaf that became a node
+  int n_leaves_ = 1;
+  std::set<int32_t, BestFirst> queue_;  // committed leaves that can be split
+};
+
+}  // namespace
+
+GrownTree grow_tree(Backend& backend, Comm& comm, const BinnedMatrix& bins,
+                    const TrainParams& params, const SplitParams& split_params,
+                    HistCell root_total, int64_t n_samples, GrowthReport& report) {
+  Grower grower(backend, comm, bins, params, split_params, report);
+  return grower.grow(root_total, n_samples);
+}
+
+}  // namespace qgbdt

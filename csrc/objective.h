@@ -1,0 +1,136 @@
+// Objectives: gradient and hessian of the loss in link space, the link, the start score.
+// Adding one: a struct here, a row in visit_objective, a row in the tests' table.
+#pragma once
+
+#include <stdint.h>
+
+#include "elementary.h"
+#include "types.h"
+
+namespace qgbdt {
+
+enum class Link { identity, logistic, softmax, exponential };
+
+struct Gradient {
+  double g, h;
+};
+
+struct ObjectiveArgs {
+  double tweedie_variance_power;
+};
+
+constexpr double kMaxGradient = 3e38;
+
+QGBDT_FN float to_gradient(double x) {  // always finite, even for infinity times a weight of zero
+  x = x > -kMaxGradient ? x : -kMaxGradient;
+  return float(x < kMaxGradient ? x : kMaxGradient);
+}
+
+QGBDT_FN double sigmoid(double x) { return 1.0 / (1.0 + exp(-x)); }
+
+QGBDT_FN double clamp_probability(double p) {
+  p = p < 1e-15 ? 1e-15 : p;
+  return p > 1 - 1e-15 ? 1 - 1e-15 : p;
+}
+
+QGBDT_FN double log_of_mean(double mean) { return log(mean < 1e-300 ? 1e-300 : mean); }
+
+// Each struct: the link; gradient(raw score, target, args); start_score(weighted mean of the target).
+
+struct Regression {  // (s - y)^2 / 2
+  static constexpr Link kLink = Link::identity;
+  static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs&) {
+    return {s - y, 1.0};
+  }
+  static QGBDT_FN double start_score(double mean) { return mean; }
+};
+
+struct Binary {  // log loss, y in {0, 1}
+  static constexpr Link kLink = Link::logistic;
+  static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs&) {
+    const double p = sigmoid(s);
+    return {p - y, p * (1.0 - p)};
+  }
+  static QGBDT_FN double start_score(double mean) {
+    const double p = clamp_probability(mean);
+    return log(p / (1.0 - p));
+  }
+};
+
+struct Poisson {  // exp(s) - y s; the hessian is enlarged by exp(0.7) to bound the first steps
+  static constexpr Link kLink = Link::exponential;
+  static constexpr double kHessianFactor = 2.0137527074704766;
+  static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs&) {
+    const double e = exp(s);
+    return {e - y, e * kHessianFactor};
+  }
+  static QGBDT_FN double start_score(double mean) { return log_of_mean(mean); }
+};
+
+struct Gamma {  // y exp(-s) + s
+  static constexpr Link kLink = Link::exponential;
+  static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs&) {
+    const double r = y * exp(-s);
+    return {1.0 - r, r};
+  }
+  static QGBDT_FN double start_score(double mean) { return log_of_mean(mean); }
+};
+
+struct Tweedie {  // -y exp((1 - rho) s) / (1 - rho) + exp((2 - rho) s) / (2 - rho)
+  static constexpr Link kLink = Link::exponential;
+  static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs& args) {
+    const double rho = args.tweedie_variance_power;
+    const double a = y * exp((1.0 - rho) * s);
+    const double b = exp((2.0 - rho) * s);
+    return {b - a, a * (rho - 1.0) + b * (2.0 - rho)};
+  }
+  static QGBDT_FN double start_score(double mean) { return log_of_mean(mean); }
+};
+
+// Softmax cross entropy. Its gradient couples the classes of a row, so the kernel works on
+// probabilities; the factor K / (K - 1) makes the diagonal hessian an upper bound for K = 2.
+struct Multiclass {
+  static constexpr Link kLink = Link::softmax;
+  static QGBDT_FN double hessian_factor(int n_classes) {
+    return double(n_classes) / double(n_classes - 1);
+  }
+  static QGBDT_FN Gradient gradient(double p, bool is_class, double factor) {
+    return {p - (is_class ? 1.0 : 0.0), factor * (p * (1.0 - p))};
+  }
+  static QGBDT_FN double start_score(double mean) { return log(clamp_probability(mean)); }
+};
+
+// LambdaRank (Burges, "From RankNet to LambdaRank to LambdaMART", 2010): the pair of documents of
+// rank r_hi (better label) and r_lo costs |delta NDCG| log(1 + exp(s_lo - s_hi)).
+struct LambdaRank {
+  static constexpr Link kLink = Link::identity;
+  static QGBDT_FN double discount(int64_t rank) { return 1.0 / log2(2.0 + double(rank)); }
+  // Pairs of nearly equal scores matter more: as LightGBM's lambdarank_norm.
+  static QGBDT_FN double normalize_by_distance(double delta_ndcg, double delta_score) {
+    return delta_ndcg / (0.01 + (delta_score < 0 ? -delta_score : delta_score));
+  }
+  static QGBDT_FN Gradient pair(double delta_score, double delta_ndcg) {
+    const double rho = 1.0 / (1.0 + exp(delta_score));
+    return {rho * delta_ndcg, rho * (1.0 - rho) * delta_ndcg};
+  }
+  static QGBDT_FN double query_norm(double sum_lambda) {
+    return log2(1.0 + sum_lambda) / sum_lambda;
+  }
+  static QGBDT_FN double start_score(double) { return 0; }
+};
+
+// Calls f(Objective{}) with the struct of `kind`.
+template <class F>
+QGBDT_FN auto visit_objective(ObjectiveKind kind, F&& f) {
+  switch (kind) {
+    case ObjectiveKind::poisson: return f(Poisson{});
+    case ObjectiveKind::gamma: return f(Gamma{});
+    case ObjectiveKind::tweedie: return f(Tweedie{});
+    case ObjectiveKind::binary: return f(Binary{});
+    case ObjectiveKind::multiclass: return f(Multiclass{});
+    case ObjectiveKind::lambdarank: return f(LambdaRank{});
+    default: return f(Regression{});
+  }
+}
+
+}  // namespace qgbdt

@@ -1,0 +1,35 @@
+// What a fit is told. No defaults here: they live in Python, once.
+#pragma once
+
+#include <stdint.h>
+
+#include <vector>
+
+#include "types.h"
+
+namespace qgbdt {
+
+enum class Rounding { stochastic, nearest };
+
+struct TrainParams {
+  ObjectiveKind objective;
+  int n_outputs;  // raw predictions per row: the classes of multiclass, else 1
+  int n_estimators;
+  int num_leaves;
+  int max_depth;  // <= 0: no limit
+  double learning_rate;
+  int64_t min_child_samples;
+  double min_child_weight;
+  double min_split_gain;
+  double reg_alpha;
+  double reg_lambda;
+  int grad_bits;
+  Rounding rounding;
+  bool renew_leaves;
+  uint64_t seed;
+  double tweedie_variance_power;
+  int lambdarank_truncation_level;
+  std::vector<double> label_gain;
+};
+
+}  // namespace qgbdt

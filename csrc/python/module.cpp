@@ -1,0 +1,253 @@
+// The border to Python: ndarrays become borrowed spans with named checks, the GIL is released for all
+// work, and nothing here knows how trees are grown.
+#include <pybind11/functional.h>
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <cmath>
+#include <string>
+
+#include "../binned_matrix.h"
+#include "../booster.h"
+#include "../cpu/cpu_backend.h"
+#include "../model_io.h"
+#include "../predictor.h"
+#include "../support/check.h"
+#include "../support/parallel.h"
+
+namespace py = pybind11;
+
+namespace qgbdt {
+namespace {
+
+MatrixView matrix_view(const py::array& X) {
+  check(X.ndim() == 2, "X must be 2-D");
+  const bool is_float32 = py::isinstance<py::array_t<float>>(X);
+  check(is_float32 || py::isinstance<py::array_t<double>>(X), "X must be float32 or float64");
+  const auto item = X.itemsize();
+  check(X.strides(0) % item == 0 && X.strides(1) % item == 0 &&
+            reinterpret_cast<uintptr_t>(X.data()) % uintptr_t(item) == 0,
+        "X must be aligned");
+  return {X.data(), is_float32, X.shape(0), X.shape(1), X.strides(0) / item, X.strides(1) / item};
+}
+
+using DoubleArray = py::array_t<double, py::array::c_style>;
+
+const double* column_of(const DoubleArray& a, int64_t n, const char* what) {
+  check(a.ndim() == 1 && a.shape(0) == n, what);
+  return a.data();
+}
+
+// A dict with exactly the fields of TrainParams.
+class ParamsReader {
+ public:
+  explicit ParamsReader(const py::dict& dict) : dict_(dict) {}
+  template <class T>
+  T get(const char* key) {
+    ++used_;
+    if (!dict_.contains(key)) throw std::invalid_argument(std::string("missing parameter ") + key);
+    return dict_[key].cast<T>();
+  }
+  void finish() const { check(used_ == dict_.size(), "unknown parameters"); }
+
+ private:
+  const py::dict& dict_;
+  size_t used_ = 0;
+};
+
+TrainParams train_params(const py::dict& dict) {
+  ParamsReader in(dict);
+  TrainParams p;
+  check(objective_from_name(in.get<std::string>("objective"), &p.objective), "unknown objective");
+  p.n_outputs = in.get<int>("n_outputs");
+  p.n_estimators = in.get<int>("n_estimators");
+  p.num_leaves = in.get<int>("num_leaves");
+  p.max_depth = in.get<int>("max_depth");
+  p.learning_rate = in.get<double>("learning_rate");
+  p.min_child_samples = in.get<int64_t>("min_child_samples");
+  p.min_child_weight = in.get<double>("min_child_weight");
+  p.min_split_gain = in.get<double>("min_split_gain");
+  p.reg_alpha = in.get<double>("reg_alpha");
+  p.reg_lambda = in.get<double>("reg_lambda");
+  p.grad_bits = in.get<int>("grad_bits");
+  const auto rounding = in.get<std::string>("rounding");
+  check(rounding == "stochastic" || rounding == "nearest", "unknown rounding");
+  p.rounding = rounding == "nearest" ? Rounding::nearest : Rounding::stochastic;
+  p.renew_leaves = in.get<bool>("renew_leaves");
+  p.seed = in.get<uint64_t>("seed");
+  p.tweedie_variance_power = in.get<double>("tweedie_variance_power");
+  p.lambdarank_truncation_level = in.get<int>("lambdarank_truncation_level");
+  const auto gains = in.get<DoubleArray>("label_gain");
+  p.label_gain.assign(gains.data(), gains.data() + gains.size());
+  in.finish();
+  check(p.n_outputs >= 1 && (p.n_outputs > 1) == (p.objective == ObjectiveKind::multiclass),
+        "n_outputs does not fit the objective");
+  check(p.n_estimators >= 0 && p.num_leaves >= 1, "n_estimators or num_leaves out of range");
+  check((2 <= p.grad_bits && p.grad_bits <= 8) || p.grad_bits == 16, "grad_bits out of range");
+  return p;
+}
+
+std::vector<int64_t> query_begins(const std::optional<py::array_t<int64_t>>& sizes, int64_t n) {
+  check(sizes && sizes->ndim() == 1, "lambdarank needs query_sizes");
+  std::vector<int64_t> begin{0};
+  for (py::ssize_t q = 0; q < sizes->shape(0); ++q) {
+    check(sizes->at(q) >= 0 && sizes->at(q) <= n - begin.back(), "query_sizes must sum to n_samples");
+    begin.push_back(begin.back() + sizes->at(q));
+  }
+  check(begin.back() == n, "query_sizes must sum to n_samples");
+  return begin;
+}
+
+void check_targets(const TrainParams& p, const double* y, int64_t n) {
+  const bool labels = p.objective == ObjectiveKind::multiclass ||
+                      p.objective == ObjectiveKind::lambdarank;
+  const double n_labels = p.objective == ObjectiveKind::multiclass ? double(p.n_outputs)
+                                                                   : double(p.label_gain.size());
+  for (int64_t i = 0; i < n; ++i) {
+    check(std::isfinite(y[i]), "y must be finite");
+    check(!labels || (y[i] >= 0 && y[i] < n_labels && y[i] == std::floor(y[i])),
+          "y must hold label numbers");
+  }
+}
+
+Model train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
+                   const std::optional<DoubleArray>& sample_weight,
+                   const std::optional<py::array_t<int64_t>>& query_sizes,
+                   std::vector<std::string> feature_names, const py::dict& params_dict,
+                   int n_threads) {
+  const TrainParams params = train_params(params_dict);
+  const int64_t n = matrix.n_samples();
+  TrainingData data{&matrix, column_of(y, n, "y must be 1-D with n_samples values"), nullptr, {}};
+  if (sample_weight)
+    data.weight = column_of(*sample_weight, n, "sample_weight must be 1-D with n_samples values");
+  if (params.objective == ObjectiveKind::lambdarank) data.query_begin = query_begins(query_sizes, n);
+  check(int64_t(feature_names.size()) == matrix.n_features(), "one name per feature");
+  check(n_threads >= 1, "n_threads must be at least 1");
+  check_targets(params, data.target, n);
+
+  const py::gil_scoped_release release;
+  const auto check_signals = [](int) {
+    const py::gil_scoped_acquire acquire;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+  };
+  Model model;
+  with_team(threads_for(n * matrix.n_features(), kValuesPerThread, n_threads), [&](Team& team) {
+    CpuBackend backend(std::move(data), params.objective, {params.tweedie_variance_power},
+                       params.n_outputs, params.label_gain, params.lambdarank_truncation_level,
+                       team);
+    AloneComm comm;
+    GrowthReport report;
+    model = train(backend, comm, matrix, params, std::move(feature_names), check_signals, report);
+  });
+  return model;
+}
+
+py::array_t<double> predict_array(const Model& model, const py::array& X, int64_t begin,
+                                  int64_t end, bool raw, int n_threads) {
+  const MatrixView view = matrix_view(X);
+  check(view.n_features == model.n_features(), "X has another number of features than the model");
+  check(0 <= begin && begin <= end && end <= model.n_iterations(), "iterations out of range");
+  py::array_t<double> out({view.n_samples, int64_t(model.n_outputs)});
+  double* to = out.mutable_data();
+  const py::gil_scoped_release release;
+  const int64_t walks = view.n_samples * (end - begin) * model.n_outputs;
+  with_team(threads_for(walks, kTreesPerThread, n_threads), [&](Team& team) { predict(model, view, begin, end, raw, team, to); });
+  return out;
+}
+
+py::array_t<uint8_t> bins_array(const BinnedMatrix& matrix) {
+  py::array_t<uint8_t> out({matrix.n_samples(), int64_t(matrix.n_features())});
+  auto to = out.mutable_unchecked<2>();
+  for (int32_t f = 0; f < matrix.n_features(); ++f) {
+    const BinnedMatrix::Column column = matrix.column(f);
+    for (int64_t i = 0; i < matrix.n_samples(); ++i) to(i, f) = column.bins[i * column.stride];
+  }
+  return out;
+}
+
+template <class T>
+py::array_t<T> array_of(const std::vector<T>& values) {
+  return py::array_t<T>(py::ssize_t(values.size()), values.data());
+}
+
+}  // namespace
+}  // namespace qgbdt
+
+PYBIND11_MODULE(_core, m) {
+  using namespace qgbdt;
+  m.doc() = "The native core of qgbdt. Private: use the estimators and qgbdt.Booster.";
+  PYBIND11_NUMPY_DTYPE(Node, feature, left, right, missing_left, threshold, value, gain, count,
+                       sum_hessian);
+  py::register_exception<ModelFormatError>(m, "ModelFormatError", PyExc_ValueError);
+
+  m.def("build_info", [] {
+    py::dict info;
+    py::list levels;
+    const SimdLevels all = simd_levels();
+    for (int i = 0; i < all.n; ++i) levels.append(all.levels[i].kernels->name);
+    info["openmp"] = built_with_openmp();
+    info["compiler"] = __VERSION__;
+    info["simd_compiled"] = levels;
+    return info;
+  });
+  m.def("simd_levels", [] {
+    std::vector<std::string> names;
+    const SimdLevels all = simd_levels();
+    for (int i = 0; i < all.n; ++i)
+      if (all.levels[i].runs_here) names.push_back(all.levels[i].kernels->name);
+    return names;
+  });
+  m.def("simd_level", [] { return std::string(choose_kernels().name); });
+
+  py::class_<BinnedMatrix>(m, "BinnedMatrix")
+      .def(py::init([](const py::array& X, int max_bin, int n_threads) {
+             const MatrixView view = matrix_view(X);
+             const py::gil_scoped_release release;
+             std::unique_ptr<BinnedMatrix> matrix;
+             const int64_t values = view.n_samples * view.n_features;
+             with_team(threads_for(values, kValuesPerThread, n_threads), [&](Team& team) {
+               matrix = std::make_unique<BinnedMatrix>(view, max_bin, team);
+             });
+             return matrix;
+           }),
+           py::arg("X"), py::arg("max_bin"), py::arg("n_threads"))
+      .def_property_readonly("n_samples", &BinnedMatrix::n_samples)
+      .def_property_readonly("n_features", &BinnedMatrix::n_features)
+      .def("bins", &bins_array)
+      .def("bin_thresholds",
+           [](const BinnedMatrix& matrix, int32_t feature) {
+             check(0 <= feature && feature < matrix.n_features(), "feature out of range");
+             return array_of(matrix.thresholds(feature));
+           })
+      .def("has_missing", [](const BinnedMatrix& matrix) {
+        py::array_t<bool> out(matrix.n_features());
+        for (int32_t f = 0; f < matrix.n_features(); ++f)
+          out.mutable_at(f) = matrix.has_missing(f);
+        return out;
+      });
+
+  py::class_<Model>(m, "Model")
+      .def_property_readonly("objective",
+                             [](const Model& model) { return objective_name(model.objective); })
+      .def_property_readonly("n_features", &Model::n_features)
+      .def_property_readonly("n_outputs", [](const Model& model) { return model.n_outputs; })
+      .def_property_readonly("n_trees", [](const Model& model) { return model.trees.size(); })
+      .def_property_readonly("feature_names",
+                             [](const Model& model) { return model.feature_names; })
+      .def_property_readonly("base_score",
+                             [](const Model& model) { return array_of(model.base_score); })
+      .def("tree",
+           [](const Model& model, int64_t i) {
+             check(0 <= i && i < int64_t(model.trees.size()), "tree out of range");
+             return array_of(model.trees[i]);
+           })
+      .def("predict", &predict_array, py::arg("X"), py::arg("start_iteration"),
+           py::arg("end_iteration"), py::arg("raw"), py::arg("n_threads"))
+      .def("to_bytes", [](const Model& model) { return py::bytes(model_to_text(model)); })
+      .def_static("from_bytes",
+                  [](const py::bytes& data) { return model_from_text(std::string_view(data)); });
+
+  m.def("train", &train_on_cpu, py::arg("matrix"), py::arg("y"), py::arg("sample_weight"),
+        py::arg("query_sizes"), py::arg("feature_names"), py::arg("params"), py::arg("n_threads"));
+}

@@ -1,0 +1,19 @@
+// Errors of the core. Users' mistakes are explained in Python before the core is called; here only
+// invariants and the outside world (model files, memory, the CPU) are checked.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace qgbdt {
+
+// A model file that is damaged, hostile or of another version.
+struct ModelFormatError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+inline void check(bool holds, const char* what) {
+  if (!holds) throw std::invalid_argument(what);
+}
+
+}  // namespace qgbdt

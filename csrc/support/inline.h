@@ -1,0 +1,10 @@
+// QGBDT_FN marks the shared formulas: they are compiled into every SIMD level and, with nvcc, into
+// device code. They must always be inlined: an out-of-line copy compiled for AVX-512 could be kept by
+// the linker for the whole program and crash older machines.
+#pragma once
+
+#if defined(__CUDACC__)
+#define QGBDT_FN __host__ __device__ __forceinline__
+#else
+#define QGBDT_FN inline __attribute__((always_inline))
+#endif

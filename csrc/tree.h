@@ -1,0 +1,27 @@
+// A finished tree and the finished model.
+#pragma once
+
+#include <stdint.h>
+
+#include <string>
+#include <vector>
+
+#include "params.h"
+#include "types.h"
+
+namespace qgbdt {
+
+using Tree = std::vector<Node>;  // node 0 is the root; children come after their parent
+
+struct Model {
+  ObjectiveKind objective;
+  int32_t n_outputs;
+  std::vector<std::string> feature_names;
+  std::vector<double> base_score;  // per output, in link space
+  std::vector<Tree> trees;         // tree i belongs to output i % n_outputs
+
+  int32_t n_features() const { return int32_t(feature_names.size()); }
+  int64_t n_iterations() const { return int64_t(trees.size()) / n_outputs; }
+};
+
+}  // namespace qgbdt

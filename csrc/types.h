@@ -1,0 +1,62 @@
+// The plain data that travels between the algorithm and the machines.
+#pragma once
+
+#include <stdint.h>
+
+#include "support/inline.h"
+
+namespace qgbdt {
+
+// One histogram cell: the sums of quantized gradients (upper half, signed) and hessians (lower half,
+// never negative) of the rows in one bin, packed so that one 64-bit add or subtract serves both.
+// quantize.h proves that neither half can overflow.
+using HistCell = int64_t;
+
+QGBDT_FN HistCell make_cell(int32_t gradient, int32_t hessian) {
+  return int64_t(uint64_t(int64_t(gradient)) << 32) + hessian;
+}
+QGBDT_FN int32_t cell_gradient(HistCell cell) { return int32_t(cell >> 32); }
+QGBDT_FN int32_t cell_hessian(HistCell cell) { return int32_t(uint32_t(cell)); }
+
+enum class ObjectiveKind { regression, poisson, gamma, tweedie, binary, multiclass, lambdarank };
+
+// Per output: the largest magnitudes, which set the scales.
+struct GradientRange {
+  double max_gradient = 0, max_hessian = 0;
+};
+
+// Sums of unquantized gradients of a leaf, in fixed point.
+struct LeafSums {
+  int64_t gradient = 0, hessian = 0;
+};
+
+// The rows of a node on this worker: a slice of the backend's row order.
+struct RowRange {
+  uint32_t begin = 0, end = 0;
+  int64_t size() const { return int64_t(end) - begin; }
+};
+
+// The best split of a node, or none (feature < 0). Rows in value bins <= bin go left.
+struct SplitCandidate {
+  double gain = 0;
+  HistCell left = 0;
+  int32_t feature = -1;
+  int32_t bin = 0;
+  bool missing_left = false;
+  bool exists() const { return feature >= 0; }
+};
+
+// A node of a finished tree: a split (feature >= 0) or a leaf (feature < 0).
+struct Node {
+  int32_t feature = -1;
+  int32_t left = -1, right = -1;
+  bool missing_left = false;
+  double threshold = 0;  // x <= threshold goes left
+  double value = 0;      // what a leaf adds to the raw prediction
+  double gain = 0;
+  int64_t count = 0;  // training rows
+  double sum_hessian = 0;
+};
+static_assert(sizeof(Node) == 56);
+
+}  // namespace qgbdt

@@ -1,0 +1,515 @@
+"""The scikit-learn estimators: they check and encode the data, the native module does the rest."""
+
+# mypy: allow-untyped-calls
+# (scikit-learn has no type annotations)
+
+import functools
+import inspect
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from qgbdt import _core
+from qgbdt.booster import Booster
+from qgbdt.errors import DataError, DeviceError
+from qgbdt.params import (
+    ClassifierParams,
+    CommonParams,
+    Parametrized,
+    RankerParams,
+    RegressorParams,
+    check_names,
+    parameters_section,
+    trainer_params,
+)
+from qgbdt.threads import resolve_n_jobs
+from qgbdt.validation import (
+    Floats,
+    check_query_sizes,
+    check_regression_target,
+    check_relevance,
+    check_sample_weight,
+    label_gains,
+    weighted,
+)
+
+__all__ = ["QGBDTClassifier", "QGBDTRanker", "QGBDTRegressor"]
+
+# NaN is a missing value and infinities are ordered like all numbers. Any memory order will do.
+CHECK_X = {"dtype": [np.float64, np.float32], "ensure_all_finite": False}
+
+ATTRIBUTES = """\
+booster_ : Booster
+    The trained model.
+feature_importances_ : ndarray of shape (n_features,)
+    Splits per feature, or their gains if ``importance_type='gain'``.
+feature_names_in_ : ndarray of shape (n_features,)
+    The names of the columns, if X has any that are strings.
+fit_profile_ : dict
+    Where the time went: ``binning_seconds`` and ``training_seconds``.
+n_features_in_ : int
+    The number of columns of X.
+objective_ : str
+    The loss that was used."""
+
+ITERATIONS = """\
+start_iteration : int, default=0
+    The first iteration whose trees are used.
+num_iteration : int, default=None
+    How many iterations are used; None means all that follow."""
+
+T = TypeVar("T")
+P = ParamSpec("P")
+E = TypeVar("E", bound="QGBDTEstimator")
+
+
+def documented(item: T) -> T:
+    """Fill in the sections that docstrings share: {parameters}, {attributes}, {iterations}."""
+    text = inspect.cleandoc(item.__doc__ or "")
+    if isinstance(item, type) and issubclass(item, Parametrized):
+        text = text.replace("{parameters}", parameters_section(item))
+    item.__doc__ = text.replace("{attributes}", ATTRIBUTES).replace("{iterations}", ITERATIONS)
+    return item
+
+
+def all_or_nothing(
+    fit: Callable[Concatenate[E, P], None],
+) -> Callable[Concatenate[E, P], E]:
+    """Make `fit` work on a shallow copy, whose state the estimator takes over at the end.
+
+    So a fit that fails or is interrupted leaves the estimator as it was.
+    """
+
+    @functools.wraps(fit)
+    def fit_all_or_nothing(self: E, /, *args: P.args, **kwargs: P.kwargs) -> E:
+        scratch = object.__new__(type(self))
+        scratch.__dict__ = dict(vars(self))
+        fit(scratch, *args, **kwargs)
+        self.__dict__ = scratch.__dict__
+        return self
+
+    return fit_all_or_nothing
+
+
+class QGBDTEstimator(CommonParams, BaseEstimator):
+    """What the estimators share."""
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; an unknown one is an error that names the nearest known one."""
+        check_names(type(self).__name__, params, self.get_params(deep=False))
+        super().set_params(**params)
+        return self
+
+    @property
+    def feature_importances_(self) -> NDArray[np.int64] | NDArray[np.float64]:
+        """Splits per feature, or their gains if ``importance_type='gain'``; shape (n_features,)."""
+        check_is_fitted(self)
+        return self.booster_.feature_importance(self.importance_type)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.target_tags.required = True
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Arrays and plain Python values only: the booster as the bytes of its model file."""
+        state = dict(super().__getstate__())
+        if "booster_" in state:
+            state["booster_"] = state["booster_"].to_bytes()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "booster_" in state:
+            state = {**state, "booster_": Booster.from_bytes(state["booster_"])}
+        super().__setstate__(state)
+
+    def _train(
+        self,
+        X: NDArray[Any],
+        y: Floats,
+        sample_weight: Floats | None,
+        *,
+        objective: str,
+        n_outputs: int = 1,
+        query_sizes: NDArray[np.int64] | None = None,
+        label_gain: Floats | None = None,
+    ) -> None:
+        """Bin and train on checked data, and set the fitted attributes that all estimators have."""
+        check_device(self.device)
+        n_threads = resolve_n_jobs(self.n_jobs, type(self).__name__)
+        params = trainer_params(self) | {
+            "objective": objective,
+            "n_outputs": n_outputs,
+            "seed": draw_seed(self.random_state),
+            "label_gain": label_gains(label_gain),
+        }
+        start = perf_counter()
+        matrix = _core.BinnedMatrix(np.require(X, requirements="A"), self.max_bin, n_threads)
+        binned = perf_counter()
+        model = _core.train(
+            matrix, y, sample_weight, query_sizes, self._feature_names(X), params, n_threads
+        )
+        self.fit_profile_ = {
+            "binning_seconds": binned - start,
+            "training_seconds": perf_counter() - binned,
+        }
+        self.objective_ = objective
+        self.booster_ = Booster(model)
+
+    def _feature_names(self, X: NDArray[Any]) -> list[str]:
+        """The names of the columns; if they have none, those that LightGBM invents."""
+        if hasattr(self, "feature_names_in_"):
+            return [str(name) for name in self.feature_names_in_]
+        return [f"Column_{i}" for i in range(X.shape[1])]
+
+    def _predict(
+        self, X: Any, start_iteration: int, num_iteration: int | None, *, raw_score: bool
+    ) -> Floats:
+        """The booster's predictions of checked data."""
+        check_is_fitted(self)
+        return self.booster_.predict(
+            validate_data(self, X, reset=False, **CHECK_X),
+            raw_score=raw_score,
+            start_iteration=start_iteration,
+            num_iteration=num_iteration,
+            n_jobs=self.n_jobs,
+        )
+
+
+@documented
+class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
+    """Gradient boosted decision trees on quantized gradients, for classification.
+
+    The model depends on the data, the parameters and the seed alone: not on the number of
+    threads, nor on the machine.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The class labels, sorted.
+    n_classes_ : int
+        The number of classes.
+    {attributes}
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from qgbdt import QGBDTClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> classifier = QGBDTClassifier(n_estimators=20).fit(X, y)
+    >>> classifier.predict(X[::60])
+    array([0, 1, 2])
+    """
+
+    @all_or_nothing
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> None:
+        """Train on labelled rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers. NaN is a missing value, infinities are legal.
+        y : array-like of shape (n_samples,)
+            Class labels, of at least two classes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, not negative. A row of weight zero still counts in min_child_samples.
+
+        Returns
+        -------
+        self : QGBDTClassifier
+        """
+        self._check_params()
+        X, y = validate_data(self, X, y, **CHECK_X)
+        check_classification_targets(y)
+        self.classes_, y_encoded = np.unique(y, return_inverse=True)
+        self.n_classes_ = len(self.classes_)
+        objective = self._resolve_objective()
+        self._train(
+            X,
+            y_encoded.astype(np.float64),
+            self._class_sample_weight(sample_weight, y),
+            objective=objective,
+            n_outputs=self.n_classes_ if objective == "multiclass" else 1,
+        )
+
+    @documented
+    def predict(
+        self,
+        X: Any,
+        raw_score: bool = False,
+        start_iteration: int = 0,
+        num_iteration: int | None = None,
+    ) -> NDArray[Any]:
+        """Predict the class of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers. NaN is a missing value.
+        raw_score : bool, default=False
+            Whether to return `decision_function` instead.
+        {iterations}
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels, of `classes_`.
+        """
+        decision = self.decision_function(X, start_iteration, num_iteration)
+        if raw_score:
+            return decision
+        index = decision > 0 if decision.ndim == 1 else decision.argmax(axis=1)
+        return self.classes_[index.astype(np.intp)]
+
+    @documented
+    def decision_function(
+        self, X: Any, start_iteration: int = 0, num_iteration: int | None = None
+    ) -> Floats:
+        """The raw scores of each row, in link space.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers. NaN is a missing value.
+        {iterations}
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_classes)
+            For two classes the log-odds of the second one, otherwise a score per class.
+        """
+        raw = self._predict(X, start_iteration, num_iteration, raw_score=True)
+        return raw[:, 1] - raw[:, 0] if raw.ndim == 2 and raw.shape[1] == 2 else raw
+
+    @documented
+    def predict_proba(
+        self, X: Any, start_iteration: int = 0, num_iteration: int | None = None
+    ) -> Floats:
+        """Predict the probability of each class.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers. NaN is a missing value.
+        {iterations}
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Probabilities, the columns in the order of `classes_`.
+        """
+        p = self._predict(X, start_iteration, num_iteration, raw_score=False)
+        return np.column_stack([1 - p, p]) if p.ndim == 1 else p
+
+    def _resolve_objective(self) -> str:
+        if self.n_classes_ < 2:
+            label = self.classes_[0]
+            raise DataError(f"QGBDTClassifier needs at least two classes, got one class: {label}.")
+        if self.objective == "binary" and self.n_classes_ > 2:
+            raise DataError(
+                f"objective='binary' needs y of two classes, got {self.n_classes_}. Use "
+                "objective='multiclass' or None."
+            )
+        return self.objective or ("binary" if self.n_classes_ == 2 else "multiclass")
+
+    def _class_sample_weight(self, sample_weight: Any, y: NDArray[Any]) -> Floats | None:
+        """The weight of each row times that of its class."""
+        weight = check_sample_weight(sample_weight, len(y))
+        if self.class_weight is None:
+            return weight
+        class_weight = compute_sample_weight(self.class_weight, y)
+        product = weighted(class_weight, weight)
+        return check_sample_weight(product, len(y), "sample_weight times class_weight")
+
+
+@documented
+class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
+    """Gradient boosted decision trees on quantized gradients, for regression.
+
+    The model depends on the data, the parameters and the seed alone: not on the number of
+    threads, nor on the machine.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from qgbdt import QGBDTRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> QGBDTRegressor(n_estimators=20).fit(X, y).score(X, y) > 0.6
+    True
+    """
+
+    @all_or_nothing
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> None:
+        """Train on rows with target values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers. NaN is a missing value, infinities are legal.
+        y : array-like of shape (n_samples,)
+            Target values, in the range of the objective.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, not negative. A row of weight zero still counts in min_child_samples.
+
+        Returns
+        -------
+        self : QGBDTRegressor
+        """
+        self._check_params()
+        objective = self.objective or "regression"
+        X, y = validate_data(self, X, y, y_numeric=True, **CHECK_X)
+        weight = check_sample_weight(sample_weight, len(X))
+        y = check_regression_target(y, weight, objective)
+        self._train(X, y, weight, objective=objective)
+
+    @documented
+    def predict(
+        self,
+        X: Any,
+        raw_score: bool = False,
+        start_iteration: int = 0,
+        num_iteration: int | None = None,
+    ) -> Floats:
+        """Predict the target of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers. NaN is a missing value.
+        raw_score : bool, default=False
+            Whether to stay in link space: the logarithm of the prediction, for the objectives
+            that model it.
+        {iterations}
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Target values.
+        """
+        return self._predict(X, start_iteration, num_iteration, raw_score=raw_score)
+
+
+@documented
+class QGBDTRanker(RankerParams, QGBDTEstimator):
+    """Gradient boosted decision trees on quantized gradients, for ranking.
+
+    The model depends on the data, the parameters and the seed alone: not on the number of
+    threads, nor on the machine.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qgbdt import QGBDTRanker
+    >>> X = np.tile(np.arange(8.0), 10).reshape(-1, 1)  # 10 queries of 8 documents
+    >>> relevance = X[:, 0] // 3
+    >>> ranker = QGBDTRanker(n_estimators=20).fit(X, relevance, group=[8] * 10)
+    >>> scores = ranker.predict([[0.0], [4.0], [7.0]])
+    >>> bool(scores[0] < scores[1] < scores[2])
+    True
+    """
+
+    @all_or_nothing
+    def fit(
+        self, X: Any, y: Any, *, group: Any = None, qid: Any = None, sample_weight: Any = None
+    ) -> None:
+        """Train on the rows of queries: the rows of each query follow one another.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers. NaN is a missing value, infinities are legal.
+        y : array-like of shape (n_samples,)
+            Relevance labels 0, 1, 2, ..., each with a gain in label_gain.
+        group : array-like of shape (n_queries,), default=None
+            The number of rows of each query. Give either group or qid.
+        qid : array-like of shape (n_samples,), default=None
+            The query of each row.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, not negative. A row of weight zero still counts in min_child_samples.
+
+        Returns
+        -------
+        self : QGBDTRanker
+        """
+        self._check_params()
+        X, y = validate_data(self, X, y, y_numeric=True, **CHECK_X)
+        gains = label_gains(self.label_gain)
+        self._train(
+            X,
+            check_relevance(y, len(gains)),
+            check_sample_weight(sample_weight, len(X)),
+            objective=self.objective or "lambdarank",
+            query_sizes=check_query_sizes(group, qid, len(X)),
+            label_gain=gains,
+        )
+
+    @documented
+    def predict(
+        self,
+        X: Any,
+        raw_score: bool = False,
+        start_iteration: int = 0,
+        num_iteration: int | None = None,
+    ) -> Floats:
+        """Predict the score of each row; in a query, larger is more relevant.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers. NaN is a missing value.
+        raw_score : bool, default=False
+            Changes nothing: scores are raw.
+        {iterations}
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Scores.
+        """
+        return self._predict(X, start_iteration, num_iteration, raw_score=raw_score)
+
+
+def check_device(device: str) -> None:
+    """Raise DeviceError unless the device is available."""
+    if device == "cuda":
+        raise DeviceError(
+            "device='cuda' needs qgbdt's CUDA module, which this build does not have. Use "
+            "device='cpu', which trains the same model."
+        )
+
+
+def draw_seed(random_state: int | np.random.RandomState | np.random.Generator | None) -> int:
+    """The seed that random_state stands for; None is 0."""
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**32, dtype=np.uint64))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**32))
+    return int(random_state or 0)

@@ -1,0 +1,402 @@
+"""Every parameter, declared once: name, type, default, allowed values, one line of documentation.
+
+The bottom of this file is the table: a class per group of estimators, a `param` per line. From it
+come the constructors (signature and static types), the validation and its messages, the parameter
+section of the docstrings, and the values handed to the native trainer.
+"""
+
+import difflib
+import inspect
+import math
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, ClassVar, Literal, dataclass_transform
+
+import numpy as np
+
+from qgbdt.errors import ParameterError, UnknownParameterError
+
+# --- Sets of allowed values: `value in allowed` tests, `str(allowed)` is the wording -------------
+
+
+class Allowed:
+    """A set of values and the words for it; ``a | b`` is their union."""
+
+    def __contains__(self, value: Any) -> bool:
+        raise NotImplementedError
+
+    def __or__(self, other: "Allowed") -> "Either":
+        return Either((*getattr(self, "choices", (self,)), other))
+
+
+@dataclass(frozen=True)
+class Either(Allowed):
+    """Any one of several sets."""
+
+    choices: tuple[Allowed, ...]
+
+    def __contains__(self, value: Any) -> bool:
+        return any(value in choice for choice in self.choices)
+
+    def __str__(self) -> str:
+        *head, last = map(str, self.choices)
+        return f"{', '.join(head)} or {last}"
+
+
+@dataclass(frozen=True)
+class Where(Allowed):
+    """The values for which a test holds."""
+
+    words: str
+    test: Callable[[Any], bool]
+
+    def __contains__(self, value: Any) -> bool:
+        return self.test(value)
+
+    def __str__(self) -> str:
+        return self.words
+
+
+@dataclass(frozen=True)
+class IntRange(Allowed):
+    """Integers from low to high, both included."""
+
+    low: int
+    high: float = math.inf
+
+    def __contains__(self, value: Any) -> bool:
+        return is_int(value) and self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return (
+            f"an int in the range [{self.low}, {self.high}{')' if self.high == math.inf else ']'}"
+        )
+
+
+@dataclass(frozen=True)
+class FloatRange(Allowed):
+    """Finite reals from low to high, the ends included as `bounds` draws them."""
+
+    low: float
+    high: float = math.inf
+    bounds: Literal["[)", "()", "(]"] = "[)"
+
+    def __contains__(self, value: Any) -> bool:
+        if not is_real(value):
+            return False
+        above = self.low <= value if self.bounds[0] == "[" else self.low < value
+        below = value <= self.high if self.bounds[1] == "]" else value < self.high
+        return bool(above and below)
+
+    def __str__(self) -> str:
+        left, right = self.bounds
+        return f"a float in the range {left}{self.low}, {self.high}{right}"
+
+
+@dataclass(frozen=True)
+class Choice(Allowed):
+    """One of some strings."""
+
+    names: tuple[str, ...]
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, str) and value in self.names
+
+    def __str__(self) -> str:
+        if len(self.names) == 1:
+            return repr(self.names[0])
+        return f"a str among {{{', '.join(map(repr, self.names))}}}"
+
+
+def is_int(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_real(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_gain_table(value: Any) -> bool:
+    """Whether value is a non-empty sequence of finite, non-negative, non-decreasing numbers."""
+    try:
+        gain = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    if gain.ndim != 1 or gain.size == 0:
+        return False
+    return bool(gain[0] >= 0 and gain[-1] <= 1e30 and (np.diff(gain) >= 0).all())
+
+
+NONE = Where("None", lambda value: value is None)
+BOOL = Where("a bool", lambda value: isinstance(value, (bool, np.bool_)))
+DICT = Where("a dict", lambda value: isinstance(value, Mapping))
+NON_ZERO_INT = Where("an int other than 0", lambda value: is_int(value) and value != 0)
+RANDOM = Where(
+    "a numpy RandomState or Generator",
+    lambda value: isinstance(value, (np.random.RandomState, np.random.Generator)),
+)
+GAINS = Where("a non-empty list of non-negative, non-decreasing numbers up to 1e30", is_gain_table)
+
+
+# --- One parameter --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter: `native` ones are handed to the trainer as they are."""
+
+    default: Any
+    allowed: Allowed
+    doc: str
+    native: bool
+
+    def native_value(self, value: Any) -> Any:
+        """The value as a plain Python number, bool or str."""
+        return type(self.default)(value)
+
+    def docstring(self, name: str) -> str:
+        """The numpydoc entry."""
+        kind = re.sub(r"\ban? ", "", str(self.allowed))
+        text = textwrap.fill(self.doc, width=92, initial_indent="    ", subsequent_indent="    ")
+        return f"{name} : {kind}, default={self.default!r}\n{text}"
+
+
+def check_value(name: str, owner: str, value: object, allowed: Allowed) -> None:
+    """Raise ParameterError unless value is allowed."""
+    if value not in allowed:
+        raise ParameterError(
+            f"The {name!r} parameter of {owner} must be {allowed}. Got {value!r} instead."
+        )
+
+
+def param(*, default: Any, allowed: Allowed, doc: str, native: bool = True) -> Any:
+    """Declare a parameter in the body of a `Parametrized` class."""
+    return Param(default, allowed, doc, native)
+
+
+@dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(param,))
+class Parametrized:
+    """Base of classes whose parameters are declared with `param` in the class body.
+
+    A subclass gets a keyword-only constructor that stores the parameters untouched.
+    """
+
+    _params: ClassVar[dict[str, Param]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Param)}
+        if own:
+            for name in own:
+                delattr(cls, name)
+            cls._params = {**cls._params, **own}
+            cls.__init__ = make_init(cls)  # type: ignore[method-assign]
+        super().__init_subclass__(**kwargs)
+
+    def _check_params(self) -> None:
+        """Raise ParameterError unless every parameter has an allowed value."""
+        for name, param in self._params.items():
+            check_value(name, type(self).__name__, getattr(self, name), param.allowed)
+
+
+def parameters_section(cls: type[Parametrized]) -> str:
+    """The entries of the Parameters section of the docstring."""
+    return "\n".join(param.docstring(name) for name, param in cls._params.items())
+
+
+def make_init(cls: type[Parametrized]) -> Callable[..., None]:
+    """A constructor that takes the parameters of cls and stores them."""
+    defaults = {name: param.default for name, param in cls._params.items()}
+
+    def __init__(self: Any, **values: Any) -> None:
+        check_names(type(self).__name__, values, defaults)
+        vars(self).update({**defaults, **values})
+
+    __init__.__qualname__ = f"{cls.__qualname__}.__init__"
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    __init__.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)]
+        + [inspect.Parameter(name, keyword, default=value) for name, value in defaults.items()]
+    )
+    return __init__
+
+
+def check_names(owner: str, names: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Raise UnknownParameterError for the first of names that is not known."""
+    for name in names:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {nearest[0]!r}?" if nearest else f"It has {', '.join(known)}."
+            raise UnknownParameterError(f"{owner} has no parameter {name!r}. {hint}")
+
+
+# --- The table ------------------------------------------------------------------------------------
+
+INT32_MAX = 2**31 - 1
+
+
+class CommonParams(Parametrized):
+    """The parameters of all estimators."""
+
+    n_estimators: int = param(
+        default=100,
+        allowed=IntRange(1, 1_000_000),
+        doc="Boosting iterations. Each adds one tree, or one per class with 'multiclass'.",
+    )
+    num_leaves: int = param(
+        default=31,
+        allowed=IntRange(2, 65536),
+        doc="Most leaves of a tree. Trees grow leaf-wise: the leaf with the largest gain first.",
+    )
+    max_depth: int = param(
+        default=-1,
+        allowed=IntRange(-1, INT32_MAX),
+        doc="Most splits between the root and a leaf; 0 and -1 mean no limit.",
+    )
+    learning_rate: float = param(
+        default=0.1,
+        allowed=FloatRange(0.0, 1000.0, "(]"),
+        doc="Factor on every leaf value.",
+    )
+    max_bin: int = param(
+        default=255,
+        allowed=IntRange(2, 255),
+        doc="Most bins of a feature, not counting the one for missing values.",
+        native=False,
+    )
+    min_child_samples: int = param(
+        default=20,
+        allowed=IntRange(0, INT32_MAX),
+        doc="Fewest training rows in a leaf, kept exactly. Rows of zero weight count.",
+    )
+    min_child_weight: float = param(
+        default=1e-3,
+        allowed=FloatRange(0.0),
+        doc="Smallest sum of hessians in a leaf.",
+    )
+    min_split_gain: float = param(
+        default=0.0,
+        allowed=FloatRange(0.0),
+        doc="A split needs a gain larger than this.",
+    )
+    reg_alpha: float = param(
+        default=0.0,
+        allowed=FloatRange(0.0),
+        doc="L1 regularization of leaf values.",
+    )
+    reg_lambda: float = param(
+        default=0.0,
+        allowed=FloatRange(0.0),
+        doc="L2 regularization of leaf values.",
+    )
+    grad_bits: int = param(
+        default=5,
+        allowed=IntRange(2, 8) | Where("16", lambda value: is_int(value) and value == 16),
+        doc="Bits of a quantized gradient. 16 stands in for float gradients.",
+    )
+    rounding: Literal["stochastic", "nearest"] = param(
+        default="stochastic",
+        allowed=Choice(("stochastic", "nearest")),
+        doc="How gradients are rounded to integers. Stochastic rounding keeps sums unbiased.",
+    )
+    renew_leaves: bool = param(
+        default=True,
+        allowed=BOOL,
+        doc="Whether leaf values are refitted from the unquantized gradients.",
+    )
+    importance_type: Literal["split", "gain"] = param(
+        default="split",
+        allowed=Choice(("split", "gain")),
+        doc="What feature_importances_ sums: the number of splits, or their gains.",
+        native=False,
+    )
+    device: Literal["cpu", "cuda"] = param(
+        default="cpu",
+        allowed=Choice(("cpu", "cuda")),
+        doc="Where to train. The model does not depend on it.",
+        native=False,
+    )
+    random_state: int | np.random.RandomState | np.random.Generator | None = param(
+        default=None,
+        allowed=IntRange(0, 2**32 - 1) | RANDOM | NONE,
+        doc="Seed of the stochastic rounding. None is seed 0: training is always deterministic. "
+        "A RandomState or Generator gives one number per fit.",
+        native=False,
+    )
+    n_jobs: int | None = param(
+        default=None,
+        allowed=NON_ZERO_INT | NONE,
+        doc="Threads. None: all CPUs that the process may use, or OMP_NUM_THREADS if that is "
+        "less (joblib sets it in its workers). -1: all CPUs, -2: all but one, and so on. The "
+        "model does not depend on it.",
+        native=False,
+    )
+
+
+class ClassifierParams(CommonParams):
+    """The parameters of QGBDTClassifier."""
+
+    objective: Literal["binary", "multiclass"] | None = param(
+        default=None,
+        allowed=Choice(("binary", "multiclass")) | NONE,
+        doc="The loss. None is 'binary' for two classes and 'multiclass' for more.",
+        native=False,
+    )
+    class_weight: Mapping[Any, float] | Literal["balanced"] | None = param(
+        default=None,
+        allowed=DICT | Choice(("balanced",)) | NONE,
+        doc="Weight per class label, multiplied into sample_weight. 'balanced' gives every class "
+        "the same total weight.",
+        native=False,
+    )
+
+
+class RegressorParams(CommonParams):
+    """The parameters of QGBDTRegressor."""
+
+    objective: Literal["regression", "poisson", "gamma", "tweedie"] | None = param(
+        default=None,
+        allowed=Choice(("regression", "poisson", "gamma", "tweedie")) | NONE,
+        doc="The loss. 'regression' (and None) is the squared error; 'poisson' and 'tweedie' need "
+        "y >= 0, 'gamma' needs y > 0, and these three model the logarithm of the mean.",
+        native=False,
+    )
+    tweedie_variance_power: float = param(
+        default=1.5,
+        allowed=FloatRange(1.0, 2.0, "()"),
+        doc="Power of the mean that the variance grows with, for 'tweedie' only.",
+    )
+
+
+class RankerParams(CommonParams):
+    """The parameters of QGBDTRanker."""
+
+    objective: Literal["lambdarank"] | None = param(
+        default=None,
+        allowed=Choice(("lambdarank",)) | NONE,
+        doc="The loss. 'lambdarank' (and None) is LambdaMART's, for NDCG.",
+        native=False,
+    )
+    lambdarank_truncation_level: int = param(
+        default=30,
+        allowed=IntRange(1, INT32_MAX),
+        doc="Pairs count when one of the two is among this many best-scored of its query.",
+    )
+    label_gain: Sequence[float] | None = param(
+        default=None,
+        allowed=GAINS | NONE,
+        doc="Gain of each label 0, 1, 2, ... None is 2**label - 1, for labels below 31.",
+        native=False,
+    )
+
+
+def trainer_params(estimator: Parametrized) -> dict[str, Any]:
+    """The native parameters, the table's defaults for those that the estimator lacks."""
+    table = {**ClassifierParams._params, **RegressorParams._params, **RankerParams._params}
+    return {
+        name: param.native_value(getattr(estimator, name, param.default))
+        for name, param in table.items()
+        if param.native
+    }

@@ -1,0 +1,125 @@
+"""Checks of targets, weights and query groups that scikit-learn does not make."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qgbdt.errors import DataError
+
+Floats = NDArray[np.float64]
+
+MAX_MAGNITUDE = 1e30
+"""Bound of weights and of weighted targets: gradients are float32 and must not overflow."""
+
+
+def check_sample_weight(
+    sample_weight: Any, n_samples: int, name: str = "sample_weight"
+) -> Floats | None:
+    """The weights as float64, or None if all are 1: then training is the same, and faster."""
+    if sample_weight is None:
+        return None
+    weight = numeric_vector(name, sample_weight)
+    if len(weight) != n_samples:
+        raise DataError(f"{name} has {len(weight)} values, but X has {n_samples} rows.")
+    if not np.isfinite(weight).all():
+        raise DataError(f"{name} contains NaN or infinity.")
+    if (weight < 0).any():
+        raise DataError(f"{name} must not be negative, got {weight.min()}.")
+    if not weight.any():
+        raise DataError(f"{name} is zero on all rows: at least one weight must be positive.")
+    if weight.max() > MAX_MAGNITUDE:
+        raise DataError(f"{name} must not exceed {MAX_MAGNITUDE}, got {weight.max()}.")
+    return None if (weight == 1).all() else weight
+
+
+def weighted(values: Floats, weight: Floats | None) -> Floats:
+    """The values times the weights; an overflow is an infinity."""
+    with np.errstate(over="ignore"):
+        return values if weight is None else values * weight
+
+
+def check_regression_target(y: Any, weight: Floats | None, objective: str) -> Floats:
+    """The target as float64, in the range of the objective."""
+    target = numeric_vector("y", y)
+    if objective in ("poisson", "tweedie") and (target < 0).any():
+        raise DataError(f"objective={objective!r} needs y >= 0, got {target.min()}.")
+    if objective == "gamma" and (target <= 0).any():
+        raise DataError(f"objective='gamma' needs y > 0, got {target.min()}.")
+    largest = max(np.abs(target).max(), np.abs(weighted(target, weight)).max())
+    if largest > MAX_MAGNITUDE:
+        raise DataError(
+            f"y (times sample_weight) must not exceed {MAX_MAGNITUDE}, got {largest}. Scale it."
+        )
+    return target
+
+
+def check_relevance(y: Any, n_labels: int) -> Floats:
+    """Relevance labels as float64: 0, 1, ... n_labels - 1."""
+    labels = numeric_vector("y", y)
+    if (labels < 0).any() or (labels != np.floor(labels)).any():
+        raise DataError("QGBDTRanker needs relevance labels 0, 1, 2, ... as y.")
+    if labels.max() >= n_labels:
+        raise DataError(
+            f"y has the label {labels.max():.0f}, but label_gain only has gains of the labels 0 "
+            f"to {n_labels - 1}."
+        )
+    return labels
+
+
+def check_query_sizes(group: Any, qid: Any, n_samples: int) -> NDArray[np.int64]:
+    """The number of rows of each query, from either of its two forms."""
+    if (group is None) == (qid is None):
+        raise DataError(
+            "QGBDTRanker.fit needs either group (the number of rows of each query) or qid (the "
+            "query of each row)."
+        )
+    if group is not None:
+        return check_group(group, n_samples)
+    return query_sizes_of(qid, n_samples)
+
+
+def check_group(group: Any, n_samples: int) -> NDArray[np.int64]:
+    """Query sizes, all positive, that add up to n_samples."""
+    sizes = numeric_vector("group", group)
+    if (sizes < 1).any() or (sizes != np.floor(sizes)).any():
+        raise DataError("group must hold positive integers, the number of rows of each query.")
+    if sizes.sum() != n_samples:
+        raise DataError(f"group sums up to {sizes.sum():.0f} rows, but X has {n_samples} rows.")
+    return sizes.astype(np.int64)
+
+
+def query_sizes_of(qid: Any, n_samples: int) -> NDArray[np.int64]:
+    """The lengths of the runs of equal ids; no id may come back after another one."""
+    ids = np.asarray(qid)
+    if ids.shape != (n_samples,):
+        raise DataError(f"qid must have one id per row of X, {n_samples}, got shape {ids.shape}.")
+    starts = np.flatnonzero(np.concatenate(([True], ids[1:] != ids[:-1])))
+    first_ids, n_runs = np.unique(ids[starts], return_counts=True)
+    if (n_runs > 1).any():
+        raise DataError(
+            f"The rows of each query must follow one another, but the rows of qid "
+            f"{first_ids[n_runs > 1][0]} do not. Sort the rows by qid."
+        )
+    return np.diff(np.append(starts, n_samples)).astype(np.int64)
+
+
+def numeric_vector(name: str, values: Any) -> Floats:
+    """The values as a contiguous one-dimensional float64 array."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biufO":
+        raise DataError(f"{name} must be numeric, got dtype {array.dtype}.")
+    if array.ndim != 1:
+        raise DataError(f"{name} must be one-dimensional, got shape {array.shape}.")
+    try:
+        return np.ascontiguousarray(array, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} must be numeric: {error}.") from error
+
+
+def label_gains(label_gain: Sequence[float] | Floats | None) -> Floats:
+    """The gain of each relevance label: 2**label - 1 unless given."""
+    if label_gain is None:
+        return np.exp2(np.arange(31)) - 1
+    return np.asarray(label_gain, dtype=np.float64)

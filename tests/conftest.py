@@ -1,0 +1,128 @@
+"""Shared fixtures: native training parameters, data that hurts, real data sets where they lie."""
+
+import importlib.util
+import os
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BASE_PARAMS = {
+    "objective": "regression",
+    "n_outputs": 1,
+    "n_estimators": 3,
+    "num_leaves": 15,
+    "max_depth": -1,
+    "learning_rate": 0.1,
+    "min_child_samples": 5,
+    "min_child_weight": 1e-3,
+    "min_split_gain": 0.0,
+    "reg_alpha": 0.0,
+    "reg_lambda": 0.0,
+    "grad_bits": 5,
+    "rounding": "stochastic",
+    "renew_leaves": True,
+    "seed": 7,
+    "tweedie_variance_power": 1.5,
+    "lambdarank_truncation_level": 30,
+    "label_gain": np.array([2.0**label - 1 for label in range(31)]),
+}
+OBJECTIVES = ("regression", "poisson", "gamma", "tweedie", "binary", "multiclass", "lambdarank")
+N_CLASSES = 3
+
+
+def native_params(**changes):
+    """Parameters of `_core.train`: small defaults, changed by keyword."""
+    unknown = set(changes) - set(BASE_PARAMS)
+    assert not unknown, unknown
+    params = BASE_PARAMS | changes
+    if params["objective"] == "multiclass" and "n_outputs" not in changes:
+        params["n_outputs"] = N_CLASSES
+    return params
+
+
+def hurting_data(n_samples=700, n_features=6, seed=0):
+    """X with missing values, few-valued, constant, all-NaN and infinite columns."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_samples, n_features))
+    X[rng.random(X.shape) < 0.1] = np.nan
+    X[:, 0] = np.nan_to_num(X[:, 0], nan=1.0)
+    if n_features > 1:
+        X[:, 1] = np.round(2 * X[:, 1])
+    if n_features > 3:
+        X[:, 3] = 4.0
+    if n_features > 4:
+        X[:, 4] = np.nan
+    if n_features > 2:
+        X[: n_samples // 50, 2] = np.inf
+        X[-n_samples // 50 :, 2] = -np.inf
+    return X
+
+
+def targets(X, objective, seed=0):
+    """A learnable target that is legal for the objective, and query sizes for the ranker."""
+    rng = np.random.default_rng(seed + 1)
+    signal = np.nan_to_num(X, nan=0.5, posinf=2.0, neginf=-2.0)
+    s = signal[:, 0] + signal[:, 1] * signal[:, 2] + 0.3 * rng.normal(size=len(X))
+    s = np.clip(s, -3, 3)
+    y = {
+        "regression": 3 * s,
+        "binary": (s > 0).astype(float),
+        "poisson": rng.poisson(np.exp(s)).astype(float),
+        "gamma": np.exp(s),
+        "tweedie": np.maximum(s, 0),
+        "multiclass": np.digitize(s, [-0.5, 0.5]).astype(float),
+        "lambdarank": np.clip(np.round(s + 1), 0, 4),
+    }[objective]
+    if objective != "lambdarank":
+        return y, None
+    sizes = []
+    while sum(sizes) < len(X):
+        sizes.append(min(int(rng.integers(1, 60)), len(X) - sum(sizes)))
+    return y, np.array(sizes)
+
+
+def feature_names(X):
+    return [f"f{i}" for i in range(X.shape[1])]
+
+
+def train_native(X, y, params, *, weight=None, query_sizes=None, max_bin=255, n_threads=1):
+    """A `_core.Model`, straight from arrays."""
+    from qgbdt import _core
+
+    matrix = _core.BinnedMatrix(X, max_bin, n_threads)
+    return _core.train(matrix, y, weight, query_sizes, feature_names(X), params, n_threads)
+
+
+@lru_cache(maxsize=1)
+def real_data():
+    """The `sets` module of the real-data folder (QGBDT_DATA, or ../shared/data); None without."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    script = Path(os.environ.get("QGBDT_DATA", beside)) / "sets.py"
+    if not script.exists():
+        return None
+    spec = importlib.util.spec_from_file_location("real_sets", script)
+    module = importlib.util.module_from_spec(spec)
+    import sys
+
+    sys.modules["real_sets"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@lru_cache(maxsize=8)
+def real_set(name, max_rows=None):
+    """(X float64, y, query sizes or None) of a real set's training part; categories as codes."""
+    sets = real_data()
+    if sets is None:
+        pytest.skip("real data sets are not here (set QGBDT_DATA)")
+    data = sets.load(name)
+    rows = np.asarray(data.train)[:max_rows]
+    frame = data.X.iloc[rows].copy()
+    for column in frame.columns[frame.dtypes == "category"]:
+        frame[column] = frame[column].cat.codes.replace(-1, np.nan)
+    sizes = None
+    if data.group is not None:
+        _, sizes = np.unique(data.group[rows], return_counts=True)
+    return frame.to_numpy(np.float64), np.asarray(data.y, np.float64)[rows], sizes

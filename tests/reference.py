@@ -1,0 +1,675 @@
+"""The whole algorithm in plain NumPy: the executable specification of qgbdt.
+
+Raw data -> bins -> gradients -> small integers -> histograms -> splits -> trees -> predictions,
+one function per stage, in that order, so that the file can be read from top to bottom.  Every
+implementation (scalar, SIMD, CUDA, threads, workers) must give these trees *bit for bit*.
+
+What makes that possible:
+
+- histograms are sums of integers, and sums of reals (means, leaf sums) are sums of 64-bit fixed
+  point integers, so no result depends on the order of the rows;
+- every other real number is an IEEE float64, computed in the order written here, without FMA;
+- exp and log are our own polynomials, and randomness is a hash of (seed, tree, output, row).
+
+Hence two rules for this file: no `np.exp`, `np.log`, and no `np.sum` over floats (NumPy adds
+pairwise, in an order that depends on the shape; `ordered_sum` adds from first to last).
+
+Shapes: X (n_samples, n_features); scores, gradients and hessians [n_outputs][n_samples].
+n_outputs is 1, or the number of classes for "multiclass".
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+U32, U64 = np.uint32, np.uint64
+
+# ---------------------------------------------------------------------------------------- 1 hash
+
+
+def mix64(z):
+    """The splitmix64 finalizer: a bijection of 64-bit words; arithmetic wraps."""
+    with np.errstate(over="ignore"):
+        z = np.asarray(z, U64) + U64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> U64(30))) * U64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> U64(27))) * U64(0x94D049BB133111EB)
+        return z ^ (z >> U64(31))
+
+
+def lowbias32(x):
+    """Wellons' 32-bit mixer: a bijection of 32-bit words; arithmetic wraps."""
+    with np.errstate(over="ignore"):
+        x = np.asarray(x, U32)
+        x = (x ^ (x >> U32(16))) * U32(0x7FEB352D)
+        x = (x ^ (x >> U32(15))) * U32(0x846CA68B)
+        return x ^ (x >> U32(16))
+
+
+def stream_key(seed: int, tree: int, output: int):
+    """The key of one tree's random stream; `tree` is the iteration, counted from 0."""
+    return mix64(mix64(mix64(seed) ^ U64(tree)) ^ U64(output))
+
+
+def row_hash(key, row):
+    """32 random bits for each global row number of a stream."""
+    row = np.asarray(row, U64)
+    k = mix64(key ^ (row >> U64(32)))
+    x = lowbias32(row.astype(U32) ^ k.astype(U32))  # astype keeps the low 32 bits
+    with np.errstate(over="ignore"):
+        return lowbias32(x + (k >> U64(32)).astype(U32))
+
+
+# ------------------------------------------------------------------------------------- 2 binning
+
+BIN_SAMPLE_SIZE = 200_000
+DBL_MAX = float(np.finfo(np.float64).max)
+
+
+class BinnedMatrix(NamedTuple):
+    bins: np.ndarray  # int64 (n_samples, n_features)
+    bin_thresholds: list[np.ndarray]  # per feature, float64 (n_value_bins - 1,), increasing
+    has_missing: np.ndarray  # bool (n_features,)
+
+    @property
+    def n_value_bins(self) -> np.ndarray:
+        return np.array([len(t) + 1 for t in self.bin_thresholds], np.int64)
+
+    @property
+    def n_bins(self) -> np.ndarray:
+        return self.n_value_bins + self.has_missing
+
+
+def sample_rows(n_samples: int) -> np.ndarray:
+    """The rows that choose the thresholds; independent of the seed of training."""
+    rows = np.arange(n_samples)
+    if n_samples <= BIN_SAMPLE_SIZE:
+        return rows
+    limit = (BIN_SAMPLE_SIZE << 32) // n_samples
+    key = stream_key(0, 2**64 - 1, 0)  # apart from every tree's rounding
+    return rows[row_hash(key, rows) < U32(limit)]
+
+
+def bin_thresholds(values: np.ndarray, max_bin: int) -> np.ndarray:
+    """Thresholds of one feature from its sampled values: at most max_bin - 1, increasing.
+
+    One bin per distinct value where they fit; else bins of about equal frequency, in which a
+    value frequent enough to fill a bin ("heavy") closes its bin.  The choice is all integers.
+    """
+    values = values[~np.isnan(values)] + 0.0  # -0.0 becomes +0.0
+    distinct, counts = (a.tolist() for a in np.unique(values, return_counts=True))
+    if len(distinct) <= max_bin:
+        boundaries = list(range(len(distinct) - 1))
+    else:
+        boundaries = equal_frequency_boundaries(counts, max_bin)
+    return np.array([threshold_between(distinct[i], distinct[i + 1]) for i in boundaries])
+
+
+def equal_frequency_boundaries(counts: list[int], max_bin: int) -> list[int]:
+    """Indices i of the distinct values after which a bin ends."""
+    total = sum(counts)
+    heavy = [c * max_bin >= total for c in counts]
+    remaining = sum(c for c, is_heavy in zip(counts, heavy) if not is_heavy)
+    bins_left = max_bin - sum(heavy)
+    boundaries = []
+    current = 0  # rows of light values in the open bin
+    for i in range(len(counts) - 1):
+        if not heavy[i]:
+            current += counts[i]
+        share = max(bins_left, 1)
+        full = current > 0 and current * share >= remaining
+        half_full = current > 0 and 2 * current * share >= remaining
+        if heavy[i] or full or (heavy[i + 1] and half_full):
+            boundaries.append(i)
+            remaining -= current
+            current = 0
+            if not heavy[i]:
+                bins_left -= 1
+            if len(boundaries) == max_bin - 1:
+                break
+    return boundaries
+
+
+def threshold_between(a: float, b: float) -> float:
+    """A t with a <= t < b, finite wherever one exists; `x <= t` separates a from b."""
+    if b == math.inf:
+        return 0.0 if a == -math.inf else DBL_MAX
+    t = 0.5 * a + 0.5 * b  # halved first: a + b may overflow
+    return t if a <= t < b else a
+
+
+def bin_column(column: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The number of thresholds below x; a NaN goes one past the last value bin."""
+    bins = np.searchsorted(thresholds, column, side="left")
+    return np.where(np.isnan(column), len(thresholds) + 1, bins)
+
+
+def bin_matrix(X: np.ndarray, max_bin: int) -> BinnedMatrix:
+    X = np.asarray(X, np.float64)
+    rows = sample_rows(len(X))
+    thresholds = [bin_thresholds(column[rows], max_bin) for column in X.T]
+    bins = np.empty(X.shape, np.int64)
+    for feature, column in enumerate(X.T):
+        bins[:, feature] = bin_column(column, thresholds[feature])
+    return BinnedMatrix(bins, thresholds, np.isnan(X).any(axis=0))
+
+
+# --------------------------------------------------------------------------------- 3 exp and log
+
+LOG2E = 1.4426950408889634
+LN2_HI = 6.93147180369123816490e-01  # its last 32 bits are zero: n * LN2_HI is exact
+LN2_LO = 1.90821492927057770002e-10
+ROUND_TO_INT = 6755399441055744.0  # 1.5 * 2^52: adding it leaves the integer in the low bits
+SQRT_HALF = 0.70710678118654752440
+
+
+def horner(coefficients, x):
+    """Highest power first."""
+    p = coefficients[0]
+    for c in coefficients[1:]:
+        p = p * x + c
+    return p
+
+
+EXP_COEFFICIENTS = [1.0 / math.factorial(k) for k in range(13, -1, -1)]
+LOG_COEFFICIENTS = [1.0 / k for k in range(21, 1, -2)]
+
+
+def exp(x):
+    """e^x = 2^n * e^r with |r| <= ln(2)/2; x is clamped to [-708, 708]."""
+    x = np.minimum(np.maximum(np.asarray(x, np.float64), -708.0), 708.0)
+    t = x * LOG2E + ROUND_TO_INT
+    n = t - ROUND_TO_INT
+    r = x - n * LN2_HI
+    r = r - n * LN2_LO
+    power_of_two = ((t.view(U64) + U64(1023)) << U64(52)).view(np.float64)
+    return horner(EXP_COEFFICIENTS, r) * power_of_two
+
+
+def log(x):
+    """log(m * 2^e) = e * ln 2 + 2 * atanh((m - 1) / (m + 1)); x finite, normal and > 0."""
+    m, e = np.frexp(np.asarray(x, np.float64))
+    small = m < SQRT_HALF
+    m = np.where(small, m * 2.0, m)
+    e = np.where(small, e - 1, e).astype(np.float64)
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    q = s + s * (z * horner(LOG_COEFFICIENTS, z))
+    return e * LN2_HI + (2.0 * q + e * LN2_LO)
+
+
+def log2(x):
+    return log(x) * LOG2E
+
+
+# --------------------------------------------------------------- 4 sums that do not care of order
+
+
+def fixed_exponent(max_abs: float, n_samples: int) -> int:
+    """The k for which n_samples numbers of at most max_abs, times 2^k, sum to under 2^62."""
+    if max_abs == 0:
+        return 0
+    return min(62 - math.frexp(max_abs)[1] - math.frexp(n_samples)[1], 1000)
+
+
+def to_fixed(values: np.ndarray, k: int) -> np.ndarray:
+    """Round half to even to multiples of 2^-k."""
+    return np.rint(values * math.ldexp(1.0, k)).astype(np.int64)
+
+
+def fixed_sum(values: np.ndarray, k: int) -> float:
+    return float(to_fixed(values, k).sum()) * math.ldexp(1.0, -k)
+
+
+def ordered_sum(values):
+    """The float sum from first to last, for the few sums whose order is part of the formula."""
+    return np.add.accumulate(values)[-1] if len(values) else 0.0
+
+
+# ----------------------------------------------------------------------------------- 5 objectives
+# score s [n_outputs][n_samples] and target y [n_samples] -> g, h [n_outputs][n_samples], unweighted
+
+EXP_OF_0_7 = 2.0137527074704766  # Poisson: an inflated hessian keeps the exponential from running
+
+
+def regression_gradients(s, y, params):
+    return s - y, np.ones_like(s)
+
+
+def binary_gradients(s, y, params):
+    p = sigmoid(s)
+    return p - y, p * (1.0 - p)
+
+
+def multiclass_gradients(s, y, params):
+    n_classes = len(s)
+    factor = n_classes / (n_classes - 1)
+    p = softmax(s)
+    is_class = y == np.arange(n_classes)[:, None]
+    return p - is_class, factor * (p * (1.0 - p))
+
+
+def poisson_gradients(s, y, params):
+    e = exp(s)
+    return e - y, e * EXP_OF_0_7
+
+
+def gamma_gradients(s, y, params):
+    r = y * exp(-s)
+    return 1.0 - r, r
+
+
+def tweedie_gradients(s, y, params):
+    rho = params["tweedie_variance_power"]
+    a = y * exp((1.0 - rho) * s)
+    b = exp((2.0 - rho) * s)
+    return b - a, a * (rho - 1.0) + b * (2.0 - rho)
+
+
+def lambdarank_gradients(s, y, params, query_sizes):
+    """Burges et al.: pairwise logistic loss weighted by the NDCG a swap would change."""
+    g, h = np.zeros_like(s), np.zeros_like(s)
+    start = 0
+    for size in query_sizes:
+        query = slice(start, start + int(size))
+        g[0, query], h[0, query] = lambdarank_query(s[0, query], y[query], params)
+        start = query.stop
+    return g, h
+
+
+def lambdarank_query(s, y, params):
+    """g and h of one query's documents; float sums run over the pairs in the order of `i, j`."""
+    n_documents, truncation = len(s), params["lambdarank_truncation_level"]
+    gain = np.asarray(params["label_gain"], np.float64)[y.astype(np.int64)]
+    discount = 1.0 / log2(2.0 + np.arange(n_documents))
+
+    depth = min(truncation, n_documents)
+    ideal_gain = gain[np.argsort(-y, kind="stable")]
+    max_dcg = ordered_sum(ideal_gain[:depth] * discount[:depth])
+    inverse_max_dcg = 1.0 / max_dcg if max_dcg > 0 else 0.0
+
+    document = np.argsort(-s, kind="stable")  # document[rank]; ties keep their position
+    i, j = np.triu_indices(n_documents, 1)  # i < j: pairs of ranks, by i, then by j
+    keep = (i < truncation) & (y[document[i]] != y[document[j]])
+    i, j = i[keep], j[keep]
+
+    i_is_better = y[document[i]] > y[document[j]]
+    rank_hi, rank_lo = np.where(i_is_better, i, j), np.where(i_is_better, j, i)
+    hi, lo = document[rank_hi], document[rank_lo]
+    delta = s[hi] - s[lo]
+    d = (gain[hi] - gain[lo]) * np.abs(discount[rank_hi] - discount[rank_lo]) * inverse_max_dcg
+    if n_documents and s[document[0]] != s[document[-1]]:
+        d = d / (0.01 + np.abs(delta))
+    rho = 1.0 / (1.0 + exp(delta))
+    lam, hes = rho * d, (rho * (1.0 - rho)) * d
+
+    # np.add.at adds one element after the other; each pair touches hi, then lo.
+    g, h = np.zeros(n_documents), np.zeros(n_documents)
+    pairs = np.stack([hi, lo], axis=1)
+    np.add.at(g, pairs.ravel(), np.stack([-lam, lam], axis=1).ravel())
+    np.add.at(h, pairs.ravel(), np.stack([hes, hes], axis=1).ravel())
+    sum_lambda = ordered_sum(2.0 * lam)
+    if sum_lambda > 0:
+        norm = log2(1.0 + sum_lambda) / sum_lambda
+        g, h = g * norm, h * norm
+    return g, h
+
+
+GRADIENTS = {
+    "regression": regression_gradients,
+    "binary": binary_gradients,
+    "multiclass": multiclass_gradients,
+    "poisson": poisson_gradients,
+    "gamma": gamma_gradients,
+    "tweedie": tweedie_gradients,
+}
+
+
+def compute_gradients(score, y, weight, params, query_sizes=None):
+    """float32 gradients and hessians of all outputs; they are stored, so they are rounded."""
+    limit = 3e38  # below the largest float32
+    with np.errstate(over="ignore", invalid="ignore"):  # an infinity is clamped like any other large value
+        if params["objective"] == "lambdarank":
+            g, h = lambdarank_gradients(score, y, params, query_sizes)
+        else:
+            g, h = GRADIENTS[params["objective"]](score, y, params)
+        clamped = (np.where(v * weight > -limit, v * weight, -limit) for v in (g, h))  # NaN too
+        return tuple(np.where(v < limit, v, limit).astype(np.float32) for v in clamped)
+
+
+def sigmoid(s):
+    return 1.0 / (1.0 + exp(-s))
+
+
+def softmax(s):
+    """Over the outputs of s [n_outputs][n_samples], summed from first to last."""
+    e = exp(s - s.max(axis=0))
+    return e / ordered_sum(e)
+
+
+def link(score, objective: str):
+    if objective == "binary":
+        return sigmoid(score)
+    if objective == "multiclass":
+        return softmax(score)
+    if objective in ("poisson", "gamma", "tweedie"):
+        return exp(score)
+    return score
+
+
+def weighted_mean(values, weight) -> float:
+    n_samples, weighted = len(values), values * weight
+    numerator = fixed_sum(weighted, fixed_exponent(np.abs(weighted).max(), n_samples))
+    return numerator / fixed_sum(weight, fixed_exponent(weight.max(), n_samples))
+
+
+def start_scores(y, weight, params) -> np.ndarray:
+    """The best constant score of each output, in link space (0 for ranking)."""
+    objective, n_outputs = params["objective"], params["n_outputs"]
+    if objective == "lambdarank":
+        return np.zeros(n_outputs)
+    if objective == "multiclass":
+        share = [weighted_mean((y == k).astype(np.float64), weight) for k in range(n_outputs)]
+        return log(np.maximum(share, 1e-15))
+    mean = weighted_mean(y, weight)
+    if objective == "regression":
+        return np.array([mean])
+    if objective == "binary":
+        p = min(max(mean, 1e-15), 1.0 - 1e-15)
+        return np.array([log(p / (1.0 - p))])
+    return np.array([log(max(mean, 1e-300))])
+
+
+# -------------------------------------------------------------------------------- 6 quantization
+
+
+class QuantizedGradients(NamedTuple):
+    """One tree's small integers: g is about gradient * gradient_scale, likewise h."""
+
+    gradient: np.ndarray  # int64 (n_samples,), in [-g_levels, g_levels]
+    hessian: np.ndarray  # int64 (n_samples,), in [0, 2 * g_levels]
+    gradient_scale: float
+    hessian_scale: float
+
+
+def n_gradient_levels(n_samples: int, grad_bits: int) -> int:
+    """As many as the bits allow, unless a sum over all rows could then overflow 32 bits."""
+    return min(2 ** (grad_bits - 1) - 1, (2**31 - 1) // (2 * n_samples))
+
+
+def round_to_levels(values, levels: int, max_abs: float, uniform, rounding: str):
+    """float32 values in units of max_abs / levels, rounded; returns the integers, not clamped."""
+    inverse = levels / max_abs if max_abs > 0 else 0.0
+    x = values.astype(np.float64) * inverse
+    if rounding == "nearest":
+        return np.floor(x + 0.5).astype(np.int64)
+    floor = np.floor(x)
+    return floor.astype(np.int64) + (uniform < x - floor)
+
+
+def quantize(g, h, key, params, constant_hessian: bool) -> QuantizedGradients:
+    """Round one output's float32 gradients; one hash gives a row its two 16-bit uniforms."""
+    g_levels = n_gradient_levels(len(g), params["grad_bits"])
+    h_levels = 2 * g_levels
+    random_bits = row_hash(key, np.arange(len(g)))
+    u_g = ((random_bits >> U32(16)) + 0.5) / 65536.0
+    u_h = ((random_bits & U32(0xFFFF)) + 0.5) / 65536.0
+
+    max_g = float(np.abs(g).max())
+    q_g = round_to_levels(g, g_levels, max_g, u_g, params["rounding"])
+    q_g = np.clip(q_g, -g_levels, g_levels)
+    if constant_hessian:
+        return QuantizedGradients(q_g, np.ones(len(h), np.int64), max_g / g_levels, 1.0)
+
+    max_h = float(h.max())
+    q_h = round_to_levels(h, h_levels, max_h, u_h, params["rounding"])
+    q_h = np.clip(q_h, 0, h_levels)
+    return QuantizedGradients(q_g, q_h, max_g / g_levels, max_h / h_levels)
+
+
+# ----------------------------------------------------------------------------------- 7 histogram
+
+G, H, COUNT = 0, 1, 2  # the channels of a histogram cell
+
+
+def node_sums(quantized: QuantizedGradients, rows) -> np.ndarray:
+    """int64 (3,): gradient sum, hessian sum and number of a node's rows."""
+    return np.array([quantized.gradient[rows].sum(), quantized.hessian[rows].sum(), len(rows)])
+
+
+def build_histogram(matrix: BinnedMatrix, quantized: QuantizedGradients, rows) -> np.ndarray:
+    """int64 (n_features, largest n_bins, 3): exact integer sums and row counts of a node."""
+    n_features, n_cells = matrix.bins.shape[1], int(matrix.n_bins.max())
+    cell = matrix.bins[rows] + n_cells * np.arange(n_features)
+    histogram = np.empty((n_features * n_cells, 3), np.int64)
+    for channel, values in (
+        (G, quantized.gradient[rows]),
+        (H, quantized.hessian[rows]),
+        (COUNT, np.ones(len(rows), np.int64)),
+    ):
+        # bincount adds in float64: exact, since every sum is an integer below 2^31
+        weights = np.repeat(values, n_features)
+        histogram[:, channel] = np.bincount(cell.ravel(), weights, n_features * n_cells)
+    return histogram.reshape(n_features, n_cells, 3)
+
+
+# --------------------------------------------------------------------------------------- 8 split
+
+
+class Split(NamedTuple):
+    gain: float
+    feature: int
+    bin: int  # value bins <= bin go left
+    missing_left: bool
+    threshold: float  # the same in units of the feature: x <= threshold goes left
+
+
+def split_score(sums, quantized: QuantizedGradients, params):
+    """(|G| - reg_alpha)+^2 / (H + reg_lambda) of integer sums [..., 3]; 0 where undefined."""
+    gradient = sums[..., G] * quantized.gradient_scale
+    denominator = sums[..., H] * quantized.hessian_scale + params["reg_lambda"]
+    m = np.maximum(np.abs(gradient) - params["reg_alpha"], 0.0)
+    defined = denominator > 0
+    return np.where(defined, m * m / np.where(defined, denominator, 1.0), 0.0)
+
+
+def is_feasible(sums, quantized: QuantizedGradients, params):
+    """May these be the sums of a child?"""
+    hessian = sums[..., H] * quantized.hessian_scale
+    return (
+        (sums[..., COUNT] >= max(params["min_child_samples"], 1))
+        & (hessian >= params["min_child_weight"])
+        & (hessian + params["reg_lambda"] > 0)
+    )
+
+
+def split_candidates(feature_histogram, n_value_bins: int, has_missing: bool):
+    """Left sums int64 (n_candidates, 3), bins and missing sides of a feature, in scan order.
+
+    Bin after bin: missing right, then missing left; last, all values against the missing.
+    """
+    prefix = np.cumsum(feature_histogram[:n_value_bins], axis=0)
+    if not has_missing:
+        bins = np.arange(n_value_bins - 1)
+        return prefix[:-1], bins, np.zeros(len(bins), bool)
+    missing = feature_histogram[n_value_bins]
+    left = np.stack([prefix, prefix + missing], axis=1).reshape(-1, 3)[:-1]
+    bins, missing_left = np.divmod(np.arange(len(left)), 2)
+    return left, bins, missing_left.astype(bool)
+
+
+def best_split(matrix, histogram, parent, quantized, params) -> Split | None:
+    """The allowed split of largest gain; of equal ones, the first in scan order."""
+    parent_score = float(split_score(parent, quantized, params))
+    best, best_gain = None, max(params["min_split_gain"], 1e-12 * parent_score)
+    for feature, thresholds in enumerate(matrix.bin_thresholds):
+        n_value_bins, has_missing = len(thresholds) + 1, bool(matrix.has_missing[feature])
+        left, bins, missing_left = split_candidates(histogram[feature], n_value_bins, has_missing)
+        if len(left) == 0:
+            continue
+        right = parent - left
+        gain = split_score(left, quantized, params) + split_score(right, quantized, params)
+        gain = gain - parent_score
+        feasible = is_feasible(left, quantized, params) & is_feasible(right, quantized, params)
+        gain = np.where(feasible, gain, -np.inf)
+        c = int(np.argmax(gain))  # the first of equals
+        if gain[c] > best_gain:
+            # No NaN was seen in this feature: one at prediction follows the larger child.
+            side = missing_left[c] if has_missing else left[c, COUNT] >= right[c, COUNT]
+            threshold = np.inf if bins[c] == n_value_bins - 1 else thresholds[bins[c]]
+            best_gain = float(gain[c])
+            best = Split(best_gain, feature, int(bins[c]), bool(side), float(threshold))
+    return best
+
+
+# -------------------------------------------------------------------------------------- 9 growth
+
+NODE_DTYPE = np.dtype(
+    [
+        ("feature", "i4"),  # -1 for a leaf
+        ("left", "i4"),  # -1 for a leaf
+        ("right", "i4"),  # -1 for a leaf
+        ("missing_left", "?"),
+        ("threshold", "f8"),
+        ("value", "f8"),  # 0 for a split node
+        ("gain", "f8"),  # 0 for a leaf
+        ("count", "i8"),
+        ("sum_hessian", "f8"),
+    ]
+)
+
+
+def partition(matrix: BinnedMatrix, rows, split: Split):
+    """A node's rows, left and right, each in their order."""
+    bins = matrix.bins[rows, split.feature]
+    is_missing = bins == matrix.n_value_bins[split.feature]
+    goes_left = np.where(is_missing, split.missing_left, bins <= split.bin)
+    return rows[goes_left], rows[~goes_left]
+
+
+def grow_tree(matrix: BinnedMatrix, quantized: QuantizedGradients, params):
+    """Leaf-wise: split the leaf of largest gain, until num_leaves or nothing is left to split.
+
+    Returns the nodes (their values still 0) in the order of their ids, and the rows of each leaf.
+    """
+    tree = np.zeros(2 * params["num_leaves"] - 1, NODE_DTYPE)
+    leaf_rows: dict[int, np.ndarray] = {}
+    frontier: dict[int, Split] = {}  # the leaves that can be split
+    depth: dict[int, int] = {}
+
+    def add_leaf(node: int, rows, node_depth: int) -> None:
+        sums = node_sums(quantized, rows)
+        tree[node]["feature"] = tree[node]["left"] = tree[node]["right"] = -1
+        tree[node]["count"] = len(rows)
+        tree[node]["sum_hessian"] = sums[H] * quantized.hessian_scale
+        leaf_rows[node], depth[node] = rows, node_depth
+        is_shallow = params["max_depth"] <= 0 or node_depth < params["max_depth"]
+        if is_shallow and len(rows) >= 2 * max(params["min_child_samples"], 1):
+            histogram = build_histogram(matrix, quantized, rows)
+            split = best_split(matrix, histogram, sums, quantized, params)
+            if split is not None:
+                frontier[node] = split
+
+    add_leaf(0, np.arange(len(matrix.bins)), 0)
+    n_nodes = 1
+    while frontier and len(leaf_rows) < params["num_leaves"]:
+        node = min(frontier, key=lambda leaf: (-frontier[leaf].gain, leaf))
+        split = frontier.pop(node)
+        for name in ("feature", "missing_left", "threshold", "gain"):
+            tree[node][name] = getattr(split, name)
+        tree[node]["left"], tree[node]["right"] = n_nodes, n_nodes + 1
+        for child_rows in partition(matrix, leaf_rows.pop(node), split):
+            add_leaf(n_nodes, child_rows, depth[node] + 1)
+            n_nodes += 1
+    return tree[:n_nodes].copy(), leaf_rows
+
+
+# ------------------------------------------------------------------------------- 10 leaf values
+
+
+def leaf_value(gradient_sum: float, hessian_sum: float, params) -> float:
+    denominator = max(hessian_sum, params["min_child_weight"]) + params["reg_lambda"]
+    if denominator <= 0:
+        return 0.0
+    shrunk = np.sign(gradient_sum) * max(abs(gradient_sum) - params["reg_alpha"], 0.0)
+    return float((-shrunk / denominator) * params["learning_rate"])
+
+
+def set_leaf_values(tree, leaf_rows, g, h, quantized, params, constant_hessian: bool) -> None:
+    """Newton steps; with renew_leaves from the float32 gradients, else from the small integers."""
+    g, h = g.astype(np.float64), h.astype(np.float64)
+    k_g, k_h = (fixed_exponent(np.abs(v).max(), len(v)) for v in (g, h))
+    for leaf, rows in leaf_rows.items():
+        if params["renew_leaves"]:
+            gradient_sum = fixed_sum(g[rows], k_g)
+            hessian_sum = float(len(rows)) if constant_hessian else fixed_sum(h[rows], k_h)
+        else:
+            sums = node_sums(quantized, rows)
+            gradient_sum = sums[G] * quantized.gradient_scale
+            hessian_sum = sums[H] * quantized.hessian_scale
+        tree[leaf]["value"] = leaf_value(gradient_sum, hessian_sum, params)
+
+
+# ------------------------------------------------------------------------------------- 11 model
+
+
+def find_leaves(tree, X: np.ndarray) -> np.ndarray:
+    """The leaf (node id) of each row of raw data."""
+    node = np.zeros(len(X), np.int64)
+    while True:
+        active = np.flatnonzero(tree["feature"][node] >= 0)
+        if len(active) == 0:
+            return node
+        at = tree[node[active]]
+        x = X[active, at["feature"]]
+        goes_left = np.where(np.isnan(x), at["missing_left"], x <= at["threshold"])
+        node[active] = np.where(goes_left, at["left"], at["right"])
+
+
+class ReferenceModel(NamedTuple):
+    objective: str
+    base_score: np.ndarray  # float64 (n_outputs,)
+    trees: list[np.ndarray]  # NODE_DTYPE; tree i belongs to output i % n_outputs
+
+    def predict_raw(self, X) -> np.ndarray:
+        """Scores in link space, float64 (n_samples, n_outputs)."""
+        X = np.asarray(X, np.float64)
+        n_outputs = len(self.base_score)
+        raw_prediction = np.tile(self.base_score[:, None], len(X))
+        for i, tree in enumerate(self.trees):
+            raw_prediction[i % n_outputs] += tree["value"][find_leaves(tree, X)]
+        return raw_prediction.T
+
+    def predict(self, X) -> np.ndarray:
+        """Means, probabilities or ranking scores, float64 (n_samples, n_outputs)."""
+        return link(self.predict_raw(X).T, self.objective).T
+
+
+def train(X, y, *, sample_weight=None, query_sizes=None, params: dict) -> ReferenceModel:
+    """Train on raw X (n_samples, n_features) and y (n_samples,).
+
+    params: objective, n_outputs, max_bin, n_estimators, num_leaves, max_depth, learning_rate,
+    min_child_samples, min_child_weight, min_split_gain, reg_alpha, reg_lambda, grad_bits,
+    rounding, renew_leaves, seed; tweedie_variance_power, lambdarank_truncation_level and
+    label_gain where the objective reads them.
+    """
+    y = np.asarray(y, np.float64)
+    unweighted = sample_weight is None
+    weight = np.ones(len(y)) if unweighted else np.asarray(sample_weight, np.float64)
+    constant_hessian = params["objective"] == "regression" and unweighted
+
+    matrix = bin_matrix(X, params["max_bin"])
+    base_score = start_scores(y, weight, params)
+    raw_prediction = np.tile(base_score[:, None], len(y))
+    trees = []
+    for iteration in range(params["n_estimators"]):
+        gradients, hessians = compute_gradients(raw_prediction, y, weight, params, query_sizes)
+        for output, (g, h) in enumerate(zip(gradients, hessians)):
+            key = stream_key(params["seed"], iteration, output)
+            quantized = quantize(g, h, key, params, constant_hessian)
+            tree, leaf_rows = grow_tree(matrix, quantized, params)
+            set_leaf_values(tree, leaf_rows, g, h, quantized, params, constant_hessian)
+            for leaf, rows in leaf_rows.items():
+                raw_prediction[output, rows] += tree[leaf]["value"]
+            trees.append(tree)
+    return ReferenceModel(params["objective"], base_score, trees)

@@ -1,0 +1,125 @@
+"""The C++ trainer equals the specification: every field of every tree, base scores, predictions.
+
+Swept: objective x bits x (regularizers, depth, rounding, renewal, counts) x weights on small data with
+missing, infinite, constant and all-missing columns; sizes at which blocks and lanes end.
+Against: tests/reference.py. Tolerance: none, equality.
+"""
+
+import numpy as np
+import pytest
+import reference
+from conftest import OBJECTIVES, hurting_data, native_params, targets, train_native
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+VARIANTS = {
+    "plain": {},
+    "regularized": {
+        "reg_alpha": 0.5,
+        "reg_lambda": 1.0,
+        "min_split_gain": 0.1,
+        "max_depth": 3,
+        "renew_leaves": False,
+    },
+    "few_rows_allowed": {"min_child_samples": 1, "min_child_weight": 0.0},
+    "nearest": {"rounding": "nearest", "min_child_samples": 40},
+}
+
+
+def assert_equal(model, expected, X):
+    np.testing.assert_array_equal(model.base_score, expected.base_score)
+    assert model.n_trees == len(expected.trees)
+    for i, tree in enumerate(expected.trees):
+        ours = model.tree(i)
+        assert len(ours) == len(tree)
+        for field in ours.dtype.names:
+            np.testing.assert_array_equal(ours[field], tree[field], err_msg=f"tree {i} {field}")
+    n_iterations = model.n_trees // model.n_outputs
+    for raw in (True, False):
+        ours = model.predict(X, 0, n_iterations, raw, 1)
+        theirs = expected.predict_raw(X) if raw else expected.predict(X)
+        np.testing.assert_array_equal(ours, np.reshape(theirs, ours.shape))
+
+
+def compare(X, y, params, *, weight=None, query_sizes=None, max_bin=63):
+    model = train_native(X, y, params, weight=weight, query_sizes=query_sizes, max_bin=max_bin)
+    expected = reference.train(
+        X, y, sample_weight=weight, query_sizes=query_sizes, params=params | {"max_bin": max_bin}
+    )
+    assert_equal(model, expected, X)
+    return model
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("bits", [2, 3, 5, 8, 16])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_equals_reference(objective, bits, variant, weighted):
+    X = hurting_data(400)
+    y, query_sizes = targets(X, objective)
+    weight = np.random.default_rng(3).random(len(y)) if weighted else None
+    params = native_params(objective=objective, grad_bits=bits, **VARIANTS[variant])
+    model = compare(X, y, params, weight=weight, query_sizes=query_sizes)
+    assert any(len(model.tree(i)) > 1 for i in range(model.n_trees))
+
+
+@pytest.mark.parametrize("n_samples", [1, 2, 3, 63, 64, 65, 255, 256, 257, 4097])
+def test_sizes_of_rows(n_samples):
+    X = hurting_data(n_samples)
+    y, _ = targets(X, "binary")
+    compare(X, y, native_params(objective="binary", min_child_samples=1), max_bin=255)
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 4, 5, 9, 16, 17, 28, 31, 32, 33, 65])
+def test_sizes_of_tiles(n_features):
+    X = hurting_data(300, n_features)
+    y = np.nan_to_num(X).clip(-3, 3).sum(axis=1)
+    compare(X, y, native_params(n_estimators=2))
+
+
+@pytest.mark.parametrize("max_bin", [2, 3, 254, 255])
+def test_numbers_of_bins(max_bin):
+    X = hurting_data(1500)
+    y, _ = targets(X, "regression")
+    compare(X, y, native_params(n_estimators=2), max_bin=max_bin)
+
+
+@pytest.mark.parametrize("n_samples", [65_535, 65_536, 65_537])
+def test_rows_at_which_sixteen_bits_end(n_samples):
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 3, size=(n_samples, 2)).astype(np.float32)
+    y = X[:, 0] + rng.normal(size=n_samples)
+    for bits in (2, 8, 16):
+        compare(X, y, native_params(n_estimators=1, num_leaves=4, grad_bits=bits))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_drawn_combinations(data):
+    draw = data.draw
+    objective = draw(st.sampled_from(OBJECTIVES))
+    X = hurting_data(draw(st.integers(1, 300)), draw(st.integers(1, 7)), draw(st.integers(0, 99)))
+    if X.shape[1] < 3:
+        X = np.column_stack([X, X, X])
+    y, query_sizes = targets(X, objective, draw(st.integers(0, 99)))
+    if objective == "gamma":
+        y = y + 1e-3
+    weight = None
+    if draw(st.booleans()):
+        weight = np.random.default_rng(1).integers(0, 3, len(y)) + 0.5
+    params = native_params(
+        objective=objective,
+        grad_bits=draw(st.sampled_from([2, 3, 4, 5, 6, 7, 8, 16])),
+        num_leaves=draw(st.integers(1, 20)),
+        max_depth=draw(st.sampled_from([-1, 1, 2, 5])),
+        min_child_samples=draw(st.integers(1, 30)),
+        min_child_weight=draw(st.sampled_from([0.0, 1e-3, 1.0])),
+        min_split_gain=draw(st.sampled_from([0.0, 0.01, 1.0])),
+        reg_alpha=draw(st.sampled_from([0.0, 0.3])),
+        reg_lambda=draw(st.sampled_from([0.0, 0.3, 10.0])),
+        rounding=draw(st.sampled_from(["stochastic", "nearest"])),
+        renew_leaves=draw(st.booleans()),
+        seed=draw(st.integers(0, 2**64 - 1)),
+        n_estimators=draw(st.integers(0, 3)),
+    )
+    compare(X, y, params, weight=weight, query_sizes=query_sizes, max_bin=draw(st.integers(2, 255)))
