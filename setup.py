@@ -19,8 +19,8 @@ SIMD_FLAGS = {
     "kernels_avx2": ["-mavx2"],
     "kernels_avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
 }
-# No contraction to FMA: NumPy and plain x86-64 have none, and all must agree to the last bit. The other
-# flags let loops vectorize and change no result.
+# No contraction to FMA: NumPy and plain x86-64 have none, and all must agree to the last bit. The
+# other flags let loops vectorize and change no result.
 FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wall", "-Wextra"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1"]
 

@@ -337,7 +337,7 @@ def _time_binning(estimator: Any) -> list[float]:
     return seconds
 
 
-# The registry -----------------------------------------------------------------------------------
+# The peers by name ------------------------------------------------------------------------------
 
 GRAD_BITS = (2, 3, 4, 5, 6, 7, 8, 16)
 
@@ -348,7 +348,7 @@ def qgbdt_name(bits: int, rounding: str = "stochastic", renew_leaves: bool = Tru
     return f"qgbdt-{bits}{nearest}{'' if renew_leaves else '-norenew'}"
 
 
-def _registry() -> dict[str, tuple[type[Peer], dict[str, Any]]]:
+def _all_peers() -> dict[str, tuple[type[Peer], dict[str, Any]]]:
     peers: dict[str, tuple[type[Peer], dict[str, Any]]] = {"qgbdt": (QGBDT, {})}
     for bits in GRAD_BITS:
         for rounding in ("stochastic", "nearest"):
@@ -371,7 +371,7 @@ def _registry() -> dict[str, tuple[type[Peer], dict[str, Any]]]:
     return peers
 
 
-PEERS = _registry()
+PEERS = _all_peers()
 
 
 def make(name: str, settings: Settings) -> Peer:

@@ -35,7 +35,7 @@ BLOCK = 65_536  # rows made at a time: scratch stays small and in the last-level
 Observe = Callable[[np.ndarray, Generator, Generator], None]
 
 
-def _observe_higgs(base: np.ndarray, plan: Generator, _: Generator) -> np.ndarray:
+def _observe_higgs(base: np.ndarray, plan: Generator, _: Generator) -> None:
     momenta, angles, tags, masses = base[:, :9], base[:, 9:17], base[:, 17:21], base[:, 21:]
     np.exp(0.5 * momenta, out=momenta)
     angles[:] = np.pi * (2.0 * _uniform(angles) - 1.0)
@@ -46,11 +46,11 @@ def _observe_higgs(base: np.ndarray, plan: Generator, _: Generator) -> np.ndarra
         masses[:, i] = np.sqrt(momenta[:, p] * momenta[:, q] * opening) + 0.2 * np.abs(masses[:, i])
 
 
-def _observe_epsilon(base: np.ndarray, _: Generator, __: Generator) -> np.ndarray:
+def _observe_epsilon(base: np.ndarray, _: Generator, __: Generator) -> None:
     base /= np.linalg.norm(base, axis=1, keepdims=True)
 
 
-def _observe_kitsune(base: np.ndarray, plan: Generator, _: Generator) -> np.ndarray:
+def _observe_kitsune(base: np.ndarray, plan: Generator, _: Generator) -> None:
     n_kinds = 23
     for window in range(1, 5):  # each window is mostly the one before it
         here = base[:, window * n_kinds : (window + 1) * n_kinds]
@@ -62,7 +62,7 @@ def _observe_kitsune(base: np.ndarray, plan: Generator, _: Generator) -> np.ndar
     base[:, often_zero] = np.maximum(base[:, often_zero] - 1.0, 0.0)
 
 
-def _observe_criteo(base: np.ndarray, plan: Generator, noise: Generator) -> np.ndarray:
+def _observe_criteo(base: np.ndarray, plan: Generator, noise: Generator) -> None:
     counts, rates, sizes = base[:, :13], base[:, 13:39], base[:, 39:]
     counts[:] = np.floor(np.exp(1.5 * counts + 1.0))
     missing = plan.uniform(0.1, 0.7, counts.shape[1]).astype(np.float32)
@@ -82,21 +82,21 @@ def _observe_bosch(base: np.ndarray, plan: Generator, _: Generator) -> None:
     base[~visits[route][:, station]] = np.nan
 
 
-def _observe_year(base: np.ndarray, plan: Generator, _: Generator) -> np.ndarray:
+def _observe_year(base: np.ndarray, plan: Generator, _: Generator) -> None:
     averages, products = base[:, :12], base[:, 12:]
     i, j = np.triu_indices(12)
-    scale = np.exp(plan.normal(3.0, 1.0, 78)).astype(np.float32)
+    scale = plan.lognormal(3.0, 1.0, 78).astype(np.float32)
     products[:] = scale * (averages[:, i] * averages[:, j] + 0.5 * np.sinh(products))
     averages *= np.linspace(50.0, 5.0, 12, dtype=np.float32)
 
 
-def _observe_yahoo(base: np.ndarray, plan: Generator, _: Generator) -> np.ndarray:
+def _observe_yahoo(base: np.ndarray, plan: Generator, _: Generator) -> None:
     zero_below = plan.uniform(0.1, 0.9, base.shape[1]).astype(np.float32)
     base[:] = _uniform(base)
     base[base < zero_below] = 0.0
 
 
-def _observe_msltr(base: np.ndarray, plan: Generator, _: Generator) -> np.ndarray:
+def _observe_msltr(base: np.ndarray, plan: Generator, _: Generator) -> None:
     stream = np.repeat(np.arange(5), 25)  # of the first 125 features: five looks at 25 kinds
     for kind in range(25):
         columns = np.flatnonzero(np.arange(125) % 25 == kind)
@@ -217,8 +217,7 @@ def _signal(shape: Shape, latent: np.ndarray, plan: Generator) -> np.ndarray:
     for i, weight in enumerate(weights):
         a, b = plan.choice(shape.n_latent, 2, replace=False)
         total += weight * terms[i % len(terms)](latent[a], latent[b])
-    total /= np.sqrt(0.5 * np.sum(weights**2))
-    return total
+    return total / np.sqrt(0.5 * np.sum(weights**2), dtype=np.float32)
 
 
 def _labels(margin: np.ndarray, shares: tuple[float, ...]) -> np.ndarray:
@@ -229,7 +228,8 @@ def _labels(margin: np.ndarray, shares: tuple[float, ...]) -> np.ndarray:
 
 def _release_year(margin: np.ndarray) -> np.ndarray:
     """A year up to 2011 with most rows late and a long tail back to 1922."""
-    return np.clip(np.rint(2011.0 - 8.0 * np.exp(0.45 * margin)), 1922, 2010).astype(np.float64)
+    year = 2011.0 - 8.0 * np.exp(0.45 * margin.astype(np.float64))
+    return np.clip(np.rint(year), 1922.0, 2010.0)
 
 
 def _unit_logistic(rng: Generator, n: int) -> np.ndarray:

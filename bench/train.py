@@ -74,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         records = interleave(fit, names, args.repeat, args.json)
     print(f"\n{report(records, task)}")
-    print(*results.notes(records), sep="\n")
+    for note in results.notes(records):
+        print(note)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

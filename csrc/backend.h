@@ -1,6 +1,6 @@
-// The seam to a machine (CPU, CUDA): it holds the rows of this worker, their gradients and their raw
-// predictions, and does everything that costs time in proportion to them. Its verbs are called once per
-// tree or once per batch of nodes, never per row. Only plain data comes back.
+// The seam to a machine (CPU, CUDA): it holds the rows of this worker, their gradients and their
+// raw predictions, and does everything that costs time in proportion to them. Its verbs are called
+// once per tree or once per batch of nodes, never per row. Only plain data comes back.
 //
 // A backend is deterministic: each verb is specified to the last bit by tests/reference.py.
 #pragma once
@@ -48,7 +48,8 @@ class Backend {
   virtual int64_t n_samples() const = 0;
   virtual bool has_sample_weight() const = 0;
 
-  // The largest |w y| and w (of class k for multiclass: y = [class is k]), and their fixed-point sums.
+  // The largest |w y| and w (of class k for multiclass: y = [class is k]), and their fixed-point
+  // sums.
   virtual double max_weighted_target() = 0;
   virtual double max_weight() = 0;
   virtual StartSums start_sums(int output, int target_exponent, int weight_exponent) = 0;
@@ -57,7 +58,8 @@ class Backend {
   // Gradients of every output at the raw predictions.
   virtual void compute_gradients(std::span<GradientRange> ranges) = 0;
 
-  // Rounds the gradients of one output to integers and puts all rows into the root: returns their sums.
+  // Rounds the gradients of one output to integers and puts all rows into the root: returns their
+  // sums.
   virtual HistCell quantize(int output, const Quantization& quantization) = 0;
 
   // Histograms of the tasks' rows into their slots, overwriting them.
@@ -66,7 +68,8 @@ class Backend {
   // parent slot <- parent - child: the parent's slot then holds the sibling, exactly.
   virtual void subtract_histograms(std::span<const SubtractTask> tasks) = 0;
 
-  // The best allowed split of each node; both children have at least min_child_samples rows, counted.
+  // The best allowed split of each node; both children have at least min_child_samples rows,
+  // counted.
   virtual void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params,
                            std::span<SplitCandidate> best) = 0;
 

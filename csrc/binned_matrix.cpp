@@ -59,12 +59,11 @@ class BinSearch {
   T table_[kBinSlots];
 };
 
-// Bins rows [begin, end) of one feature into a tile; returns whether a value was missing.
+// Bins rows [begin, end) of one feature; returns whether a value was missing.
 template <class T>
 bool bin_column(const T* data, const MatrixView& X, int32_t feature, const BinSearch<T>& search,
-                uint8_t missing_bin, int64_t begin, int64_t end, uint8_t* out, int32_t stride) {
+                uint8_t missing_bin, int64_t begin, int64_t end, uint8_t* bins) {
   T x[kRowsPerTask];
-  uint8_t bins[kRowsPerTask];
   const int64_t n = end - begin;
   const T* column = data + begin * X.row_stride + feature * X.column_stride;
   for (int64_t i = 0; i < n; ++i) x[i] = column[i * X.row_stride];
@@ -73,7 +72,7 @@ bool bin_column(const T* data, const MatrixView& X, int32_t feature, const BinSe
   for (int64_t i = 0; i < n; ++i) {
     const bool is_missing = x[i] != x[i];
     missing |= is_missing;
-    out[(begin + i) * stride] = is_missing ? missing_bin : bins[i];
+    bins[i] = is_missing ? missing_bin : bins[i];
   }
   return missing;
 }
@@ -100,9 +99,10 @@ void BinnedMatrix::lay_out_tiles() {
     tiles_.push_back({f, width, tile_stride(width), nullptr});
     bytes += tiles_.back().stride * n_samples_ + kCacheLine;
   }
-  storage_ = std::make_unique_for_overwrite<uint8_t[]>(bytes);
+  tile_storage_ = std::make_unique_for_overwrite<uint8_t[]>(bytes);
+  columns_ = std::make_unique_for_overwrite<uint8_t[]>(n_samples_ * n_features());
   const auto align = [](uintptr_t p) { return (p + kCacheLine - 1) / kCacheLine * kCacheLine; };
-  uintptr_t next = reinterpret_cast<uintptr_t>(storage_.get());
+  uintptr_t next = reinterpret_cast<uintptr_t>(tile_storage_.get());
   for (FeatureTile& tile : tiles_) {
     tile.bins = reinterpret_cast<const uint8_t*>(align(next));
     next = align(next) + tile.stride * n_samples_;
@@ -124,9 +124,11 @@ void BinnedMatrix::assign_bins(const MatrixView& X, Team& team) {
         std::memset(out + begin * tile.stride, 0, (end - begin) * tile.stride);
       for (int32_t i = 0; i < tile.n_features; ++i) {
         const int32_t f = tile.first_feature + i;
-        if (bin_column(data, X, f, searches[f], uint8_t(n_value_bins(f)), begin, end, out + i,
-                       tile.stride))
+        uint8_t* column = columns_.get() + f * n_samples_;
+        if (bin_column(data, X, f, searches[f], uint8_t(n_value_bins(f)), begin, end,
+                       column + begin))
           missing[f].store(1, std::memory_order_relaxed);
+        for (int64_t row = begin; row < end; ++row) out[row * tile.stride + i] = column[row];
       }
     });
   });

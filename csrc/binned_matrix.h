@@ -1,11 +1,16 @@
-// The training data as bin numbers, one byte a value, in the layout that the kernels read: tiles of at
-// most 32 features; within a tile, row after row.
+// The training data as bin numbers, one byte a value, in the two layouts that the kernels read.
+// Histograms add whole rows: tiles of at most 32 features; within a tile, row after row.
 //
 //   tile 0: row 0 [f0 f1 ... f31] row 1 [f0 f1 ... f31] ...      stride 32 bytes
 //   tile 1: row 0 [f32 f33 0 0] row 1 [f32 f33 0 0] ...           stride 4 bytes
 //
-// A row of a tile never straddles a cache line (strides 4, 8, 16, 32; 24 straddles every other row and
-// saves a quarter), and the packed histogram of a tile (32 x 256 x 4 bytes) fits a 32 kB L1 cache.
+// A row of a tile never straddles a cache line (strides 4, 8, 16, 32; 24 straddles every other row
+// and saves a quarter), and the packed histogram of a tile (32 x 256 x 4 bytes) fits a 32 kB L1
+// cache.
+//
+// Partition looks at one feature of many rows: columns, feature after feature. Reading a column's
+// bytes from the tiles instead would touch a cache line a row (measured: a quarter of a fit,
+// against 5 %).
 #pragma once
 
 #include <stdint.h>
@@ -44,14 +49,7 @@ class BinnedMatrix {
   int64_t cell_offset(int32_t feature) const { return cell_offsets_[feature]; }
   int64_t n_cells() const { return cell_offsets_.back(); }
 
-  struct Column {
-    const uint8_t* bins;
-    int32_t stride;
-  };
-  Column column(int32_t feature) const {
-    const FeatureTile& tile = tiles_[feature / kTileFeatures];
-    return {tile.bins + feature % kTileFeatures, tile.stride};
-  }
+  const uint8_t* column(int32_t feature) const { return columns_.get() + feature * n_samples_; }
 
  private:
   void lay_out_tiles();
@@ -62,7 +60,7 @@ class BinnedMatrix {
   std::vector<uint8_t> has_missing_;
   std::vector<int64_t> cell_offsets_;
   std::vector<FeatureTile> tiles_;
-  std::unique_ptr<uint8_t[]> storage_;
+  std::unique_ptr<uint8_t[]> tile_storage_, columns_;
 };
 
 }  // namespace qgbdt

@@ -90,7 +90,8 @@ void find_task(const T* data, const MatrixView& X, const std::vector<uint32_t>& 
 std::vector<uint32_t> binning_sample(int64_t n_samples) {
   std::vector<uint32_t> rows;
   const uint64_t key = stream_key(0, UINT64_MAX, 0);  // apart from every tree's rounding
-  const uint64_t limit = (uint64_t(kBinningSample) << 32) / uint64_t(std::max<int64_t>(n_samples, 1));
+  const uint64_t limit =
+      (uint64_t(kBinningSample) << 32) / uint64_t(std::max<int64_t>(n_samples, 1));
   for (int64_t row = 0; row < n_samples; ++row)
     if (n_samples <= kBinningSample || row_hash(key, uint64_t(row)) < limit)
       rows.push_back(uint32_t(row));
@@ -103,8 +104,8 @@ double threshold_between(double a, double b) {
   return a <= middle && middle < b ? middle : a;
 }
 
-// A bin ends when it holds its fair share of the light rows that were left when it began, when its value
-// is heavy (a fair share alone), or half filled before a heavy value. Integers only.
+// A bin ends when it holds its fair share of the light rows that were left when it began, when its
+// value is heavy (a fair share alone), or half filled before a heavy value. Integers only.
 std::vector<int64_t> equal_frequency_bounds(const std::vector<int64_t>& counts, int max_bin) {
   const int64_t n_values = int64_t(counts.size());
   std::vector<int64_t> bounds;
@@ -122,8 +123,8 @@ std::vector<int64_t> equal_frequency_bounds(const std::vector<int64_t>& counts, 
   for (int64_t i = 0; i + 1 < n_values && int64_t(bounds.size()) < max_bin - 1; ++i) {
     if (!heavy(i)) open += counts[i];
     const int64_t share = std::max<int64_t>(bins_left, 1);
-    const bool full = open > 0 && (open * share >= remaining ||
-                                   (heavy(i + 1) && 2 * open * share >= remaining));
+    const bool full =
+        open > 0 && (open * share >= remaining || (heavy(i + 1) && 2 * open * share >= remaining));
     if (!heavy(i) && !full) continue;
     bounds.push_back(i);
     remaining -= open;
@@ -133,15 +134,13 @@ std::vector<int64_t> equal_frequency_bounds(const std::vector<int64_t>& counts, 
   return bounds;
 }
 
-std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, int max_bin,
-                                                     Team& team) {
+std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, int max_bin, Team& team) {
   const std::vector<uint32_t> sample = binning_sample(X.n_samples);
   std::vector<std::vector<double>> thresholds(X.n_features);
   const int threads = team.threads_for(int64_t(sample.size()) * X.n_features, kValuesPerThread);
   team.run_blocks(threads, X.n_features, kFeaturesPerTask, [&](int64_t first, int64_t last, int) {
-    visit_elements(X, [&](const auto* data) {
-      find_task(data, X, sample, max_bin, first, last, thresholds);
-    });
+    visit_elements(
+        X, [&](const auto* data) { find_task(data, X, sample, max_bin, first, last, thresholds); });
   });
   return thresholds;
 }

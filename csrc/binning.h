@@ -1,6 +1,7 @@
-// From raw columns to bin thresholds. A sample of at most about 200,000 rows, chosen by a hash of the
-// row number, decides; a column with few distinct values gets one bin per value, any other gets bins of
-// equal frequency in which a very frequent value stands alone. NaN is missing and decides nothing.
+// From raw columns to bin thresholds. A sample of at most about 200,000 rows, chosen by a hash of
+// the row number, decides; a column with few distinct values gets one bin per value, any other gets
+// bins of equal frequency in which a very frequent value stands alone. NaN is missing and decides
+// nothing.
 #pragma once
 
 #include <stdint.h>

@@ -62,8 +62,7 @@ class Booster {
     for (const GradientRange& r : ranges)
       maxima.insert(maxima.end(), {r.max_gradient, r.max_hessian});
     comm_.allreduce_max(maxima);
-    for (size_t k = 0; k < ranges.size(); ++k)
-      ranges[k] = {maxima[2 * k], maxima[2 * k + 1]};
+    for (size_t k = 0; k < ranges.size(); ++k) ranges[k] = {maxima[2 * k], maxima[2 * k + 1]};
   }
 
   Quantization quantization(int iteration, int output, const GradientRange& range) const {
@@ -89,8 +88,7 @@ class Booster {
     p.reg_lambda = params_.reg_lambda;
     p.min_child_weight = params_.min_child_weight;
     p.min_split_gain = params_.min_split_gain;
-    p.min_child_samples =
-        int32_t(std::clamp<int64_t>(params_.min_child_samples, 1, kMaxCellSum));
+    p.min_child_samples = int32_t(std::clamp<int64_t>(params_.min_child_samples, 1, kMaxCellSum));
     p.hessian_levels = q.hessian_levels;
     p.constant_hessian = q.constant_hessian;
     return p;
@@ -101,12 +99,11 @@ class Booster {
     const SplitParams split = split_params(q);
     int64_t root_total = backend_.quantize(output, q);
     comm_.allreduce_sum({&root_total, 1});
-    GrownTree grown = grow_tree(backend_, comm_, bins_, params_, split, root_total, n_samples_,
-                                report_);
+    GrownTree grown =
+        grow_tree(backend_, comm_, bins_, params_, split, root_total, n_samples_, report_);
     const std::vector<double> values = params_.renew_leaves ? renewed_leaf_values(grown, range)
                                                             : quantized_leaf_values(grown, split);
-    for (size_t i = 0; i < values.size(); ++i)
-      grown.nodes[grown.leaf_nodes[i]].value = values[i];
+    for (size_t i = 0; i < values.size(); ++i) grown.nodes[grown.leaf_nodes[i]].value = values[i];
     backend_.add_leaf_values(output, grown.leaf_rows, values);
     return std::move(grown.nodes);
   }
@@ -125,7 +122,8 @@ class Booster {
     return values;
   }
 
-  // From the unquantized gradients (section 4.3 of the paper): rounding noise is kept out of leaves.
+  // From the unquantized gradients (section 4.3 of the paper): rounding noise is kept out of
+  // leaves.
   std::vector<double> renewed_leaf_values(const GrownTree& grown, const GradientRange& range) {
     const int gradient_exponent = fixed_exponent(range.max_gradient, n_samples_);
     const int hessian_exponent = fixed_exponent(range.max_hessian, n_samples_);

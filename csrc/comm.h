@@ -1,6 +1,7 @@
-// The seam to other workers. Each worker holds a part of the rows and runs the same loop; what it learns
-// about all rows passes through here. Every reduction is of integers or a maximum, so the result does not
-// depend on order or on the number of workers. Alone it is the identity, so the algorithm never asks.
+// The seam to other workers. Each worker holds a part of the rows and runs the same loop; what it
+// learns about all rows passes through here. Every reduction is of integers or a maximum, so the
+// result does not depend on order or on the number of workers. Alone it is the identity, so the
+// algorithm never asks.
 #pragma once
 
 #include <stdint.h>

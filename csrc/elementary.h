@@ -1,5 +1,6 @@
-// exp and log whose every bit is ours: only IEEE additions, multiplications and divisions in a fixed
-// order, so NumPy, every SIMD level and CUDA give the same bits. Within 2 ulp of the true value.
+// exp and log whose every bit is ours: only IEEE additions, multiplications and divisions in a
+// fixed order, so NumPy, every SIMD level and CUDA give the same bits. Within 2 ulp of the true
+// value.
 #pragma once
 
 #include <stdint.h>
@@ -26,11 +27,20 @@ QGBDT_FN double exp(double x) {
   const double n = t - kToIntegerBits;
   double r = x - n * kLn2Hi;
   r = r - n * kLn2Lo;
-  constexpr double kInverseFactorial[14] = {1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0,
-                                            1.0 / 3628800.0,    1.0 / 362880.0,    1.0 / 40320.0,
-                                            1.0 / 5040.0,       1.0 / 720.0,       1.0 / 120.0,
-                                            1.0 / 24.0,         1.0 / 6.0,         1.0 / 2.0,
-                                            1.0,                1.0};
+  constexpr double kInverseFactorial[14] = {1.0 / 6227020800.0,
+                                            1.0 / 479001600.0,
+                                            1.0 / 39916800.0,
+                                            1.0 / 3628800.0,
+                                            1.0 / 362880.0,
+                                            1.0 / 40320.0,
+                                            1.0 / 5040.0,
+                                            1.0 / 720.0,
+                                            1.0 / 120.0,
+                                            1.0 / 24.0,
+                                            1.0 / 6.0,
+                                            1.0 / 2.0,
+                                            1.0,
+                                            1.0};
   double p = kInverseFactorial[0];
 #pragma GCC unroll 13
   for (int k = 1; k < 14; ++k) p = p * r + kInverseFactorial[k];

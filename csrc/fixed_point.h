@@ -1,5 +1,5 @@
-// Sums of reals as exact 64-bit integers: v -> round(v 2^k). Integer sums do not depend on order, so
-// leaf values and start scores are the same for any split of the rows over threads and workers.
+// Sums of reals as exact 64-bit integers: v -> round(v 2^k). Integer sums do not depend on order,
+// so leaf values and start scores are the same for any split of the rows over threads and workers.
 #pragma once
 
 #include <stdint.h>

@@ -11,24 +11,29 @@ namespace {
 
 constexpr int32_t kNone = -1;
 
+// Measured on higgs-shaped data, 255 leaves: 0.5 expands 0.4 % (300,000 rows) to 16 % (20,000 rows)
+// in vain; 1 expands 17 to 29 % and needs 5 % fewer rounds.
+constexpr double kBatchShare = 0.5;
+
 // A leaf of the growing tree: committed (it has a node) or only tried out ahead of its turn.
 struct Leaf {
   RowRange rows;
   int64_t count;  // over all workers
   HistCell total;
   int32_t depth;
-  int32_t slot = kNone;         // its histogram, while it may still be split
-  int32_t node = kNone;         // its place in the tree, once committed
-  int32_t left_leaf = kNone;    // once expanded: its children, left and right in a row
+  int32_t slot = kNone;       // its histogram, while it may still be split
+  int32_t node = kNone;       // its place in the tree, once committed
+  int32_t left_leaf = kNone;  // once expanded: its children, left and right in a row
   bool missing_left = false;
   SplitCandidate split = {};
 };
 
-// Leaf-wise growth splits the leaf of largest gain, again and again. Done one by one that is hundreds
-// of rounds; but a leaf's split does not depend on when it is made. So each round *expands* a batch of
-// the most promising leaves (partition, histograms, best splits of the children), and then *commits*
-// in strict best-first order as far as the expanded leaves reach. The tree is exactly the leaf-wise
-// tree; what was expanded and never committed is the price (report.expansions - report.splits).
+// Leaf-wise growth splits the leaf of largest gain, again and again. Done one by one that is
+// hundreds of rounds; but a leaf's split does not depend on when it is made. So each round
+// *expands* a batch of the most promising leaves (partition, histograms, best splits of the
+// children), and then *commits* in strict best-first order as far as the expanded leaves reach. The
+// tree is exactly the leaf-wise tree; what was expanded and never committed is the price
+// (report.expansions - report.splits).
 class Grower {
  public:
   Grower(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
@@ -78,8 +83,7 @@ class Grower {
 
   void find_splits(const std::vector<int32_t>& ids) {
     std::vector<FindSplitTask> tasks;
-    for (int32_t id : ids)
-      tasks.push_back({leaves_[id].slot, leaves_[id].rows, leaves_[id].total});
+    for (int32_t id : ids) tasks.push_back({leaves_[id].slot, leaves_[id].rows, leaves_[id].total});
     std::vector<SplitCandidate> best(tasks.size());
     backend_.find_splits(tasks, split_params_, best);
     for (size_t i = 0; i < ids.size(); ++i) {
@@ -88,13 +92,18 @@ class Grower {
     }
   }
 
-  // The best unexpanded leaves in the queue: the first is certain to be split next, each other is the
-  // more likely to be the more splits are left. Half of what is left wastes few and needs few rounds.
+  // The best unexpanded leaves that are likely to be split before the leaves run out. The first is
+  // certain. Before a leaf of gain g is split, so will be every leaf of larger gain G and those of
+  // its descendants that beat g: about G / g in all, if a split leaves its children half its gain
+  // each.
   std::vector<int32_t> choose_batch() const {
-    const size_t size = size_t(std::max(1, (params_.num_leaves - n_leaves_) / 2));
+    const double splits_left = params_.num_leaves - n_leaves_;
     std::vector<int32_t> batch;
+    double sum_gain = 0;
     for (int32_t id : queue_) {
-      if (batch.size() == size) break;
+      const double gain = leaves_[id].split.gain;
+      sum_gain += gain;
+      if (!batch.empty() && sum_gain > kBatchShare * splits_left * gain) break;
       if (leaves_[id].left_leaf == kNone) batch.push_back(id);
     }
     return batch;
@@ -132,8 +141,7 @@ class Grower {
     const HistCell right_total = parent.total - s.left;
     parent.left_leaf = left;
     // Where training saw no missing value, one met later follows the larger child.
-    parent.missing_left =
-        bins_.has_missing(s.feature) ? s.missing_left : left_count >= right_count;
+    parent.missing_left = bins_.has_missing(s.feature) ? s.missing_left : left_count >= right_count;
     leaves_.push_back({{rows.begin, middle}, left_count, s.left, depth});
     leaves_.push_back({{middle, rows.end}, right_count, right_total, depth});
   }
@@ -237,8 +245,8 @@ class Grower {
 }  // namespace
 
 GrownTree grow_tree(Backend& backend, Comm& comm, const BinnedMatrix& bins,
-                    const TrainParams& params, const SplitParams& split_params,
-                    HistCell root_total, int64_t n_samples, GrowthReport& report) {
+                    const TrainParams& params, const SplitParams& split_params, HistCell root_total,
+                    int64_t n_samples, GrowthReport& report) {
   Grower grower(backend, comm, bins, params, split_params, report);
   return grower.grow(root_total, n_samples);
 }

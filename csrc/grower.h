@@ -12,9 +12,9 @@
 namespace qgbdt {
 
 struct GrownTree {
-  Tree nodes;                       // leaf values still to come
-  std::vector<int32_t> leaf_nodes;  // node ids of the leaves,
-  std::vector<RowRange> leaf_rows;  // their rows on this worker
+  Tree nodes;                         // leaf values still to come
+  std::vector<int32_t> leaf_nodes;    // node ids of the leaves,
+  std::vector<RowRange> leaf_rows;    // their rows on this worker
   std::vector<HistCell> leaf_totals;  // and the sums of their quantized gradients
 };
 
@@ -25,7 +25,7 @@ struct GrowthReport {
 
 // `root_total` and `n_samples` are over all workers.
 GrownTree grow_tree(Backend& backend, Comm& comm, const BinnedMatrix& bins,
-                    const TrainParams& params, const SplitParams& split_params,
-                    HistCell root_total, int64_t n_samples, GrowthReport& report);
+                    const TrainParams& params, const SplitParams& split_params, HistCell root_total,
+                    int64_t n_samples, GrowthReport& report);
 
 }  // namespace qgbdt

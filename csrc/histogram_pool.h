@@ -1,5 +1,5 @@
-// Which histogram sits in which slot. Slots are numbers; the backend keeps the memory behind them and
-// grows it when a number is new.
+// Which histogram sits in which slot. Slots are numbers; the backend keeps the memory behind them
+// and grows it when a number is new.
 #pragma once
 
 #include <stdint.h>

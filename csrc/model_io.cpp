@@ -1,5 +1,6 @@
 #include "model_io.h"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -10,7 +11,8 @@
 namespace qgbdt {
 namespace {
 
-constexpr std::string_view kMagic = "qgbdt-model 1";
+constexpr std::string_view kMagic = "qgbdt-model", kVersion = "1";
+constexpr std::string_view kHex = "0123456789abcdef";
 
 constexpr std::pair<ObjectiveKind, const char*> kObjectives[] = {
     {ObjectiveKind::regression, "regression"}, {ObjectiveKind::poisson, "poisson"},
@@ -34,6 +36,21 @@ uint32_t crc32(std::string_view data) {
   return ~crc;
 }
 
+constexpr size_t kChecksumLine = 9 + 8 + 1;  // "checksum " + 8 digits + newline
+
+std::string checksum_line(std::string_view body) {
+  const uint32_t crc = crc32(body);
+  std::string line = "checksum ";
+  for (int shift = 28; shift >= 0; shift -= 4) line += kHex[(crc >> shift) & 15];
+  return line + '\n';
+}
+
+// Shortest digits that read back as the same bits.
+template <class T>
+std::string_view digits(T x, char (&buffer)[32]) {
+  return {buffer, size_t(std::to_chars(buffer, buffer + sizeof buffer, x).ptr - buffer)};
+}
+
 // ---- writing ----
 
 class Writer {
@@ -42,20 +59,14 @@ class Writer {
     if (!text_.empty() && text_.back() != '\n') text_ += ' ';
     text_ += w;
   }
-  // Shortest digits that read back as the same bits.
   template <class T>
   void number(T x) {
     char buffer[32];
-    word({buffer, size_t(std::to_chars(buffer, buffer + sizeof buffer, x).ptr - buffer)});
+    word(digits(x, buffer));
   }
   void end_line() { text_ += '\n'; }
   std::string take_with_checksum() {
-    char hex[8];
-    const uint32_t crc = crc32(text_);
-    for (int i = 0; i < 8; ++i) hex[i] = "0123456789abcdef"[(crc >> (28 - 4 * i)) & 15];
-    word("checksum");
-    word({hex, 8});
-    end_line();
+    text_ += checksum_line(text_);
     return std::move(text_);
   }
 
@@ -70,8 +81,8 @@ std::string quote(std::string_view name) {
     if (c == '"' || c == '\\') out += '\\';
     if (uint8_t(c) < 0x20) {
       out += "\\u00";
-      out += "0123456789abcdef"[uint8_t(c) >> 4];
-      out += "0123456789abcdef"[uint8_t(c) & 15];
+      out += kHex[uint8_t(c) >> 4];
+      out += kHex[uint8_t(c) & 15];
     } else {
       out += c;
     }
@@ -99,6 +110,34 @@ void write_node(Writer& out, const Node& node) {
 
 // ---- reading ----
 
+// A word of the file in a message: short, and ASCII even where the file is not.
+std::string shown(std::string_view word) {
+  std::string out = "'";
+  for (char c : word.substr(0, 40)) out += ' ' <= c && c <= '~' ? c : '?';
+  return out + (word.size() > 40 ? "...'" : "'");
+}
+
+// Well-formed: no overlong forms, no surrogates, nothing above U+10FFFF.
+bool is_utf8(std::string_view s) {
+  constexpr uint32_t kLeast[] = {0, 0x80, 0x800, 0x10000};
+  for (size_t i = 0; i < s.size(); ++i) {
+    const uint8_t first = uint8_t(s[i]);
+    if (first < 0x80) continue;
+    if (first < 0xC0 || first > 0xF7) return false;
+    const size_t n_more = first < 0xE0 ? 1 : first < 0xF0 ? 2 : 3;
+    if (s.size() - i <= n_more) return false;
+    uint32_t code = first & (0x3Fu >> n_more);
+    for (size_t k = 1; k <= n_more; ++k) {
+      const uint8_t next = uint8_t(s[++i]);
+      if ((next & 0xC0) != 0x80) return false;
+      code = code << 6 | (next & 0x3Fu);
+    }
+    if (code < kLeast[n_more] || code > 0x10FFFF || (0xD800 <= code && code < 0xE000)) return false;
+  }
+  return true;
+}
+
+// Accepts only what Writer writes: one space between words, numbers and escapes in one spelling.
 class Reader {
  public:
   explicit Reader(std::string_view text) : rest_(text) {}
@@ -135,10 +174,18 @@ class Reader {
     const std::string_view w = word();
     T x{};
     const auto [end, error] = std::from_chars(w.data(), w.data() + w.size(), x);
-    if (error != std::errc() || end != w.data() + w.size())
-      fail("'" + std::string(w.substr(0, 40)) + "' is not a number");
-    if (!(low <= x && x <= high)) fail(std::string(w.substr(0, 40)) + " is out of range");
+    if (error != std::errc() || end != w.data() + w.size()) fail(shown(w) + " is not a number");
+    if (!(low <= x && x <= high)) fail(shown(w) + " is out of range");
+    char buffer[32];
+    const std::string_view expected = digits(x, buffer);
+    if (w != expected) fail(shown(w) + " must be written " + shown(expected));
     return x;
+  }
+
+  // How many things follow. Even the smallest takes bytes, so a false size claims little memory.
+  template <class T>
+  T size(T low, std::string_view smallest) {
+    return number<T>(low, T(std::min<size_t>(rest_.size() / smallest.size(), 1 << 30)));
   }
 
   double real() { return number(-kMaxReal, kMaxReal); }
@@ -156,6 +203,7 @@ class Reader {
       if (c == '\\') c = escaped(&i);
       out += c;
     }
+    if (!is_utf8(out)) fail("a name is not UTF-8");
     current_ = current_.substr(i + 1);
     return out;
   }
@@ -164,7 +212,6 @@ class Reader {
     if (!current_.empty()) fail("the line goes on");
   }
 
-  size_t bytes_left() const { return rest_.size(); }
   bool at_end() const { return rest_.empty(); }
 
   static constexpr double kMaxReal = 1.7976931348623157e308;
@@ -183,13 +230,12 @@ class Reader {
       *i += 1;
       return tail[0];
     }
-    unsigned code = 0;
-    if (tail.size() < 5 || tail.substr(0, 3) != "u00" ||
-        std::from_chars(tail.data() + 3, tail.data() + 5, code, 16).ptr != tail.data() + 5 ||
-        code >= 0x20)
+    const std::string_view code = tail.substr(0, 5);
+    if (code.size() < 5 || !code.starts_with("u00") || (code[3] != '0' && code[3] != '1') ||
+        kHex.find(code[4]) == kHex.npos)
       fail("a bad escape in a name");
     *i += 5;
-    return char(code);
+    return char(16 * (code[3] - '0') + kHex.find(code[4]));
   }
 
   std::string_view rest_, current_;
@@ -198,17 +244,17 @@ class Reader {
 };
 
 std::string_view checked_body(std::string_view text) {
-  constexpr size_t kChecksumLine = 9 + 8 + 1;  // "checksum " + 8 digits + newline
-  if (text.substr(0, kMagic.size() + 1) != std::string(kMagic) + "\n")
-    throw ModelFormatError("not a qgbdt model: it must begin with '" + std::string(kMagic) + "'");
-  if (text.size() < kChecksumLine) throw ModelFormatError("the model text ends early");
+  const std::string magic = std::string(kMagic) + ' ', first_line = magic + std::string(kVersion);
+  if (!text.starts_with(magic))
+    throw ModelFormatError("not a qgbdt model: it must begin with " + shown(magic));
+  const std::string_view version = text.substr(magic.size(), text.find('\n') - magic.size());
+  if (version != kVersion)
+    throw ModelFormatError("a qgbdt model of version " + shown(version) +
+                           ", but this qgbdt reads version " + shown(kVersion));
+  if (text.size() < first_line.size() + 1 + kChecksumLine)
+    throw ModelFormatError("the model text ends early");
   const std::string_view body = text.substr(0, text.size() - kChecksumLine);
-  Writer expected;
-  std::string last_line = "checksum ";
-  for (int i = 0; i < 8; ++i)
-    last_line += "0123456789abcdef"[(crc32(body) >> (28 - 4 * i)) & 15];
-  last_line += '\n';
-  if (text.substr(body.size()) != last_line)
+  if (text.substr(body.size()) != checksum_line(body))
     throw ModelFormatError("the model text is damaged: its checksum does not match");
   return body;
 }
@@ -223,7 +269,8 @@ Node read_node(Reader& in, int32_t index, int32_t n_nodes, int32_t n_features,
     // -inf: only -inf goes left; +inf: every value goes left and missing ones right
     node.threshold = in.number<double>(-HUGE_VAL, HUGE_VAL);
     const std::string_view side = in.word();
-    if (side != "missing-left" && side != "missing-right") in.fail("expected missing-left|right");
+    if (side != "missing-left" && side != "missing-right")
+      in.fail("expected 'missing-left' or 'missing-right'");
     node.missing_left = side == "missing-left";
     for (int32_t* child : {&node.left, &node.right}) {
       *child = in.number<int32_t>(index + 1, n_nodes - 1);  // after its parent: no cycles
@@ -247,8 +294,7 @@ Tree read_tree(Reader& in, int64_t tree_index, int32_t n_features) {
   in.expect("tree");
   in.number<int64_t>(tree_index, tree_index);
   in.expect("nodes");
-  // A node takes at least 11 bytes ("leaf 0 0 0\n"), so a false size cannot claim much memory.
-  const int32_t n_nodes = in.number<int32_t>(1, int32_t(std::min<size_t>(in.bytes_left() / 11, 1 << 30)));
+  const int32_t n_nodes = in.size<int32_t>(1, "leaf 0 0 0\n");
   in.end_line();
   Tree tree;
   tree.reserve(n_nodes);
@@ -281,6 +327,7 @@ bool objective_from_name(std::string_view name, ObjectiveKind* kind) {
 std::string model_to_text(const Model& model) {
   Writer out;
   out.word(kMagic);
+  out.word(kVersion);
   out.end_line();
   out.word("objective");
   out.word(objective_name(model.objective));
@@ -315,26 +362,27 @@ std::string model_to_text(const Model& model) {
 Model model_from_text(std::string_view text) {
   Reader in(checked_body(text));
   Model model;
-  in.next_line();  // the magic, already checked
+  in.next_line();  // the magic and the version, already checked
   in.next_line();
   in.expect("objective");
   if (!objective_from_name(in.word(), &model.objective)) in.fail("unknown objective");
   in.end_line();
   in.next_line();
   in.expect("outputs");
-  model.n_outputs = in.number<int32_t>(1, 1 << 20);
+  model.n_outputs = in.size<int32_t>(1, " 0");
   if ((model.n_outputs > 1) != (model.objective == ObjectiveKind::multiclass))
     in.fail("the objective does not have that many outputs");
   in.end_line();
   in.next_line();
   in.expect("base_score");
+  model.base_score.reserve(model.n_outputs);
   for (int32_t k = 0; k < model.n_outputs; ++k) model.base_score.push_back(in.real());
   in.end_line();
   in.next_line();
   in.expect("features");
-  const int32_t n_features =
-      in.number<int32_t>(1, int32_t(std::min<size_t>(in.bytes_left() / 3, 1 << 30)));
+  const int32_t n_features = in.size<int32_t>(1, "\"\"\n");
   in.end_line();
+  model.feature_names.reserve(n_features);
   for (int32_t f = 0; f < n_features; ++f) {
     in.next_line();
     model.feature_names.push_back(in.quoted());
@@ -342,9 +390,10 @@ Model model_from_text(std::string_view text) {
   }
   in.next_line();
   in.expect("trees");
-  const int64_t n_trees = in.number<int64_t>(0, int64_t(in.bytes_left()));
+  const int64_t n_trees = in.size<int64_t>(0, "tree 0 nodes 1\nleaf 0 0 0\n");
   if (n_trees % model.n_outputs != 0) in.fail("an iteration is not complete");
   in.end_line();
+  model.trees.reserve(n_trees);
   for (int64_t t = 0; t < n_trees; ++t) model.trees.push_back(read_tree(in, t, n_features));
   if (!in.at_end()) in.fail("the text goes on after the last tree");
   return model;

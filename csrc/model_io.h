@@ -10,8 +10,8 @@ namespace qgbdt {
 
 std::string model_to_text(const Model& model);
 
-// Throws ModelFormatError unless the text is exactly what model_to_text would write for a sound model:
-// every child id, feature id, threshold and size is proved before the model is used.
+// Throws ModelFormatError unless the text is exactly what model_to_text would write for a sound
+// model: every child id, feature id, threshold and size is proved before the model is used.
 Model model_from_text(std::string_view text);
 
 // The objectives' names: in files, in parameters and in messages.

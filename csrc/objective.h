@@ -35,7 +35,8 @@ QGBDT_FN double clamp_probability(double p) {
 
 QGBDT_FN double log_of_mean(double mean) { return log(mean < 1e-300 ? 1e-300 : mean); }
 
-// Each struct: the link; gradient(raw score, target, args); start_score(weighted mean of the target).
+// Each struct: the link; gradient(raw score, target, args); start_score(weighted mean of the
+// target).
 
 struct Regression {  // (s - y)^2 / 2
   static constexpr Link kLink = Link::identity;
@@ -97,7 +98,7 @@ struct Multiclass {
   static QGBDT_FN Gradient gradient(double p, bool is_class, double factor) {
     return {p - (is_class ? 1.0 : 0.0), factor * (p * (1.0 - p))};
   }
-  static QGBDT_FN double start_score(double mean) { return log(clamp_probability(mean)); }
+  static QGBDT_FN double start_score(double mean) { return log(mean < 1e-15 ? 1e-15 : mean); }
 };
 
 // LambdaRank (Burges, "From RankNet to LambdaRank to LambdaMART", 2010): the pair of documents of

@@ -7,12 +7,12 @@
 namespace qgbdt {
 namespace {
 
-constexpr int64_t kRowBlock = 64;       // a block's rows stay in cache while every tree passes over them
+constexpr int64_t kRowBlock = 64;  // a block's rows stay in cache while every tree passes over them
 
 // 24 bytes a node; right child = left child + 1 is not assumed.
 struct FlatNode {
   double threshold_or_value;
-  int32_t feature;  // -1: leaf
+  int32_t feature;   // -1: leaf
   int32_t child[2];  // left, right
   bool missing_left;
 };
@@ -27,8 +27,10 @@ Forest flatten(const Model& model, int64_t begin_tree, int64_t end_tree) {
   for (int64_t t = begin_tree; t < end_tree; ++t) {
     forest.roots.push_back(int64_t(forest.nodes.size()));
     for (const Node& node : model.trees[t])
-      forest.nodes.push_back({node.feature >= 0 ? node.threshold : node.value, node.feature,
-                              {node.left, node.right}, node.missing_left});
+      forest.nodes.push_back({node.feature >= 0 ? node.threshold : node.value,
+                              node.feature,
+                              {node.left, node.right},
+                              node.missing_left});
   }
   return forest;
 }
@@ -66,10 +68,9 @@ void predict(const Model& model, const MatrixView& X, int64_t begin_iteration,
   const int K = model.n_outputs;
   const Forest forest = flatten(model, begin_iteration * K, end_iteration * K);
   const int64_t n_trees = int64_t(forest.roots.size());
-  const Link link = visit_objective(model.objective,
-                                    [](auto objective) { return decltype(objective)::kLink; });
-  const int threads =
-      team.threads_for(X.n_samples * n_trees, kTreesPerThread);
+  const Link link =
+      visit_objective(model.objective, [](auto objective) { return decltype(objective)::kLink; });
+  const int threads = team.threads_for(X.n_samples * n_trees, kTreesPerThread);
   visit_elements(X, [&]<class T>(const T* data) {
     team.run_blocks(threads, X.n_samples, kRowBlock, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i)

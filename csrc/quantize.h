@@ -1,11 +1,13 @@
-// Gradients to small integers (Shi et al., "Quantized Training of Gradient Boosting Decision Trees",
-// NeurIPS 2022, section 4): 2^B - 2 equal intervals, one scale per tree and output, stochastic rounding.
+// Gradients to small integers (Shi et al., "Quantized Training of Gradient Boosting Decision
+// Trees", NeurIPS 2022, section 4): 2^B - 2 equal intervals, one scale per tree and output,
+// stochastic rounding.
 //
-// No accumulator can overflow, by construction. A gradient has at most gradient_levels in magnitude, a
-// hessian at most 2 * gradient_levels, and gradient_levels(bits, n) keeps n * 2 * gradient_levels below
-// 2^31 for the n rows of all workers: every sum of any subset of the rows fits the 32-bit halves of a
-// HistCell. (More rows than 2^31 / 2^B lose levels, not safety; with that many rows rounding noise is
-// averaged away.) A packed 16 + 16 bit lane is flushed after rows_per_flush rows.
+// No accumulator can overflow, by construction. A gradient has at most gradient_levels in
+// magnitude, a hessian at most 2 * gradient_levels, and gradient_levels(bits, n) keeps n * 2 *
+// gradient_levels below 2^31 for the n rows of all workers: every sum of any subset of the rows
+// fits the 32-bit halves of a HistCell. (More rows than 2^31 / 2^B lose levels, not safety; with
+// that many rows rounding noise is averaged away.) A packed 16 + 16 bit lane is flushed after
+// rows_per_flush rows.
 #pragma once
 
 #include <stdint.h>
@@ -23,7 +25,8 @@ QGBDT_FN int32_t gradient_levels(int bits, int64_t n_samples) {
   return int32_t(wanted < safe ? wanted : safe);
 }
 
-// A quantized row is one word: gradient in the upper half (signed), hessian in the lower (unsigned).
+// A quantized row is one word: gradient in the upper half (signed), hessian in the lower
+// (unsigned).
 using Pair8 = uint16_t;   // up to 8 bits: gradient +-127, hessian 0..254
 using Pair16 = uint32_t;  // 16 bits: gradient +-32767, hessian 0..65534
 
@@ -85,7 +88,8 @@ QGBDT_FN int32_t quantize_gradient(const Quantization& q, float g, uint32_t rand
 
 QGBDT_FN int32_t quantize_hessian(const Quantization& q, float h, uint32_t random) {
   if (q.constant_hessian) return 1;
-  const int32_t x = round_scaled(double(h) * q.inverse_hessian_scale, random & 0xffffu, q.stochastic);
+  const int32_t x =
+      round_scaled(double(h) * q.inverse_hessian_scale, random & 0xffffu, q.stochastic);
   return clamp_int(x, 0, q.hessian_levels);
 }
 

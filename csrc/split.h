@@ -1,5 +1,5 @@
-// Gain, leaf value, and which splits are allowed. Second-order boosting (Chen and Guestrin, XGBoost,
-// KDD 2016, eq. 5 to 7) with L1 by soft threshold.
+// Gain, leaf value, and which splits are allowed. Second-order boosting (Chen and Guestrin,
+// XGBoost, KDD 2016, eq. 5 to 7) with L1 by soft threshold.
 #pragma once
 
 #include <stdint.h>
@@ -9,7 +9,8 @@
 
 namespace qgbdt {
 
-// A gain this small against the node's own score is rounding noise of equal gradients, not a signal.
+// A gain this small against the node's own score is rounding noise of equal gradients, not a
+// signal.
 constexpr double kRelativeGainNoise = 1e-12;
 
 struct SplitParams {

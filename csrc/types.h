@@ -7,9 +7,9 @@
 
 namespace qgbdt {
 
-// One histogram cell: the sums of quantized gradients (upper half, signed) and hessians (lower half,
-// never negative) of the rows in one bin, packed so that one 64-bit add or subtract serves both.
-// quantize.h proves that neither half can overflow.
+// One histogram cell: the sums of quantized gradients (upper half, signed) and hessians (lower
+// half, never negative) of the rows in one bin, packed so that one 64-bit add or subtract serves
+// both. quantize.h proves that neither half can overflow.
 using HistCell = int64_t;
 
 QGBDT_FN HistCell make_cell(int32_t gradient, int32_t hessian) {

@@ -72,7 +72,7 @@ class Booster:
         ModelFormatError
             If the text is not a sound model.
         """
-        return cls.from_bytes(text.encode())
+        return cls.from_bytes(text.encode(errors="surrogatepass"))  # which no model has
 
     def to_bytes(self) -> bytes:
         """The model file. Equal models have equal bytes."""
@@ -153,10 +153,13 @@ class Booster:
         """
         allowed = CommonParams._params["importance_type"].allowed
         check_value("importance_type", "feature_importance", importance_type, allowed)
-        nodes = np.concatenate(self.trees())
-        splits = nodes[nodes["feature"] >= 0]
-        weights = splits["gain"] if importance_type == "gain" else None
-        return np.bincount(splits["feature"], weights, minlength=self.num_feature())
+        by_gain = importance_type == "gain"
+        n = self.num_feature()
+        total: Any = np.zeros(n, np.float64) if by_gain else np.zeros(n, np.int64)
+        for tree in self.trees():
+            splits = tree[tree["feature"] >= 0]
+            np.add.at(total, splits["feature"], splits["gain"] if by_gain else 1)
+        return total
 
     # --- Prediction
 
@@ -234,7 +237,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     path = path.resolve()
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is not a regular file.")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    temporary = path.with_name(f".qgbdt-{secrets.token_hex(8)}")
     try:
         with open(temporary, "xb") as file:
             with suppress(FileNotFoundError):
@@ -243,8 +246,11 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)
         raise
     sync_directory(path.parent)
 

@@ -53,7 +53,9 @@ feature_importances_ : ndarray of shape (n_features,)
 feature_names_in_ : ndarray of shape (n_features,)
     The names of the columns, if X has any that are strings.
 fit_profile_ : dict
-    Where the time went: ``binning_seconds`` and ``training_seconds``.
+    Where the time went: ``binning_seconds`` and ``training_seconds``; and how trees grew:
+    ``growth_rounds`` (batches of leaves), ``growth_splits``, and ``growth_expansions`` (leaves
+    split on trial, those in vain included).
 n_features_in_ : int
     The number of columns of X.
 objective_ : str
@@ -154,12 +156,13 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
         start = perf_counter()
         matrix = _core.BinnedMatrix(np.require(X, requirements="A"), self.max_bin, n_threads)
         binned = perf_counter()
-        model = _core.train(
+        model, growth = _core.train(
             matrix, y, sample_weight, query_sizes, self._feature_names(X), params, n_threads
         )
         self.fit_profile_ = {
             "binning_seconds": binned - start,
             "training_seconds": perf_counter() - binned,
+            **{f"growth_{name}": count for name, count in growth.items()},
         }
         self.objective_ = objective
         self.booster_ = Booster(model)

@@ -92,7 +92,7 @@ def train_native(X, y, params, *, weight=None, query_sizes=None, max_bin=255, n_
     from qgbdt import _core
 
     matrix = _core.BinnedMatrix(X, max_bin, n_threads)
-    return _core.train(matrix, y, weight, query_sizes, feature_names(X), params, n_threads)
+    return _core.train(matrix, y, weight, query_sizes, feature_names(X), params, n_threads)[0]
 
 
 @lru_cache(maxsize=1)

@@ -327,14 +327,18 @@ GRADIENTS = {
 
 def compute_gradients(score, y, weight, params, query_sizes=None):
     """float32 gradients and hessians of all outputs; they are stored, so they are rounded."""
-    limit = 3e38  # below the largest float32
-    with np.errstate(over="ignore", invalid="ignore"):  # an infinity is clamped like any other large value
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is clamped
         if params["objective"] == "lambdarank":
             g, h = lambdarank_gradients(score, y, params, query_sizes)
         else:
             g, h = GRADIENTS[params["objective"]](score, y, params)
-        clamped = (np.where(v * weight > -limit, v * weight, -limit) for v in (g, h))  # NaN too
-        return tuple(np.where(v < limit, v, limit).astype(np.float32) for v in clamped)
+        return to_gradient(g * weight), to_gradient(h * weight)
+
+
+def to_gradient(x, limit=3e38):
+    """float32, always finite: infinities, and NaN from infinity times a weight of zero, too."""
+    x = np.where(x > -limit, x, -limit)
+    return np.where(x < limit, x, limit).astype(np.float32)
 
 
 def sigmoid(s):

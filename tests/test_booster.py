@@ -227,6 +227,11 @@ def test_any_layout_of_X(same):
     np.testing.assert_array_equal(BOOSTERS[0].predict(same), BOOSTERS[0].predict(X))
 
 
+@every_booster
+def test_no_rows(booster):
+    assert booster.predict(X[:0]).shape == (0, *booster.predict(X).shape[1:])
+
+
 @pytest.mark.parametrize("n_jobs", [None, 1, 2, 3, 7, -1])
 def test_threads_do_not_matter(n_jobs):
     for booster in BOOSTERS:

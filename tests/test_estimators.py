@@ -329,8 +329,13 @@ def test_fitted_attributes():
     assert fitted.n_features_in_ == 6
     assert list(fitted.feature_names_in_) == list("abcdef")
     assert fitted.booster_.feature_name() == list("abcdef")
-    assert set(fitted.fit_profile_) == {"binning_seconds", "training_seconds"}
-    assert all(seconds > 0 for seconds in fitted.fit_profile_.values())
+    profile = fitted.fit_profile_
+    assert profile["binning_seconds"] > 0
+    assert profile["training_seconds"] > 0
+    assert profile["growth_splits"] == sum(
+        (fitted.booster_.tree(i)["feature"] >= 0).sum() for i in range(fitted.booster_.num_trees())
+    )
+    assert profile["growth_splits"] <= profile["growth_expansions"]
     assert fitted.objective_ == fitted.booster_.objective == "regression"
     nameless = fitted.fit(X, SIGNAL)
     assert not hasattr(nameless, "feature_names_in_")
@@ -397,6 +402,13 @@ def test_every_public_method_is_documented(cls):
     for name, member in inspect.getmembers(cls):
         if member.__class__.__module__ == "builtins" and not name.startswith("_"):
             assert inspect.getdoc(member), name
+
+
+def test_representations():
+    assert (
+        repr(QGBDTClassifier(num_leaves=7, n_jobs=2)) == "QGBDTClassifier(n_jobs=2, num_leaves=7)"
+    )
+    assert "QGBDTRegressor" in regressor().fit(X, SIGNAL)._repr_html_()
 
 
 def test_light_import():

@@ -1,7 +1,7 @@
 """The C++ trainer equals the specification: every field of every tree, base scores, predictions.
 
-Swept: objective x bits x (regularizers, depth, rounding, renewal, counts) x weights on small data with
-missing, infinite, constant and all-missing columns; sizes at which blocks and lanes end.
+Swept: objective x bits x (regularizers, depth, rounding, renewal, counts) x weights on small data
+with missing, infinite, constant and all-missing columns; sizes at which blocks and lanes end.
 Against: tests/reference.py. Tolerance: none, equality.
 """
 

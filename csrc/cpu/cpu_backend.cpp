@@ -11,13 +11,13 @@
 namespace qgbdt {
 namespace {
 
-// Work that outweighs waking a thread (a few microseconds), in units of each verb. Measured on whole
-// fits of 1,000 to 100,000 rows: half or double changes little.
-constexpr int64_t kRowsPerThread = 8192;       // elementwise passes
-constexpr int64_t kUpdatesPerThread = 32768;   // histogram adds
-constexpr int64_t kBinsPerThread = 4096;       // split scan
-constexpr int64_t kRowBlock = 4096;            // rows of one task of an elementwise pass
-constexpr int64_t kMinChunkRows = 4096;        // a node is cut over threads into no smaller parts
+// Work that outweighs waking a thread (a few microseconds), in units of each verb. Measured on
+// whole fits of 1,000 to 100,000 rows: half or double changes little.
+constexpr int64_t kRowsPerThread = 8192;      // elementwise passes
+constexpr int64_t kUpdatesPerThread = 32768;  // histogram adds
+constexpr int64_t kBinsPerThread = 4096;      // split scan
+constexpr int64_t kRowBlock = 4096;           // rows of one task of an elementwise pass
+constexpr int64_t kMinChunkRows = 4096;       // a node is cut over threads into no smaller parts
 
 }  // namespace
 
@@ -47,13 +47,8 @@ CpuBackend::CpuBackend(TrainingData data, ObjectiveKind objective, ObjectiveArgs
       query_begin_(std::move(data.query_begin)),
       row_order_(n_samples_),
       scratch_rows_(n_samples_) {
-  rows_ = {n_samples_,
-           n_outputs,
-           data.target,
-           data.weight,
-           raw_prediction_.data(),
-           gradient_.data(),
-           hessian_.data()};
+  rows_ = {n_samples_,       n_outputs,      data.target, data.weight, raw_prediction_.data(),
+           gradient_.data(), hessian_.data()};
   if (objective == ObjectiveKind::lambdarank)
     prepare_ranking(std::move(label_gain), truncation_level);
 }
@@ -111,16 +106,14 @@ void CpuBackend::set_start_scores(std::span<const double> scores) {
 }
 
 void CpuBackend::compute_gradients(std::span<GradientRange> ranges) {
-  const int threads =
-      team_.threads_for(n_samples_ * rows_.n_outputs, kRowsPerThread);
-  std::vector<std::vector<GradientRange>> local(threads,
-                                                std::vector<GradientRange>(ranges.size()));
+  const int threads = team_.threads_for(n_samples_ * rows_.n_outputs, kRowsPerThread);
+  std::vector<std::vector<GradientRange>> local(threads, std::vector<GradientRange>(ranges.size()));
   if (objective_ == ObjectiveKind::lambdarank) {
     std::vector<std::vector<int32_t>> order(threads, std::vector<int32_t>(longest_query_));
     std::vector<std::vector<double>> scratch(threads, std::vector<double>(2 * longest_query_));
     team_.run(threads, int64_t(query_begin_.size()) - 1, [&](int64_t query, int thread) {
-      kernels_.query_gradients(ranking_, rows_, query, order[thread].data(),
-                               scratch[thread].data(), local[thread].data());
+      kernels_.query_gradients(ranking_, rows_, query, order[thread].data(), scratch[thread].data(),
+                               local[thread].data());
     });
   } else {
     team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {
@@ -148,9 +141,8 @@ HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
   std::vector<HistCell> totals(threads);
   team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {
     std::iota(row_order_.begin() + begin, row_order_.begin() + end, uint32_t(begin));
-    totals[thread] +=
-        wide_ ? kernels_.quantize16(quantization, g, h, begin, end, pairs16_.data())
-              : kernels_.quantize8(quantization, g, h, begin, end, pairs8_.data());
+    totals[thread] += wide_ ? kernels_.quantize16(quantization, g, h, begin, end, pairs16_.data())
+                            : kernels_.quantize8(quantization, g, h, begin, end, pairs8_.data());
   });
   return std::accumulate(totals.begin(), totals.end(), HistCell(0));
 }
@@ -187,13 +179,12 @@ void CpuBackend::build_chunk(const HistogramChunk& chunk, const FeatureTile& til
   }
 }
 
-// A node with many rows is cut into chunks, so that one node can feed all threads; each chunk but the
-// first has cells of its own, added up in the end.
+// A node with many rows is cut into chunks, so that one node can feed all threads; each chunk but
+// the first has cells of its own, added up in the end.
 void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
   int64_t total_rows = 0;
   for (const HistogramTask& t : tasks) total_rows += t.rows.size();
-  const int threads =
-      team_.threads_for(total_rows * bins_.n_features(), kUpdatesPerThread);
+  const int threads = team_.threads_for(total_rows * bins_.n_features(), kUpdatesPerThread);
   const int64_t n_tiles = int64_t(bins_.tiles().size());
   const bool cut_nodes = threads > 1 && int64_t(tasks.size()) * n_tiles < 8 * threads;
   const int64_t chunk_rows =
@@ -229,11 +220,12 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
   if (extra.empty()) return;
   for (size_t i = 0; i < tasks.size(); ++i) {
     HistCell* cells = slot(tasks[i].slot);
-    team_.run_blocks(threads, bins_.n_cells(), kBinsPerThread, [&](int64_t begin, int64_t end, int) {
-      for (const HistCell* part : parts[i])
-        kernels_.flush16(reinterpret_cast<const uint64_t*>(part) + begin, end - begin,
-                         cells + begin);
-    });
+    team_.run_blocks(threads, bins_.n_cells(), kBinsPerThread,
+                     [&](int64_t begin, int64_t end, int) {
+                       for (const HistCell* part : parts[i])
+                         kernels_.flush16(reinterpret_cast<const uint64_t*>(part) + begin,
+                                          end - begin, cells + begin);
+                     });
   }
 }
 
@@ -253,15 +245,14 @@ FeatureCells CpuBackend::feature_cells(const HistCell* histogram, int32_t featur
 
 std::vector<int32_t> CpuBackend::count_bins(RowRange rows, int32_t feature) const {
   std::vector<int32_t> counts(kBinSlots);
-  const BinnedMatrix::Column column = bins_.column(feature);
-  for (uint32_t i = rows.begin; i < rows.end; ++i)
-    ++counts[column.bins[int64_t(row_order_[i]) * column.stride]];
+  const uint8_t* column = bins_.column(feature);
+  for (uint32_t i = rows.begin; i < rows.end; ++i) ++counts[column[row_order_[i]]];
   return counts;
 }
 
 // The best split among `features` (their best with counts unchecked, so no worse than with counts
-// checked). While the leader is not proven to leave min_child_samples rows on both sides, its feature is
-// counted and searched again; the first leader that is proven is the best of all.
+// checked). While the leader is not proven to leave min_child_samples rows on both sides, its
+// feature is counted and searched again; the first leader that is proven is the best of all.
 SplitCandidate CpuBackend::best_counted_split(const FindSplitTask& task, const SplitParams& params,
                                               FeatureSplit* features) {
   const int32_t n_features = bins_.n_features();
@@ -317,8 +308,9 @@ std::vector<CpuBackend::RowChunk> CpuBackend::cut(std::span<const RowRange> rang
   return chunks;
 }
 
-// Each chunk is sorted into scratch (left rows from its front, right rows from its back), then copied to
-// where all chunks of its node together put it. Rows stay in ascending order: gathers stay forward.
+// Each chunk is sorted into scratch (left rows from its front, right rows from its back), then
+// copied to where all chunks of its node together put it. Rows stay in ascending order: gathers
+// stay forward.
 void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) {
   std::vector<RowRange> ranges;
   int64_t total_rows = 0;
@@ -331,12 +323,11 @@ void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64
   std::vector<int64_t> left(chunks.size()), left_before(chunks.size());
   team_.run(threads, int64_t(chunks.size()), [&](int64_t i, int) {
     const PartitionTask& task = tasks[chunks[i].task];
-    const BinnedMatrix::Column column = bins_.column(task.feature);
     const RowRange rows = chunks[i].rows;
-    left[i] = kernels_.partition(row_order_.data() + rows.begin, rows.size(), column.bins,
-                                 column.stride, task.bin,
-                                 task.missing_left ? bins_.n_value_bins(task.feature) : -1,
-                                 scratch_rows_.data() + rows.begin);
+    left[i] =
+        kernels_.partition(row_order_.data() + rows.begin, rows.size(), bins_.column(task.feature),
+                           task.bin, task.missing_left ? bins_.n_value_bins(task.feature) : -1,
+                           scratch_rows_.data() + rows.begin);
   });
   std::fill(left_counts.begin(), left_counts.end(), 0);
   for (size_t i = 0; i < chunks.size(); ++i) {
@@ -349,9 +340,8 @@ void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64
     const uint32_t* from = scratch_rows_.data() + rows.begin;
     std::copy(from, from + left[i], row_order_.begin() + node.begin + left_before[i]);
     const int64_t right_before = rows.begin - node.begin - left_before[i];
-    std::reverse_copy(
-        from + left[i], from + rows.size(),
-        row_order_.begin() + node.begin + left_counts[chunks[i].task] + right_before);
+    std::reverse_copy(from + left[i], from + rows.size(),
+                      row_order_.begin() + node.begin + left_counts[chunks[i].task] + right_before);
   });
 }
 
@@ -361,13 +351,13 @@ void CpuBackend::leaf_sums(std::span<const RowRange> leaves, int gradient_expone
   std::vector<LeafSums> partial(chunks.size());
   const float* g = rows_.gradient + current_output_ * n_samples_;
   const float* h = rows_.hessian + current_output_ * n_samples_;
-  team_.run(team_.threads_for(n_samples_, kRowsPerThread), int64_t(chunks.size()),
-               [&](int64_t i, int) {
-                 const RowRange rows = chunks[i].rows;
-                 partial[i] = kernels_.leaf_sums(row_order_.data() + rows.begin, rows.size(), g, h,
-                                                 power_of_two(gradient_exponent),
-                                                 power_of_two(hessian_exponent));
-               });
+  team_.run(
+      team_.threads_for(n_samples_, kRowsPerThread), int64_t(chunks.size()), [&](int64_t i, int) {
+        const RowRange rows = chunks[i].rows;
+        partial[i] =
+            kernels_.leaf_sums(row_order_.data() + rows.begin, rows.size(), g, h,
+                               power_of_two(gradient_exponent), power_of_two(hessian_exponent));
+      });
   for (size_t i = 0; i < chunks.size(); ++i) {
     sums[chunks[i].task].gradient += partial[i].gradient;
     sums[chunks[i].task].hessian += partial[i].hessian;
@@ -379,11 +369,11 @@ void CpuBackend::add_leaf_values(int output, std::span<const RowRange> leaves,
   const std::vector<RowChunk> chunks = cut(leaves, 4 * kMinChunkRows);
   double* raw_prediction = rows_.raw_prediction + output * n_samples_;
   team_.run(team_.threads_for(n_samples_, kRowsPerThread), int64_t(chunks.size()),
-               [&](int64_t i, int) {
-                 const RowRange rows = chunks[i].rows;
-                 kernels_.add_value(row_order_.data() + rows.begin, rows.size(),
-                                    values[chunks[i].task], raw_prediction);
-               });
+            [&](int64_t i, int) {
+              const RowRange rows = chunks[i].rows;
+              kernels_.add_value(row_order_.data() + rows.begin, rows.size(),
+                                 values[chunks[i].task], raw_prediction);
+            });
 }
 
 }  // namespace qgbdt

@@ -1,5 +1,5 @@
-// The CPU machine: rows, gradients, raw predictions and histograms in memory, kernels of one SIMD level,
-// and the scheduling of both over threads.
+// The CPU machine: rows, gradients, raw predictions and histograms in memory, kernels of one SIMD
+// level, and the scheduling of both over threads.
 #pragma once
 
 #include <memory>
@@ -16,7 +16,7 @@ namespace qgbdt {
 struct TrainingData {
   const BinnedMatrix* bins;
   const double* target;
-  const double* weight;               // or null
+  const double* weight;              // or null
   std::vector<int64_t> query_begin;  // [n_queries + 1] for a ranker, else empty
 };
 

@@ -25,7 +25,8 @@ SimdLevels simd_levels() {
   const bool has_avx2 = __builtin_cpu_supports("avx2");
   const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  return {{{&scalar::kernels, true}, {&avx2::kernels, has_avx2}, {&avx512::kernels, has_avx512}}, 3};
+  return {{{&scalar::kernels, true}, {&avx2::kernels, has_avx2}, {&avx512::kernels, has_avx512}},
+          3};
 #else
   return {{{&scalar::kernels, true}}, 1};
 #endif

@@ -1,6 +1,6 @@
-// The table of kernels: one implementation per SIMD level, all compiled from kernels.inc, all equal to
-// the last bit. Pointers and sizes only: files compiled for one SIMD level must not instantiate library
-// code, or the linker could keep an AVX-512 copy of it for every machine.
+// The table of kernels: one implementation per SIMD level, all compiled from kernels.inc, all equal
+// to the last bit. Pointers and sizes only: files compiled for one SIMD level must not instantiate
+// library code, or the linker could keep an AVX-512 copy of it for every machine.
 #pragma once
 
 #include <stdint.h>
@@ -12,7 +12,8 @@
 
 namespace qgbdt {
 
-// The rows' targets, weights and raw predictions. Arrays of outputs are output-major: [n_outputs][n].
+// The rows' targets, weights and raw predictions. Arrays of outputs are output-major:
+// [n_outputs][n].
 struct RowData {
   int64_t n_samples;
   int32_t n_outputs;
@@ -26,7 +27,7 @@ struct RowData {
 struct RankingData {
   const int64_t* query_begin;  // [n_queries + 1]
   const double* label_gain;
-  const double* discount;      // [longest query]
+  const double* discount;         // [longest query]
   const double* inverse_max_dcg;  // [n_queries]
   int32_t truncation_level;
 };
@@ -80,16 +81,18 @@ struct Kernels {
   FeatureSplit (*find_split)(const FeatureCells&, const int32_t* counts, HistCell total,
                              int32_t total_count, double parent_score, const SplitParams&);
 
-  // Stable: left rows to out[0..], right rows to out[n - 1], out[n - 2], ...; returns how many left.
-  int64_t (*partition)(const uint32_t* rows, int64_t n, const uint8_t* bins, int32_t stride,
-                       int32_t bin, int32_t missing_left_bin, uint32_t* out);
+  // Stable: left rows to out[0..], right rows to out[n - 1], out[n - 2], ...; returns how many
+  // left.
+  int64_t (*partition)(const uint32_t* rows, int64_t n, const uint8_t* column, int32_t bin,
+                       int32_t missing_left_bin, uint32_t* out);
 
   LeafSums (*leaf_sums)(const uint32_t* rows, int64_t n, const float* g, const float* h,
                         double gradient_scale, double hessian_scale);
   void (*add_value)(const uint32_t* rows, int64_t n, double value, double* raw_prediction);
 };
 
-// The level in use: the best that this CPU runs, or QGBDT_SIMD (std::invalid_argument if it cannot).
+// The level in use: the best that this CPU runs, or QGBDT_SIMD (std::invalid_argument if it
+// cannot).
 const Kernels& choose_kernels();
 
 // Levels compiled in, slowest first, and whether this CPU runs each.

@@ -1,5 +1,5 @@
-// The border to Python: ndarrays become borrowed spans with named checks, the GIL is released for all
-// work, and nothing here knows how trees are grown.
+// The border to Python: ndarrays become borrowed spans with named checks, the GIL is released for
+// all work, and nothing here knows how trees are grown.
 #include <pybind11/functional.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -92,7 +92,8 @@ std::vector<int64_t> query_begins(const std::optional<py::array_t<int64_t>>& siz
   check(sizes && sizes->ndim() == 1, "lambdarank needs query_sizes");
   std::vector<int64_t> begin{0};
   for (py::ssize_t q = 0; q < sizes->shape(0); ++q) {
-    check(sizes->at(q) >= 0 && sizes->at(q) <= n - begin.back(), "query_sizes must sum to n_samples");
+    check(sizes->at(q) >= 0 && sizes->at(q) <= n - begin.back(),
+          "query_sizes must sum to n_samples");
     begin.push_back(begin.back() + sizes->at(q));
   }
   check(begin.back() == n, "query_sizes must sum to n_samples");
@@ -100,10 +101,10 @@ std::vector<int64_t> query_begins(const std::optional<py::array_t<int64_t>>& siz
 }
 
 void check_targets(const TrainParams& p, const double* y, int64_t n) {
-  const bool labels = p.objective == ObjectiveKind::multiclass ||
-                      p.objective == ObjectiveKind::lambdarank;
-  const double n_labels = p.objective == ObjectiveKind::multiclass ? double(p.n_outputs)
-                                                                   : double(p.label_gain.size());
+  const bool labels =
+      p.objective == ObjectiveKind::multiclass || p.objective == ObjectiveKind::lambdarank;
+  const double n_labels =
+      p.objective == ObjectiveKind::multiclass ? double(p.n_outputs) : double(p.label_gain.size());
   for (int64_t i = 0; i < n; ++i) {
     check(std::isfinite(y[i]), "y must be finite");
     check(!labels || (y[i] >= 0 && y[i] < n_labels && y[i] == std::floor(y[i])),
@@ -111,36 +112,44 @@ void check_targets(const TrainParams& p, const double* y, int64_t n) {
   }
 }
 
-Model train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
-                   const std::optional<DoubleArray>& sample_weight,
-                   const std::optional<py::array_t<int64_t>>& query_sizes,
-                   std::vector<std::string> feature_names, const py::dict& params_dict,
-                   int n_threads) {
+py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
+                       const std::optional<DoubleArray>& sample_weight,
+                       const std::optional<py::array_t<int64_t>>& query_sizes,
+                       std::vector<std::string> feature_names, const py::dict& params_dict,
+                       int n_threads) {
   const TrainParams params = train_params(params_dict);
   const int64_t n = matrix.n_samples();
   TrainingData data{&matrix, column_of(y, n, "y must be 1-D with n_samples values"), nullptr, {}};
   if (sample_weight)
     data.weight = column_of(*sample_weight, n, "sample_weight must be 1-D with n_samples values");
-  if (params.objective == ObjectiveKind::lambdarank) data.query_begin = query_begins(query_sizes, n);
+  if (params.objective == ObjectiveKind::lambdarank)
+    data.query_begin = query_begins(query_sizes, n);
   check(int64_t(feature_names.size()) == matrix.n_features(), "one name per feature");
   check(n_threads >= 1, "n_threads must be at least 1");
   check_targets(params, data.target, n);
 
-  const py::gil_scoped_release release;
+  Model model;
+  GrowthReport report;
   const auto check_signals = [](int) {
     const py::gil_scoped_acquire acquire;
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
   };
-  Model model;
-  with_team(threads_for(n * matrix.n_features(), kValuesPerThread, n_threads), [&](Team& team) {
-    CpuBackend backend(std::move(data), params.objective, {params.tweedie_variance_power},
-                       params.n_outputs, params.label_gain, params.lambdarank_truncation_level,
-                       team);
-    AloneComm comm;
-    GrowthReport report;
-    model = train(backend, comm, matrix, params, std::move(feature_names), check_signals, report);
-  });
-  return model;
+  {
+    const py::gil_scoped_release release;
+    const int useful = threads_for(n * matrix.n_features(), kValuesPerThread, n_threads);
+    with_team(useful, [&](Team& team) {
+      CpuBackend backend(std::move(data), params.objective, {params.tweedie_variance_power},
+                         params.n_outputs, params.label_gain, params.lambdarank_truncation_level,
+                         team);
+      AloneComm comm;
+      model = train(backend, comm, matrix, params, std::move(feature_names), check_signals, report);
+    });
+  }
+  py::dict growth;
+  growth["rounds"] = report.rounds;
+  growth["splits"] = report.splits;
+  growth["expansions"] = report.expansions;
+  return py::make_tuple(std::move(model), growth);
 }
 
 py::array_t<double> predict_array(const Model& model, const py::array& X, int64_t begin,
@@ -152,7 +161,8 @@ py::array_t<double> predict_array(const Model& model, const py::array& X, int64_
   double* to = out.mutable_data();
   const py::gil_scoped_release release;
   const int64_t walks = view.n_samples * (end - begin) * model.n_outputs;
-  with_team(threads_for(walks, kTreesPerThread, n_threads), [&](Team& team) { predict(model, view, begin, end, raw, team, to); });
+  with_team(threads_for(walks, kTreesPerThread, n_threads),
+            [&](Team& team) { predict(model, view, begin, end, raw, team, to); });
   return out;
 }
 
@@ -160,8 +170,8 @@ py::array_t<uint8_t> bins_array(const BinnedMatrix& matrix) {
   py::array_t<uint8_t> out({matrix.n_samples(), int64_t(matrix.n_features())});
   auto to = out.mutable_unchecked<2>();
   for (int32_t f = 0; f < matrix.n_features(); ++f) {
-    const BinnedMatrix::Column column = matrix.column(f);
-    for (int64_t i = 0; i < matrix.n_samples(); ++i) to(i, f) = column.bins[i * column.stride];
+    const uint8_t* column = matrix.column(f);
+    for (int64_t i = 0; i < matrix.n_samples(); ++i) to(i, f) = column[i];
   }
   return out;
 }
@@ -222,8 +232,7 @@ PYBIND11_MODULE(_core, m) {
            })
       .def("has_missing", [](const BinnedMatrix& matrix) {
         py::array_t<bool> out(matrix.n_features());
-        for (int32_t f = 0; f < matrix.n_features(); ++f)
-          out.mutable_at(f) = matrix.has_missing(f);
+        for (int32_t f = 0; f < matrix.n_features(); ++f) out.mutable_at(f) = matrix.has_missing(f);
         return out;
       });
 

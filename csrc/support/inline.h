@@ -1,6 +1,6 @@
 // QGBDT_FN marks the shared formulas: they are compiled into every SIMD level and, with nvcc, into
-// device code. They must always be inlined: an out-of-line copy compiled for AVX-512 could be kept by
-// the linker for the whole program and crash older machines.
+// device code. They must always be inlined: an out-of-line copy compiled for AVX-512 could be kept
+// by the linker for the whole program and crash older machines.
 #pragma once
 
 #if defined(__CUDACC__)

@@ -23,8 +23,8 @@ inline void pause() {
 #endif
 }
 
-// After fork() the child's copy of the parent's OpenMP team points to threads that do not exist, and
-// using it hangs. A new thread has no team yet, so a child opens its teams from a new thread.
+// After fork() the child's copy of the parent's OpenMP team points to threads that do not exist,
+// and using it hangs. A new thread has no team yet, so a child opens its teams from a new thread.
 std::atomic<bool> forked{false};
 
 [[maybe_unused]] const bool watching_forks = [] {

@@ -1,9 +1,10 @@
 // The one door to threads.
 //
-// A team is opened once per fit (or prediction, or binning). One thread runs the algorithm and hands out
-// tasks; the others help. A job ends when its tasks are done, not when every thread has come by, so a
-// thread that a busy neighbour keeps off its core costs nothing but its help. (With one OpenMP region per
-// job a neighbour made 50 trees take 43 s instead of 4.) No result depends on which thread ran a task.
+// A team is opened once per fit (or prediction, or binning). One thread runs the algorithm and
+// hands out tasks; the others help. A job ends when its tasks are done, not when every thread has
+// come by, so a thread that a busy neighbour keeps off its core costs nothing but its help. (With
+// one OpenMP region per job a neighbour made 50 trees take 43 s instead of 4.) No result depends on
+// which thread ran a task.
 #pragma once
 
 #include <stdint.h>
@@ -41,9 +42,8 @@ class Team {
   // Cuts [0, n) into blocks and runs body(begin, end, thread) for each.
   template <class Body>
   void run_blocks(int n_threads, int64_t n, int64_t block, const Body& body) {
-    run(n_threads, (n + block - 1) / block, [&](int64_t i, int thread) {
-      body(i * block, std::min(n, (i + 1) * block), thread);
-    });
+    run(n_threads, (n + block - 1) / block,
+        [&](int64_t i, int thread) { body(i * block, std::min(n, (i + 1) * block), thread); });
   }
 
  private:

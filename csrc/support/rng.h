@@ -1,6 +1,7 @@
-// Counter-based randomness: a draw is a hash of (seed, tree, output, global row), so it depends on no
-// thread, worker, machine or order. Finalizers: splitmix64 (Steele, Lea, Flood 2014) and lowbias32
-// (Wellons 2018, hash-prospector); only 32-bit multiplies run once per row, which every SIMD level has.
+// Counter-based randomness: a draw is a hash of (seed, tree, output, global row), so it depends on
+// no thread, worker, machine or order. Finalizers: splitmix64 (Steele, Lea, Flood 2014) and
+// lowbias32 (Wellons 2018, hash-prospector); only 32-bit multiplies run once per row, which every
+// SIMD level has.
 #pragma once
 
 #include <stdint.h>

@@ -1,0 +1,333 @@
+"""The benchmarks work: shapes, metrics, tables, resuming, and one whole run of train.py.
+
+Only sizes that take a blink; nothing here measures speed. What needs an optional library skips.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCH = Path(__file__).parents[1] / "bench"
+sys.path.insert(0, str(BENCH))
+
+import compare  # noqa: E402
+import demo  # noqa: E402
+import fit_once  # noqa: E402
+import metrics  # noqa: E402
+import peers  # noqa: E402
+import results  # noqa: E402
+import shapes  # noqa: E402
+import sources  # noqa: E402
+import train  # noqa: E402
+
+
+@pytest.mark.parametrize("name", shapes.SHAPES)
+def test_shape_has_its_width_labels_and_queries(name: str) -> None:
+    shape = shapes.SHAPES[name]
+    data = shapes.make(name, rows=400, seed=1)
+    assert data.X.shape == (500, shape.n_features)
+    assert data.X.dtype == np.float32
+    assert data.X.flags.c_contiguous
+    assert not np.isinf(data.X).any()
+    assert np.isfinite(data.y).all()
+    assert len(data.train.y) == 400
+    for part in (data.train, data.test):
+        assert shape.query_size == 0 or part.group.sum() == len(part.y)
+    if shape.shares:
+        share = np.bincount(data.y, minlength=len(shape.shares)) / len(data.y)
+        np.testing.assert_allclose(share, shape.shares, atol=0.01)
+
+
+def test_shape_repeats_with_its_seed_and_not_with_another() -> None:
+    first, again, other = (shapes.make("criteo", 100, seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first.X, again.X)
+    np.testing.assert_array_equal(first.y, again.y)
+    assert not np.array_equal(first.y, other.y)
+
+
+def test_blocks_continue_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes, "BLOCK", 64)
+    data = shapes.make("bosch", 400, seed=0)
+    cardinality = [len(np.unique(x[~np.isnan(x)])) for x in data.X.T]
+    assert max(cardinality) > 10
+    assert 0.9 < np.isnan(data.X).mean() < 0.97
+
+
+def test_folder_gives_back_what_was_saved(tmp_path: Path) -> None:
+    data = shapes.make("yahoo", 200, seed=0)
+    sources.save(data, tmp_path)
+    loaded = sources.open_folder(tmp_path)
+    assert (loaded.name, loaded.task, loaded.n_train) == ("yahoo", "rank", 200)
+    np.testing.assert_array_equal(sources.resident(loaded.test).X, data.test.X)
+    np.testing.assert_array_equal(loaded.train.group, data.train.group)
+    assert loaded.weight is None
+
+
+@pytest.mark.parametrize("name", sources.SKLEARN_SETS)
+def test_sklearn_set(name: str) -> None:
+    data = sources.from_sklearn(name, rows=80, seed=0)
+    assert data.X.dtype == np.float32
+    assert 0 < data.n_train < len(data.y)
+    assert data.task not in sources.CLASS_TASKS or data.y.min() == 0
+
+
+def test_file_with_categories_and_missing_values(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    path = tmp_path / "a.csv"
+    path.write_text("size,colour,price\n" + "1,red,1.5\n2,,2.5\n,blue,3.25\n" * 10)
+    data = sources.from_file(path, "price")
+    assert (data.task, data.X.shape, data.n_train) == ("regression", (30, 2), 24)
+    assert np.isnan(data.X).mean(axis=0) == pytest.approx([1 / 3, 1 / 3])
+    with pytest.raises(ValueError, match="no column 'cost'; the columns are size, colour, price"):
+        sources.from_file(path, "cost")
+    with pytest.raises(ValueError, match=r"expected one of \.csv"):
+        sources.from_file(tmp_path / "a.txt", "price")
+
+
+def test_npz_file_and_inferred_tasks(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", X=np.ones((10, 2)), label=np.arange(10) % 2 + 5)
+    data = sources.from_file(tmp_path / "a.npz", "label")
+    assert (data.task, sorted(set(data.y))) == ("binary", [0, 1])
+    assert sources.infer_task(np.array(["a", "b", "c"])) == "multiclass"
+    assert sources.infer_task(np.array([0, 1, 2])) == "multiclass"
+    assert sources.infer_task(np.array([0.5, 1, 2])) == "regression"
+    assert sources.infer_task(np.arange(100)) == "regression"
+
+
+def test_resample_keeps_queries_whole() -> None:
+    data = shapes.make("yahoo", 400, seed=0)
+    small = sources.resample(data, seed=1, share=0.5, max_rows=150)
+    assert small.train.group.sum() == small.n_train <= 150
+    assert set(small.train.group) <= set(data.train.group)
+    np.testing.assert_array_equal(small.test.X, data.test.X)
+
+
+def test_resample_drops_classes_without_training_rows() -> None:
+    y = np.array([0, 2, 2, 0, 0, 1, 2, 0])
+    data = sources.Data("x", "multiclass", np.zeros((8, 1), np.float32), y, n_train=4)
+    small = sources.resample(data, seed=0, share=1.0, max_rows=4)
+    assert small.train.y.tolist() == [0, 1, 1, 0]
+    assert small.test.y.tolist() == [0, 1, 0]
+
+
+def test_ndcg_against_scikit_learn() -> None:
+    from sklearn.metrics import ndcg_score
+
+    rng = np.random.default_rng(0)
+    relevance, score = rng.integers(0, 5, 40), rng.random(40)
+    expected = [
+        ndcg_score([np.exp2(relevance[q]) - 1], [score[q]], k=10)
+        for q in (slice(0, 15), slice(15, 40))
+    ]
+    found = metrics.mean_ndcg(relevance, score, np.array([15, 25]))
+    assert found == pytest.approx(np.mean(expected))
+    assert metrics.mean_ndcg(np.zeros(3), np.ones(3), np.array([3])) == 1.0
+
+
+@pytest.mark.parametrize("task", sources.TASKS)
+def test_perfect_prediction_has_the_least_loss(task: str) -> None:
+    y = np.array([1, 2, 1, 2]) if task == "gamma" else np.array([0, 1, 1, 0])
+    prediction = np.eye(2)[y] if task == "multiclass" else np.maximum(y.astype(float), 1e-9)
+    test = sources.Part(np.zeros((4, 1), np.float32), y)
+    found = metrics.evaluate(task, test, prediction)
+    assert found["loss"] == pytest.approx(0.0, abs=1e-4)
+    assert metrics.SHOWN[task] in found
+
+
+def test_table() -> None:
+    found = results.table(["library", "s"], [["ours", "1.25"], ["theirs", "12.50"]])
+    assert found.splitlines() == [
+        "| library |     s |",
+        "|:--------|------:|",
+        "| ours    |  1.25 |",
+        "| theirs  | 12.50 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (float("nan"), "-"),
+        (0.0, "0.00000"),
+        (0.84569, "0.84569"),
+        (8.9563, "8.956"),
+        (1234.5, "1234"),
+        (1e-6, "1.000e-06"),
+    ],
+)
+def test_number(value: float | None, text: str) -> None:
+    assert results.number(value) == text
+
+
+def test_records_survive_a_line_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.jsonl"
+    assert results.read(path) == []
+    results.append(path, {"a": 1})
+    path.write_text(path.read_text() + '{"a": 2, "b')
+    assert results.read(path) == [{"a": 1}]
+
+
+def test_report_has_medians_and_ratios_to_qgbdt() -> None:
+    def record(peer: str, seconds: float) -> results.Record:
+        times = {"binning_seconds": 1.0, "training_seconds": seconds, "prediction_seconds": 0.5}
+        return {"peer": peer, "status": "ok", "auc": 0.75, "peak_mib": 12.0, "data": "x", **times}
+
+    records = [record("lightgbm", 6.0), record("qgbdt", 2.0)]
+    records += [{"peer": "sklearn", "data": "x", "status": "timeout", "note": "stopped after 1 s"}]
+    lines = train.report(records, "binary").splitlines()
+    rows = [line.replace("|", " ").split() for line in lines if line]
+    cells = {row[0]: row[1:] for row in rows}
+    assert cells["lightgbm"] == ["1.00", "6.00", "0.50", "0.75000", "12", "3.00", "2.33"]
+    assert cells["qgbdt"][-2:] == ["1.00", "1.00"]
+    assert cells["sklearn"] == ["timeout", "-", "-", "-", "-", "-", "-"]
+    assert lines[-1] == "x: time over that of qgbdt"
+    assert results.notes(records) == ["sklearn on x: stopped after 1 s"]
+
+
+def test_peers_of_unknown_name() -> None:
+    with pytest.raises(SystemExit):
+        train.main(["--peers", "qgbdt,lightgmb"])
+
+
+def test_train_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "out.jsonl"
+    small = ["--shape", "friedman1", "--rows", "500", "--rounds", "5", "--leaves", "8"]
+    train.main([*small, "--threads", "1", "--peers", "sklearn", "--json", str(path)])
+    (record,) = results.read(path)
+    assert record["status"] == "ok", record
+    assert record["training_seconds"] > 0
+    assert record["binning_seconds"] > 0
+    assert 0 < record["rmse"] < 5
+    assert "| sklearn |" in capsys.readouterr().out
+
+
+def test_child_reports_what_the_library_cannot_do(tmp_path: Path) -> None:
+    sources.save(shapes.make("msltr", 100), tmp_path)
+    settings = peers.Settings("rank")
+    answer = tmp_path / "record.json"
+    job = {"peer": "sklearn", "settings": vars(settings)}
+    fit_once.main(json.dumps(job), str(tmp_path), str(answer))
+    expected = {"status": "unsupported", "note": "the library has no rank objective"}
+    assert json.loads(answer.read_text()) == expected
+
+
+def test_child_that_fails_is_a_record(tmp_path: Path) -> None:
+    record = fit_once.launch("nobody", peers.Settings("binary"), tmp_path, timeout=60)
+    assert (record["status"], record["note"]) == ("failed", "KeyError: 'nobody'")
+    record = fit_once.launch("nobody", peers.Settings("binary"), tmp_path, timeout=0.001)
+    assert (record["status"], record["note"]) == ("timeout", "stopped after 0.001 s")
+
+
+def test_every_peer_has_a_name_for_its_settings() -> None:
+    assert peers.qgbdt_name(3) == "qgbdt-3"
+    name = peers.qgbdt_name(2, "nearest", renew_leaves=False)
+    assert name == "qgbdt-2-nearest-norenew"
+    options = {"grad_bits": 2, "rounding": "nearest", "renew_leaves": False}
+    assert peers.PEERS[name] == (peers.QGBDT, options)
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "verdict", "text"),
+    [
+        (0.05, 0.01, "worse", "**+5.00 ± 1.00**"),
+        (-0.05, 0.01, "better", "-5.00 ± 1.00 (better)"),
+        (0.05, 0.03, "within noise", "+5.00 ± 3.00"),
+        (0.001, 0.0001, "within noise", "+0.10 ± 0.01"),
+        (0.05, float("nan"), "within noise", "+5.00"),
+    ],
+)
+def test_verdict(mean: float, error: float, verdict: str, text: str) -> None:
+    found = compare.Difference(mean, error)
+    assert (found.verdict, str(found)) == (verdict, text)
+
+
+def test_difference_is_paired_by_seed() -> None:
+    found = compare.difference({0: 1.1, 1: 2.1, 2: 9.0}, {0: 1.0, 1: 2.0})
+    assert found.mean == pytest.approx(0.1 / 1.5)
+    assert found.error == pytest.approx(0.0, abs=1e-12)
+    assert compare.difference({0: 1.0}, {1: 1.0}) is None
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Replace the children by a stand-in; return the list of (peer, seed) it is asked for."""
+    asked: list[tuple[str, int]] = []
+
+    def launch(peer: str, settings: peers.Settings, folder: Path, timeout: float) -> dict:
+        asked.append((peer, settings.seed))
+        assert sources.open_folder(folder).n_train == 180
+        record = {"peer": peer, **vars(settings)}
+        if peer == "qgbdt-3" and len(asked) < 4:
+            return {**record, "status": "failed", "note": "killed by signal 9"}
+        return {**record, "status": "ok", "loss": 1.0 + settings.seed}
+
+    monkeypatch.delenv("QGBDT_DATA", raising=False)
+    monkeypatch.setattr(compare, "SIMULATED_ROWS", 180)
+    monkeypatch.setattr(fit_once, "launch", launch)
+    monkeypatch.setattr(peers, "is_installed", lambda name: True)
+    return asked
+
+
+def test_compare_resumes(fits: list[tuple[str, int]], tmp_path: Path) -> None:
+    output = tmp_path / "out.md"
+    options = ["--sets", "sim_year", "--bits", "3", "--jobs", "1"]
+    options += ["--results", str(tmp_path / "r.jsonl"), "--markdown", str(output)]
+    compare.main([*options, "--seeds", "0"])
+    names = ["lightgbm-row", "lightgbm-quant-renew-row", "qgbdt-3"]
+    assert fits == [(name, 0) for name in names]
+    assert "qgbdt-3 on sim_year: killed by signal 9" in output.read_text()
+    compare.main([*options, "--seeds", "0,1"])
+    assert fits[3:] == [("qgbdt-3", 0), *((name, 1) for name in names)]
+    compare.main([*options, "--seeds", "0,1"])
+    assert len(fits) == 7
+    text = output.read_text()
+    assert "| sim_year     | regression |             +0.00 ± 0.00 | +0.00 ± 0.00 |" in text
+    assert "killed" not in text
+
+
+def test_ablation_table(fits: list[tuple[str, int]], tmp_path: Path) -> None:
+    output = tmp_path / "out.md"
+    options = ["--ablation", "--sets", "sim_year", "--bits", "2", "--seeds", "0,1"]
+    paths = ["--results", str(tmp_path / "r.jsonl"), "--markdown", str(output)]
+    compare.main([*options, *paths])
+    lines = [line.replace("|", " ").split() for line in output.read_text().splitlines()]
+    rows = [line[:3] for line in lines if line[:1] == ["2"]]
+    assert rows == [["2", r, n] for r in ("stochastic", "nearest") for n in ("yes", "no")]
+
+
+def test_demo_runs_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    monkeypatch.setattr(train, "main", seen.append)
+    demo.main(["--rows", "1000", "--threads", "1"])
+    args = train.parse(seen[0])
+    assert (args.shape, args.rows, args.threads) == ("higgs", 1000, 1)
+    assert args.peers[0].startswith("qgbdt")
+
+
+def test_catalogue(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    (tmp_path / "sets.py").write_text(
+        "from types import SimpleNamespace\n"
+        "import numpy as np, pandas as pd, scipy.sparse as sp\n"
+        "NAMES = ('frame', 'sparse', 'rank')\n"
+        "def load(name):\n"
+        "    frame = pd.DataFrame({'a': [1.0, 2.0, 3.0, 4.0], 'b': ['x', None, 'y', 'x']})\n"
+        "    X = sp.eye(4, 3000, format='csr') if name == 'sparse' else frame\n"
+        "    return SimpleNamespace(X=X, y=np.array([0, 1, 1, 0]), train=np.array([0, 1, 2]),\n"
+        "        test=np.array([3]), task='rank' if name == 'rank' else 'binary', weight=None,\n"
+        "        group=np.array([7, 7, 8, 9]) if name == 'rank' else None)\n"
+    )
+    catalogue = sources.load_catalogue(tmp_path)
+    frame = sources.from_catalogue(catalogue, "frame")
+    np.testing.assert_array_equal(frame.X[:, 1], [0, np.nan, 1, 0])
+    assert (frame.n_train, frame.train.group) == (3, None)
+    assert sources.from_catalogue(catalogue, "sparse").X.shape == (4, sources.KEPT_COLUMNS)
+    assert sources.from_catalogue(catalogue, "rank").group.tolist() == [2, 1, 1]
+    with pytest.raises(FileNotFoundError, match=r"has a sets\.py with NAMES"):
+        sources.load_catalogue(tmp_path / "nowhere")

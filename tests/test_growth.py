@@ -1,0 +1,141 @@
+"""The laws of a grown tree, and accumulators at the counts where they would overflow.
+
+Swept: drawn data and parameters; row counts around 2^15 / levels and 2^16, all rows in one bin with
+extreme gradients. Against: routing every training row through the tree; a wide NumPy oracle.
+Tolerance: none.
+"""
+
+import numpy as np
+import pytest
+import reference
+from conftest import OBJECTIVES, hurting_data, native_params, targets, train_native
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+def node_of_rows(tree, X):
+    """For each node the mask of the rows that pass through it."""
+    masks = np.zeros((len(tree), len(X)), bool)
+    masks[0] = True
+    for i, node in enumerate(tree):
+        if node["feature"] < 0:
+            continue
+        x = X[:, node["feature"]]
+        left = np.where(np.isnan(x), node["missing_left"], x <= node["threshold"])
+        masks[node["left"]] = masks[i] & left
+        masks[node["right"]] = masks[i] & ~left
+    return masks
+
+
+def depths(tree):
+    depth = np.zeros(len(tree), int)
+    for i, node in enumerate(tree):
+        if node["feature"] >= 0:
+            depth[[node["left"], node["right"]]] = depth[i] + 1
+    return depth
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_laws_of_a_tree(data):
+    draw = data.draw
+    objective = draw(st.sampled_from(OBJECTIVES))
+    X = hurting_data(draw(st.integers(1, 1500)), 5, draw(st.integers(0, 999)))
+    y, query_sizes = targets(X, objective)
+    params = native_params(
+        objective=objective,
+        n_estimators=2,
+        grad_bits=draw(st.sampled_from([2, 3, 4, 5, 8, 16])),
+        num_leaves=draw(st.integers(1, 64)),
+        max_depth=draw(st.sampled_from([-1, 1, 3])),
+        min_child_samples=draw(st.integers(1, 200)),
+        min_child_weight=draw(st.sampled_from([0.0, 1e-3])),
+    )
+    weight = np.random.default_rng(0).random(len(y)) if draw(st.booleans()) else None
+    model = train_native(X, y, params, weight=weight, query_sizes=query_sizes, max_bin=63)
+    for i in range(model.n_trees):
+        tree = model.tree(i)
+        rows = node_of_rows(tree, X).sum(axis=1)
+        split = tree["feature"] >= 0
+        np.testing.assert_array_equal(tree["count"], rows)
+        assert (~split).sum() <= params["num_leaves"]
+        assert params["max_depth"] <= 0 or depths(tree).max() <= params["max_depth"]
+        if len(tree) > 1:  # no leaf, and so no node, below min_child_samples
+            assert rows.min() >= params["min_child_samples"]
+        left, right = tree["left"][split], tree["right"][split]
+        np.testing.assert_array_equal(tree["count"][split], rows[left] + rows[right])
+        assert (tree["gain"][split] > 0).all()
+
+
+def test_best_first_order():
+    """Nodes are numbered as leaf-wise growth makes them: always the leaf of largest gain next."""
+    X = hurting_data(5000)
+    y, _ = targets(X, "regression")
+    tree = train_native(X, y, native_params(num_leaves=100, n_estimators=1)).tree(0)
+    frontier = {0}
+    for left in range(1, len(tree), 2):
+        best = max(frontier, key=lambda i: (tree["gain"][i], -i))
+        assert tree["left"][best] == left
+        frontier = (frontier - {best}) | {left, left + 1}
+
+
+def test_training_rows_predict_alike_through_bins_and_values():
+    """One more tree starts where predict says the first ones ended."""
+    X = hurting_data(3000)
+    y, _ = targets(X, "regression")
+    params = native_params(n_estimators=5, learning_rate=1.0, renew_leaves=True)
+    model = train_native(X, y, params)
+    raw = model.predict(X, 0, 5, True, 1)[:, 0]
+    tree = train_native(X, y, params | {"n_estimators": 6}).tree(5)
+    leaf = (tree["feature"] < 0) & (tree["count"] > 0)
+    for mask, value in zip(node_of_rows(tree, X)[leaf], tree["value"][leaf]):
+        expected = (y[mask] - raw[mask]).mean()
+        assert value == pytest.approx(expected, rel=1e-5, abs=1e-6)  # gradients are float32
+
+
+def lane_rows(bits):
+    levels = 2 ** (bits - 1) - 1
+    return 32767 // levels
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("offset", [-1, 0, 1])
+def test_packed_lanes_at_their_limit(bits, offset):
+    """Every row in one bin of one feature, every gradient and hessian at its largest level."""
+    n = 2 * (lane_rows(bits) + offset)
+    half = n // 2
+    X = np.zeros((n, 2))
+    X[half:, 0] = 1  # separates -1 from +1; the other feature holds all rows in one bin
+    y = np.where(np.arange(n) < half, -1.0, 1.0)
+    weight = np.ones(n)  # makes the hessian a quantized one, all at the largest level
+    params = native_params(n_estimators=1, num_leaves=2, grad_bits=bits, min_child_samples=1)
+    model = train_native(X, y, params, weight=weight)
+    expected = reference.train(
+        X, y, sample_weight=weight, query_sizes=None, params=params | {"max_bin": 255}
+    )
+    np.testing.assert_array_equal(model.tree(0), expected.trees[0])
+    np.testing.assert_allclose(model.tree(0)["sum_hessian"], [n, half, half], rtol=1e-12)
+    assert model.tree(0)["gain"][0] == pytest.approx(n, rel=1e-12)
+
+
+@pytest.mark.parametrize("bits", [2, 5, 8, 16])
+def test_large_node_with_equal_gradients(bits):
+    """More rows than 2^16 of the largest level on one side: sums a 16-bit lane could not hold."""
+    n = 300_000
+    X = np.zeros((n, 1), np.float32)
+    X[: n // 3] = 1
+    y = np.where(X[:, 0] > 0, 2.0, -1.0)
+    weight = np.ones(n)
+    params = native_params(n_estimators=1, num_leaves=2, grad_bits=bits)
+    for n_threads in (1, 3):
+        tree = train_native(X, y, params, weight=weight, n_threads=n_threads).tree(0)
+        np.testing.assert_array_equal(tree["count"], [n, 2 * n // 3, n // 3])
+        np.testing.assert_allclose(tree["sum_hessian"], tree["count"], rtol=1e-12)
+
+
+def test_levels_shrink_before_sums_overflow():
+    for bits in (2, 8, 16):
+        for n in (1, 1000, 65_536, 1_000_000, 2**28):
+            levels = reference.n_gradient_levels(n, bits)
+            assert 1 <= levels <= 2 ** (bits - 1) - 1
+            assert n * 2 * levels <= 2**31 - 1
