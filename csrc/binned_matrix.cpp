@@ -93,20 +93,17 @@ BinnedMatrix::BinnedMatrix(const MatrixView& X, int max_bin, Team& team)
 }
 
 void BinnedMatrix::lay_out_tiles() {
-  int64_t bytes = kCacheLine;
+  int64_t bytes = 0;
+  std::vector<int64_t> offsets;
   for (int32_t f = 0; f < n_features(); f += kTileFeatures) {
     const int32_t width = std::min(kTileFeatures, n_features() - f);
     tiles_.push_back({f, width, tile_stride(width), nullptr});
-    bytes += tiles_.back().stride * n_samples_ + kCacheLine;
+    offsets.push_back(bytes);
+    bytes += (tiles_.back().stride * n_samples_ + kCacheLine - 1) / kCacheLine * kCacheLine;
   }
-  tile_storage_ = std::make_unique_for_overwrite<uint8_t[]>(bytes);
-  columns_ = std::make_unique_for_overwrite<uint8_t[]>(n_samples_ * n_features());
-  const auto align = [](uintptr_t p) { return (p + kCacheLine - 1) / kCacheLine * kCacheLine; };
-  uintptr_t next = reinterpret_cast<uintptr_t>(tile_storage_.get());
-  for (FeatureTile& tile : tiles_) {
-    tile.bins = reinterpret_cast<const uint8_t*>(align(next));
-    next = align(next) + tile.stride * n_samples_;
-  }
+  tile_storage_ = Buffer<uint8_t>(bytes);
+  columns_ = Buffer<uint8_t>(n_samples_ * n_features());
+  for (size_t i = 0; i < tiles_.size(); ++i) tiles_[i].bins = tile_storage_.data() + offsets[i];
 }
 
 void BinnedMatrix::assign_bins(const MatrixView& X, Team& team) {
@@ -124,7 +121,7 @@ void BinnedMatrix::assign_bins(const MatrixView& X, Team& team) {
         std::memset(out + begin * tile.stride, 0, (end - begin) * tile.stride);
       for (int32_t i = 0; i < tile.n_features; ++i) {
         const int32_t f = tile.first_feature + i;
-        uint8_t* column = columns_.get() + f * n_samples_;
+        uint8_t* column = columns_.data() + f * n_samples_;
         if (bin_column(data, X, f, searches[f], uint8_t(n_value_bins(f)), begin, end,
                        column + begin))
           missing[f].store(1, std::memory_order_relaxed);

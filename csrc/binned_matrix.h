@@ -15,10 +15,10 @@
 
 #include <stdint.h>
 
-#include <memory>
 #include <vector>
 
 #include "binning.h"
+#include "support/buffer.h"
 
 namespace qgbdt {
 
@@ -49,7 +49,7 @@ class BinnedMatrix {
   int64_t cell_offset(int32_t feature) const { return cell_offsets_[feature]; }
   int64_t n_cells() const { return cell_offsets_.back(); }
 
-  const uint8_t* column(int32_t feature) const { return columns_.get() + feature * n_samples_; }
+  const uint8_t* column(int32_t feature) const { return columns_.data() + feature * n_samples_; }
 
  private:
   void lay_out_tiles();
@@ -60,7 +60,7 @@ class BinnedMatrix {
   std::vector<uint8_t> has_missing_;
   std::vector<int64_t> cell_offsets_;
   std::vector<FeatureTile> tiles_;
-  std::unique_ptr<uint8_t[]> tile_storage_, columns_;
+  Buffer<uint8_t> tile_storage_, columns_;
 };
 
 }  // namespace qgbdt

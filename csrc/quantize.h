@@ -70,26 +70,29 @@ QGBDT_FN double floor_small(double x) {  // |x| < 2^31; vectorizes on every leve
 }
 
 // `uniform` in [0, 2^16). Stochastic: floor(x) + [u < x - floor(x)], so the mean is x (eq. 4).
-QGBDT_FN int32_t round_scaled(double x, uint32_t uniform, bool stochastic) {
+template <bool kStochastic>
+QGBDT_FN int32_t round_scaled(double x, uint32_t uniform) {
   const double f = floor_small(x);
   const double u = (double(int32_t(uniform)) + 0.5) * (1.0 / 65536.0);
-  const bool up = stochastic ? u < x - f : x - f >= 0.5;
+  const bool up = kStochastic ? u < x - f : x - f >= 0.5;
   return int32_t(f) + int32_t(up);
 }
 
 QGBDT_FN int32_t clamp_int(int32_t x, int32_t low, int32_t high) {
-  return x < low ? low : (x > high ? high : x);
+  x = x < low ? low : x;
+  return x > high ? high : x;
 }
 
+template <bool kStochastic>
 QGBDT_FN int32_t quantize_gradient(const Quantization& q, float g, uint32_t random) {
-  const int32_t x = round_scaled(double(g) * q.inverse_gradient_scale, random >> 16, q.stochastic);
+  const int32_t x = round_scaled<kStochastic>(double(g) * q.inverse_gradient_scale, random >> 16);
   return clamp_int(x, -q.gradient_levels, q.gradient_levels);
 }
 
+template <bool kStochastic>
 QGBDT_FN int32_t quantize_hessian(const Quantization& q, float h, uint32_t random) {
-  if (q.constant_hessian) return 1;
   const int32_t x =
-      round_scaled(double(h) * q.inverse_hessian_scale, random & 0xffffu, q.stochastic);
+      round_scaled<kStochastic>(double(h) * q.inverse_hessian_scale, random & 0xffffu);
   return clamp_int(x, 0, q.hessian_levels);
 }
 

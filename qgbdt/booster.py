@@ -154,8 +154,9 @@ class Booster:
         allowed = CommonParams._params["importance_type"].allowed
         check_value("importance_type", "feature_importance", importance_type, allowed)
         by_gain = importance_type == "gain"
-        n = self.num_feature()
-        total: Any = np.zeros(n, np.float64) if by_gain else np.zeros(n, np.int64)
+        total: NDArray[np.int64] | NDArray[np.float64] = np.zeros(self.num_feature(), np.int64)
+        if by_gain:
+            total = total.astype(np.float64)
         for tree in self.trees():
             splits = tree[tree["feature"] >= 0]
             np.add.at(total, splits["feature"], splits["gain"] if by_gain else 1)

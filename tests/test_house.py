@@ -17,7 +17,7 @@ SOURCES = sorted(p for p in CSRC.rglob("*") if p.suffix in (".h", ".cpp", ".inc"
 
 # A module may include its own layer and the layers above it in this list.
 LAYERS = [
-    {"support/check", "support/inline", "support/rng", "support/parallel"},
+    {"support/buffer", "support/check", "support/inline", "support/rng", "support/parallel"},
     {"types", "params"},
     {"elementary", "fixed_point", "quantize", "split", "objective"},
     {"binning", "binned_matrix", "tree", "histogram_pool"},

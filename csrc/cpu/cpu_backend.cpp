@@ -102,7 +102,7 @@ StartSums CpuBackend::start_sums(int output, int target_exponent, int weight_exp
 
 void CpuBackend::set_start_scores(std::span<const double> scores) {
   for (size_t k = 0; k < scores.size(); ++k)
-    std::fill_n(raw_prediction_.begin() + int64_t(k) * n_samples_, n_samples_, scores[k]);
+    std::fill_n(raw_prediction_.data() + int64_t(k) * n_samples_, n_samples_, scores[k]);
 }
 
 void CpuBackend::compute_gradients(std::span<GradientRange> ranges) {
@@ -135,12 +135,12 @@ HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
   current_output_ = output;
   gradient_levels_ = quantization.gradient_levels;
   wide_ = gradient_levels_ >= 1 << (kMaxPair8Bits - 1);
-  if (wide_) pairs16_.resize(n_samples_);
-  else pairs8_.resize(n_samples_);
+  if (wide_ && !pairs16_.size()) pairs16_ = Buffer<Pair16>(n_samples_);
+  if (!wide_ && !pairs8_.size()) pairs8_ = Buffer<Pair8>(n_samples_);
   const int threads = team_.threads_for(n_samples_, kRowsPerThread);
   std::vector<HistCell> totals(threads);
   team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {
-    std::iota(row_order_.begin() + begin, row_order_.begin() + end, uint32_t(begin));
+    std::iota(row_order_.data() + begin, row_order_.data() + end, uint32_t(begin));
     totals[thread] += wide_ ? kernels_.quantize16(quantization, g, h, begin, end, pairs16_.data())
                             : kernels_.quantize8(quantization, g, h, begin, end, pairs8_.data());
   });
@@ -246,7 +246,7 @@ FeatureCells CpuBackend::feature_cells(const HistCell* histogram, int32_t featur
 std::vector<int32_t> CpuBackend::count_bins(RowRange rows, int32_t feature) const {
   std::vector<int32_t> counts(kBinSlots);
   const uint8_t* column = bins_.column(feature);
-  for (uint32_t i = rows.begin; i < rows.end; ++i) ++counts[column[row_order_[i]]];
+  for (uint32_t i = rows.begin; i < rows.end; ++i) ++counts[column[row_order_.data()[i]]];
   return counts;
 }
 
@@ -338,10 +338,10 @@ void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64
     const RowRange rows = chunks[i].rows;
     const RowRange node = ranges[chunks[i].task];
     const uint32_t* from = scratch_rows_.data() + rows.begin;
-    std::copy(from, from + left[i], row_order_.begin() + node.begin + left_before[i]);
+    std::copy(from, from + left[i], row_order_.data() + node.begin + left_before[i]);
     const int64_t right_before = rows.begin - node.begin - left_before[i];
     std::reverse_copy(from + left[i], from + rows.size(),
-                      row_order_.begin() + node.begin + left_counts[chunks[i].task] + right_before);
+                      row_order_.data() + node.begin + left_counts[chunks[i].task] + right_before);
   });
 }
 

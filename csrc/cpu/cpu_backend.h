@@ -7,6 +7,7 @@
 
 #include "../backend.h"
 #include "../binned_matrix.h"
+#include "../support/buffer.h"
 #include "../support/parallel.h"
 #include "kernels.h"
 
@@ -67,8 +68,8 @@ class CpuBackend final : public Backend {
   const int64_t n_samples_;
 
   RowData rows_;
-  std::vector<double> raw_prediction_;
-  std::vector<float> gradient_, hessian_;
+  Buffer<double> raw_prediction_;
+  Buffer<float> gradient_, hessian_;
 
   std::vector<int64_t> query_begin_;
   std::vector<double> label_gain_, discount_, inverse_max_dcg_;
@@ -78,10 +79,10 @@ class CpuBackend final : public Backend {
   int current_output_ = 0;  // whose gradients are quantized
   int32_t gradient_levels_ = 1;
   bool wide_ = false;  // 16-bit pairs
-  std::vector<Pair8> pairs8_;
-  std::vector<Pair16> pairs16_;
+  Buffer<Pair8> pairs8_;
+  Buffer<Pair16> pairs16_;
 
-  std::vector<uint32_t> row_order_, scratch_rows_;
+  Buffer<uint32_t> row_order_, scratch_rows_;
   std::vector<std::unique_ptr<HistCell[]>> slots_;
 };
 
