@@ -17,8 +17,8 @@ class Booster {
     int64_t n = backend.n_samples();
     comm.allreduce_sum({&n, 1});
     n_samples_ = n;
-    levels_ = gradient_levels(params.grad_bits, n_samples_);
-    check(levels_ >= 1, "too many rows: a 32-bit sum of gradients could overflow");
+    max_levels_ = max_levels(params.grad_bits, n_samples_);
+    check(max_levels_ >= 1, "too many rows: a 32-bit sum of gradients could overflow");
     constant_hessian_ =
         params.objective == ObjectiveKind::regression && !backend.has_sample_weight();
   }
@@ -58,22 +58,22 @@ class Booster {
 
   void compute_gradients(std::vector<GradientRange>& ranges) {
     backend_.compute_gradients(ranges);
-    std::vector<double> maxima;
-    for (const GradientRange& r : ranges)
-      maxima.insert(maxima.end(), {r.max_gradient, r.max_hessian});
-    comm_.allreduce_max(maxima);
-    for (size_t k = 0; k < ranges.size(); ++k) ranges[k] = {maxima[2 * k], maxima[2 * k + 1]};
+    for (GradientRange& range : ranges) {
+      for (Magnitudes* m : {&range.gradient, &range.hessian}) {
+        comm_.allreduce_max({&m->max, 1});
+        comm_.allreduce_sum(m->counts);
+      }
+    }
   }
 
   Quantization quantization(int iteration, int output, const GradientRange& range) const {
+    const int32_t levels =
+        int32_t(std::min<int64_t>(levels_of_bits(params_.grad_bits), max_levels_));
     Quantization q;
-    q.gradient_levels = levels_;
-    q.hessian_levels = constant_hessian_ ? 1 : 2 * levels_;
-    q.gradient_scale = range.max_gradient / q.gradient_levels;
-    q.hessian_scale = constant_hessian_ ? 1.0 : range.max_hessian / q.hessian_levels;
-    q.inverse_gradient_scale =
-        range.max_gradient > 0 ? q.gradient_levels / range.max_gradient : 0.0;
-    q.inverse_hessian_scale = range.max_hessian > 0 ? q.hessian_levels / range.max_hessian : 0.0;
+    q.gradient = choose_scale(range.gradient, n_samples_, levels, max_levels_);
+    q.hessian = constant_hessian_
+                    ? Scale{1.0, 1.0, 1}
+                    : choose_scale(range.hessian, n_samples_, 2 * levels, 2 * max_levels_);
     q.constant_hessian = constant_hessian_;
     q.stochastic = params_.rounding == Rounding::stochastic;
     q.key = stream_key(params_.seed, uint64_t(iteration), uint64_t(output));
@@ -82,14 +82,14 @@ class Booster {
 
   SplitParams split_params(const Quantization& q) const {
     SplitParams p;
-    p.gradient_scale = q.gradient_scale;
-    p.hessian_scale = q.hessian_scale;
+    p.gradient_scale = q.gradient.step;
+    p.hessian_scale = q.hessian.step;
     p.reg_alpha = params_.reg_alpha;
     p.reg_lambda = params_.reg_lambda;
     p.min_child_weight = params_.min_child_weight;
     p.min_split_gain = params_.min_split_gain;
     p.min_child_samples = int32_t(std::clamp<int64_t>(params_.min_child_samples, 1, kMaxCellSum));
-    p.hessian_levels = q.hessian_levels;
+    p.hessian_levels = q.hessian.levels;
     p.constant_hessian = q.constant_hessian;
     return p;
   }
@@ -103,40 +103,68 @@ class Booster {
         grow_tree(backend_, comm_, bins_, params_, split, root_total, n_samples_, report_);
     const std::vector<double> values = params_.renew_leaves ? renewed_leaf_values(grown, range)
                                                             : quantized_leaf_values(grown, split);
-    for (size_t i = 0; i < values.size(); ++i) grown.nodes[grown.leaf_nodes[i]].value = values[i];
     backend_.add_leaf_values(output, grown.leaf_rows, values);
     return std::move(grown.nodes);
   }
 
-  double shrunk_leaf_value(double gradient, double hessian) const {
-    return leaf_value(gradient, hessian, params_.reg_alpha, params_.reg_lambda,
-                      params_.min_child_weight) *
-           params_.learning_rate;
+  // Sums of the leaves to sums of every node, and from them the leaves' values. A leaf that turns out
+  // lighter than min_child_weight (the split was chosen on rounded hessians) takes its parent's value:
+  // a tiny true hessian would make it huge. `real` turns sums into gradient and hessian.
+  template <class ToReal>
+  std::vector<double> leaf_values(GrownTree& grown, const std::vector<LeafSums>& leaves,
+                                  const ToReal& real) const {
+    Tree& nodes = grown.nodes;
+    std::vector<LeafSums> sums(nodes.size());
+    for (size_t i = 0; i < leaves.size(); ++i) sums[grown.leaf_nodes[i]] = leaves[i];
+    for (size_t i = nodes.size(); i-- > 0;) {
+      if (nodes[i].feature < 0) continue;
+      for (int32_t child : {nodes[i].left, nodes[i].right}) {
+        sums[i].gradient += sums[child].gradient;
+        sums[i].hessian += sums[child].hessian;
+      }
+    }
+    std::vector<double> value(nodes.size());
+    const auto set_value = [&](int32_t i, double parent_value) {
+      const Gradient sum = real(sums[i]);
+      const bool heavy = i == 0 || sum.h >= params_.min_child_weight;
+      value[i] = heavy ? leaf_value(sum.g, sum.h, params_.reg_alpha, params_.reg_lambda)
+                       : parent_value;
+    };
+    set_value(0, 0.0);
+    for (size_t i = 0; i < nodes.size(); ++i)
+      if (nodes[i].feature >= 0)
+        for (int32_t child : {nodes[i].left, nodes[i].right}) set_value(child, value[i]);
+    std::vector<double> shrunk;
+    for (int32_t leaf : grown.leaf_nodes) {
+      nodes[leaf].value = value[leaf] * params_.learning_rate;
+      shrunk.push_back(nodes[leaf].value);
+    }
+    return shrunk;
   }
 
-  std::vector<double> quantized_leaf_values(const GrownTree& grown, const SplitParams& p) const {
-    std::vector<double> values;
+  std::vector<double> quantized_leaf_values(GrownTree& grown, const SplitParams& p) const {
+    std::vector<LeafSums> leaves;
     for (HistCell total : grown.leaf_totals)
-      values.push_back(shrunk_leaf_value(cell_gradient(total) * p.gradient_scale,
-                                         cell_hessian(total) * p.hessian_scale));
-    return values;
+      leaves.push_back({cell_gradient(total), cell_hessian(total)});
+    return leaf_values(grown, leaves, [&](const LeafSums& s) {
+      return Gradient{double(s.gradient) * p.gradient_scale, double(s.hessian) * p.hessian_scale};
+    });
   }
 
-  // From the unquantized gradients (section 4.3 of the paper): rounding noise is kept out of
-  // leaves.
-  std::vector<double> renewed_leaf_values(const GrownTree& grown, const GradientRange& range) {
-    const int gradient_exponent = fixed_exponent(range.max_gradient, n_samples_);
-    const int hessian_exponent = fixed_exponent(range.max_hessian, n_samples_);
+  // From the unquantized gradients (section 4.3 of the paper): rounding noise is kept out of leaves.
+  std::vector<double> renewed_leaf_values(GrownTree& grown, const GradientRange& range) {
+    const int gradient_exponent = fixed_exponent(range.gradient.max, n_samples_);
+    const int hessian_exponent = fixed_exponent(range.hessian.max, n_samples_);
     std::vector<LeafSums> leaves(grown.leaf_rows.size());
     backend_.leaf_sums(grown.leaf_rows, gradient_exponent, hessian_exponent, leaves);
     std::vector<int64_t> sums;
     for (const LeafSums& s : leaves) sums.insert(sums.end(), {s.gradient, s.hessian});
     comm_.allreduce_sum(sums);
-    std::vector<double> values;
-    for (size_t i = 0; i < leaves.size(); ++i)
-      values.push_back(shrunk_leaf_value(from_fixed(sums[2 * i], gradient_exponent),
-                                         from_fixed(sums[2 * i + 1], hessian_exponent)));
-    return values;
+    for (size_t i = 0; i < leaves.size(); ++i) leaves[i] = {sums[2 * i], sums[2 * i + 1]};
+    return leaf_values(grown, leaves, [&](const LeafSums& s) {
+      return Gradient{from_fixed(s.gradient, gradient_exponent),
+                      from_fixed(s.hessian, hessian_exponent)};
+    });
   }
 
   Backend& backend_;
@@ -145,7 +173,7 @@ class Booster {
   const TrainParams& params_;
   GrowthReport& report_;
   int64_t n_samples_;
-  int32_t levels_;
+  int32_t max_levels_;
   bool constant_hessian_;
 };
 

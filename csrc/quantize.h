@@ -1,36 +1,71 @@
 // Gradients to small integers (Shi et al., "Quantized Training of Gradient Boosting Decision
-// Trees", NeurIPS 2022, section 4): 2^B - 2 equal intervals, one scale per tree and output,
-// stochastic rounding.
+// Trees", NeurIPS 2022, section 4): equal intervals, one scale per tree and output, stochastic
+// rounding.
 //
-// No accumulator can overflow, by construction. A gradient has at most gradient_levels in
-// magnitude, a hessian at most 2 * gradient_levels, and gradient_levels(bits, n) keeps n * 2 *
-// gradient_levels below 2^31 for the n rows of all workers: every sum of any subset of the rows
-// fits the 32-bit halves of a HistCell. (More rows than 2^31 / 2^B lose levels, not safety; with
-// that many rows rounding noise is averaged away.) A packed 16 + 16 bit lane is flushed after
-// rows_per_flush rows.
+// The paper's scale is max|g| / (2^(B-1) - 1). With heavy tails, or when most rows are fitted and
+// few are not, the bulk then rounds to noise. Here the B bits span kBulk root mean squares instead
+// (never more than the largest magnitude), and outliers run beyond, up to what a byte holds: nothing
+// is cut off, so rounding stays unbiased.
+//
+// No accumulator can overflow, by construction. A gradient has at most max_levels in magnitude, a
+// hessian at most 2 * max_levels, and max_levels(bits, n) keeps n * 2 * max_levels below 2^31 for
+// the n rows of all workers: every sum of any subset of the rows fits the 32-bit halves of a
+// HistCell. (More rows than 2^31 / 2^8 lose levels, not safety: docs/decisions/0003.) A packed
+// 16 + 16 bit lane is flushed after rows_per_flush rows.
 #pragma once
 
 #include <stdint.h>
 
+#include "fixed_point.h"
 #include "support/rng.h"
 #include "types.h"
 
 namespace qgbdt {
 
 constexpr int64_t kMaxCellSum = INT32_MAX;
+constexpr int kByteBits = 8;  // up to here a gradient is stored in a byte
+constexpr double kBulk = 4;   // root mean squares that the bits span: a normal bulk, whole
 
-QGBDT_FN int32_t gradient_levels(int bits, int64_t n_samples) {
-  const int64_t wanted = (int64_t(1) << (bits - 1)) - 1;
+QGBDT_FN int64_t levels_of_bits(int bits) { return (int64_t(1) << (bits - 1)) - 1; }
+
+// What storage and the 32-bit sums of n rows allow.
+QGBDT_FN int32_t max_levels(int bits, int64_t n_samples) {
+  const int64_t storable = levels_of_bits(bits > kByteBits ? bits : kByteBits);
   const int64_t safe = kMaxCellSum / (2 * n_samples);
-  return int32_t(wanted < safe ? wanted : safe);
+  return int32_t(storable < safe ? storable : safe);
+}
+
+// From the counts per power of two, as if values lay evenly between 2^e and 2^(e+1).
+QGBDT_FN double root_mean_square(const Magnitudes& values, int64_t n) {
+  constexpr double kMeanSquareMantissa = 7.0 / 3.0;
+  double sum = 0;
+  for (int e = 1; e < 255; ++e) sum += double(values.counts[e]) * power_of_two(2 * (e - 127));
+  return __builtin_sqrt(sum * kMeanSquareMantissa / double(n));
+}
+
+struct Scale {  // real = integer * step
+  double step, inverse;
+  int32_t levels;  // the largest integer
+};
+
+// `levels` for the bulk, at most `most` for outliers.
+QGBDT_FN Scale choose_scale(const Magnitudes& values, int64_t n, int32_t levels, int32_t most) {
+  if (!(values.max > 0)) return {0.0, 0.0, 1};
+  const double coarsest = values.max / levels, finest = values.max / most;
+  double step = kBulk * root_mean_square(values, n) / levels;
+  step = step < finest ? finest : step;
+  step = step > coarsest ? coarsest : step;
+  const double inverse = 1.0 / step;
+  const double reach = values.max * inverse - 1e-6;  // less than a level above is clamped
+  int32_t used = int32_t(reach);
+  used += double(used) < reach;
+  return {step, inverse, used < most ? used : most};
 }
 
 // A quantized row is one word: gradient in the upper half (signed), hessian in the lower
 // (unsigned).
 using Pair8 = uint16_t;   // up to 8 bits: gradient +-127, hessian 0..254
 using Pair16 = uint32_t;  // 16 bits: gradient +-32767, hessian 0..65534
-
-constexpr int kMaxPair8Bits = 8;
 
 QGBDT_FN void pack_pair(int32_t g, int32_t h, Pair8* out) {
   *out = Pair8(((uint32_t(g) & 0xffu) << 8) | uint32_t(h));
@@ -51,18 +86,21 @@ QGBDT_FN HistCell lane_cell(uint32_t lane) {
 }
 QGBDT_FN HistCell lane_cell(uint64_t lane) { return HistCell(lane); }
 
-// Rows that a 16 + 16 bit lane holds: rows * levels <= 2^15 - 1 (then rows * 2 * levels < 2^16).
-QGBDT_FN int64_t rows_per_flush(int32_t gradient_levels) { return INT16_MAX / gradient_levels; }
-
-// How one tree's gradients become integers, and back: real = integer * scale.
+// How one tree's gradients become integers.
 struct Quantization {
-  int32_t gradient_levels, hessian_levels;
-  double gradient_scale, hessian_scale;
-  double inverse_gradient_scale, inverse_hessian_scale;
+  Scale gradient, hessian;
   bool constant_hessian;  // every hessian is 1: the integer 1 is exact, and hessian sums count rows
   bool stochastic;
   uint64_t key;  // stream_key(seed, iteration, output)
 };
+
+// Rows that a 16 + 16 bit lane holds: sums of gradients stay within +-(2^15 - 1), of hessians below
+// 2^16.
+QGBDT_FN int64_t rows_per_flush(const Quantization& q) {
+  const int64_t by_gradient = INT16_MAX / q.gradient.levels;
+  const int64_t by_hessian = UINT16_MAX / q.hessian.levels;
+  return by_gradient < by_hessian ? by_gradient : by_hessian;
+}
 
 QGBDT_FN double floor_small(double x) {  // |x| < 2^31; vectorizes on every level
   const double t = double(int32_t(x));
@@ -85,15 +123,15 @@ QGBDT_FN int32_t clamp_int(int32_t x, int32_t low, int32_t high) {
 
 template <bool kStochastic>
 QGBDT_FN int32_t quantize_gradient(const Quantization& q, float g, uint32_t random) {
-  const int32_t x = round_scaled<kStochastic>(double(g) * q.inverse_gradient_scale, random >> 16);
-  return clamp_int(x, -q.gradient_levels, q.gradient_levels);
+  const int32_t x = round_scaled<kStochastic>(double(g) * q.gradient.inverse, random >> 16);
+  return clamp_int(x, -q.gradient.levels, q.gradient.levels);
 }
 
 template <bool kStochastic>
 QGBDT_FN int32_t quantize_hessian(const Quantization& q, float h, uint32_t random) {
   const int32_t x =
-      round_scaled<kStochastic>(double(h) * q.inverse_hessian_scale, random & 0xffffu);
-  return clamp_int(x, 0, q.hessian_levels);
+      round_scaled<kStochastic>(double(h) * q.hessian.inverse, random & 0xffffu);
+  return clamp_int(x, 0, q.hessian.levels);
 }
 
 }  // namespace qgbdt

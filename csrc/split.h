@@ -46,14 +46,11 @@ QGBDT_FN double gain_threshold(double parent_score, const SplitParams& p) {
   return p.min_split_gain > noise ? p.min_split_gain : noise;
 }
 
-// Before shrinkage. The floor on the hessian keeps a renewed leaf as heavy as the split promised:
-// min_child_weight was checked on rounded hessians.
-QGBDT_FN double leaf_value(double gradient, double hessian, double reg_alpha, double reg_lambda,
-                           double min_child_weight) {
-  const double h = (hessian > min_child_weight ? hessian : min_child_weight) + reg_lambda;
-  if (!(h > 0)) return 0;
+// Before shrinkage: -T(G) / (H + lambda).
+QGBDT_FN double leaf_value(double gradient, double hessian, double reg_alpha, double reg_lambda) {
+  if (!(hessian + reg_lambda > 0)) return 0;
   const double t = soft_threshold(gradient, reg_alpha);
-  return (gradient < 0 ? t : -t) / h;
+  return (gradient < 0 ? t : -t) / (hessian + reg_lambda);
 }
 
 }  // namespace qgbdt

@@ -20,9 +20,15 @@ QGBDT_FN int32_t cell_hessian(HistCell cell) { return int32_t(uint32_t(cell)); }
 
 enum class ObjectiveKind { regression, poisson, gamma, tweedie, binary, multiclass, lambdarank };
 
-// Per output: the largest magnitudes, which set the scales.
-struct GradientRange {
-  double max_gradient = 0, max_hessian = 0;
+// How large the values of one kind are: the largest magnitude, and how many lie in each power of two
+// (by the 8 exponent bits of a float32). Both merge exactly over threads and workers.
+struct Magnitudes {
+  double max = 0;
+  int64_t counts[256] = {};
+};
+
+struct GradientRange {  // of one output; it sets the scales
+  Magnitudes gradient, hessian;
 };
 
 // Sums of unquantized gradients of a leaf, in fixed point.

@@ -390,45 +390,68 @@ def start_scores(y, weight, params) -> np.ndarray:
 class QuantizedGradients(NamedTuple):
     """One tree's small integers: g is about gradient * gradient_scale, likewise h."""
 
-    gradient: np.ndarray  # int64 (n_samples,), in [-g_levels, g_levels]
-    hessian: np.ndarray  # int64 (n_samples,), in [0, 2 * g_levels]
+    gradient: np.ndarray  # int64 (n_samples,), negative or positive
+    hessian: np.ndarray  # int64 (n_samples,), never negative
     gradient_scale: float
     hessian_scale: float
 
 
-def n_gradient_levels(n_samples: int, grad_bits: int) -> int:
-    """As many as the bits allow, unless a sum over all rows could then overflow 32 bits."""
-    return min(2 ** (grad_bits - 1) - 1, (2**31 - 1) // (2 * n_samples))
+BULK = 4.0  # root mean squares that the bits span; outliers run beyond
 
 
-def round_to_levels(values, levels: int, max_abs: float, uniform, rounding: str):
-    """float32 values in units of max_abs / levels, rounded; returns the integers, not clamped."""
-    inverse = levels / max_abs if max_abs > 0 else 0.0
-    x = values.astype(np.float64) * inverse
-    if rounding == "nearest":
-        return np.floor(x + 0.5).astype(np.int64)
+def levels_of_bits(bits: int) -> int:
+    return 2 ** (bits - 1) - 1
+
+
+def max_levels(n_samples: int, grad_bits: int) -> int:
+    """What a byte (or 16 bits) holds, unless a sum over all rows could then overflow 32 bits."""
+    return min(levels_of_bits(max(grad_bits, 8)), (2**31 - 1) // (2 * n_samples))
+
+
+def root_mean_square(values) -> float:
+    """About, from the number of float32 values in each power of two: exact to merge."""
+    exponents = (np.abs(values).view(U32) >> U32(23)).astype(np.int64)
+    counts = np.bincount(exponents, minlength=256)
+    total = 0.0
+    for e in range(1, 255):
+        total += float(counts[e]) * 2.0 ** (2 * (e - 127))
+    return math.sqrt(total * (7.0 / 3.0) / len(values))
+
+
+def choose_scale(values, levels: int, most: int) -> tuple[float, float, int]:
+    """(step, 1 / step, largest integer): `levels` steps for the bulk, at most `most` in all."""
+    largest = float(np.abs(values).max())
+    if largest == 0:
+        return 0.0, 0.0, 1
+    step = BULK * root_mean_square(values) / levels
+    step = min(max(step, largest / most), largest / levels)
+    inverse = 1.0 / step
+    return step, inverse, min(math.ceil(largest * inverse - 1e-6), most)
+
+
+def round_stochastically_or_not(x, uniform, rounding: str):
     floor = np.floor(x)
-    return floor.astype(np.int64) + (uniform < x - floor)
+    up = uniform < x - floor if rounding == "stochastic" else x - floor >= 0.5
+    return floor.astype(np.int64) + up
 
 
 def quantize(g, h, key, params, constant_hessian: bool) -> QuantizedGradients:
     """Round one output's float32 gradients; one hash gives a row its two 16-bit uniforms."""
-    g_levels = n_gradient_levels(len(g), params["grad_bits"])
-    h_levels = 2 * g_levels
+    most = max_levels(len(g), params["grad_bits"])
+    levels = min(levels_of_bits(params["grad_bits"]), most)
     random_bits = row_hash(key, np.arange(len(g)))
     u_g = ((random_bits >> U32(16)) + 0.5) / 65536.0
     u_h = ((random_bits & U32(0xFFFF)) + 0.5) / 65536.0
 
-    max_g = float(np.abs(g).max())
-    q_g = round_to_levels(g, g_levels, max_g, u_g, params["rounding"])
-    q_g = np.clip(q_g, -g_levels, g_levels)
+    g_step, inverse, limit = choose_scale(g, levels, most)
+    q_g = round_stochastically_or_not(g.astype(np.float64) * inverse, u_g, params["rounding"])
+    q_g = np.clip(q_g, -limit, limit)
     if constant_hessian:
-        return QuantizedGradients(q_g, np.ones(len(h), np.int64), max_g / g_levels, 1.0)
+        return QuantizedGradients(q_g, np.ones(len(h), np.int64), g_step, 1.0)
 
-    max_h = float(h.max())
-    q_h = round_to_levels(h, h_levels, max_h, u_h, params["rounding"])
-    q_h = np.clip(q_h, 0, h_levels)
-    return QuantizedGradients(q_g, q_h, max_g / g_levels, max_h / h_levels)
+    h_step, inverse, limit = choose_scale(h, 2 * levels, 2 * most)
+    q_h = round_stochastically_or_not(h.astype(np.float64) * inverse, u_h, params["rounding"])
+    return QuantizedGradients(q_g, np.clip(q_h, 0, limit), g_step, h_step)
 
 
 # ----------------------------------------------------------------------------------- 7 histogram
@@ -592,26 +615,50 @@ def grow_tree(matrix: BinnedMatrix, quantized: QuantizedGradients, params):
 
 
 def leaf_value(gradient_sum: float, hessian_sum: float, params) -> float:
-    denominator = max(hessian_sum, params["min_child_weight"]) + params["reg_lambda"]
-    if denominator <= 0:
+    """The Newton step, before shrinkage."""
+    denominator = hessian_sum + params["reg_lambda"]
+    if not denominator > 0:
         return 0.0
     shrunk = np.sign(gradient_sum) * max(abs(gradient_sum) - params["reg_alpha"], 0.0)
-    return float((-shrunk / denominator) * params["learning_rate"])
+    return float(-shrunk / denominator)
 
 
 def set_leaf_values(tree, leaf_rows, g, h, quantized, params, constant_hessian: bool) -> None:
-    """Newton steps; with renew_leaves from the float32 gradients, else from the small integers."""
+    """Newton steps; with renew_leaves from the float32 gradients, else from the small integers.
+
+    A leaf lighter than min_child_weight takes its parent's value: its split was chosen on rounded
+    hessians, and a tiny true hessian would make the step huge.
+    """
     g, h = g.astype(np.float64), h.astype(np.float64)
     k_g, k_h = (fixed_exponent(np.abs(v).max(), len(v)) for v in (g, h))
-    for leaf, rows in leaf_rows.items():
+
+    def real_sums(rows):
         if params["renew_leaves"]:
-            gradient_sum = fixed_sum(g[rows], k_g)
-            hessian_sum = float(len(rows)) if constant_hessian else fixed_sum(h[rows], k_h)
+            return fixed_sum(g[rows], k_g), fixed_sum(h[rows], k_h)
+        sums = node_sums(quantized, rows)
+        return sums[G] * quantized.gradient_scale, sums[H] * quantized.hessian_scale
+
+    def set_below(node, parent_value):
+        rows = rows_below(tree, leaf_rows, node)
+        gradient_sum, hessian_sum = real_sums(rows)
+        value = parent_value
+        if node == 0 or hessian_sum >= params["min_child_weight"]:
+            value = leaf_value(gradient_sum, hessian_sum, params)
+        if tree[node]["feature"] < 0:
+            tree[node]["value"] = value * params["learning_rate"]
         else:
-            sums = node_sums(quantized, rows)
-            gradient_sum = sums[G] * quantized.gradient_scale
-            hessian_sum = sums[H] * quantized.hessian_scale
-        tree[leaf]["value"] = leaf_value(gradient_sum, hessian_sum, params)
+            set_below(tree[node]["left"], value)
+            set_below(tree[node]["right"], value)
+
+    set_below(0, 0.0)
+
+
+def rows_below(tree, leaf_rows, node) -> np.ndarray:
+    """The training rows of a node of a finished tree."""
+    if tree[node]["feature"] < 0:
+        return leaf_rows[node]
+    children = (tree[node]["left"], tree[node]["right"])
+    return np.concatenate([rows_below(tree, leaf_rows, child) for child in children])
 
 
 # ------------------------------------------------------------------------------------- 11 model

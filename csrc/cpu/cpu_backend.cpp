@@ -19,6 +19,11 @@ constexpr int64_t kBinsPerThread = 4096;      // split scan
 constexpr int64_t kRowBlock = 4096;           // rows of one task of an elementwise pass
 constexpr int64_t kMinChunkRows = 4096;       // a node is cut over threads into no smaller parts
 
+void merge(const Magnitudes& from, Magnitudes* to) {
+  to->max = std::max(to->max, from.max);
+  for (int e = 0; e < 256; ++e) to->counts[e] += from.counts[e];
+}
+
 }  // namespace
 
 // A part of a node's rows; its histogram goes to `cells`.
@@ -123,8 +128,8 @@ void CpuBackend::compute_gradients(std::span<GradientRange> ranges) {
   for (size_t k = 0; k < ranges.size(); ++k) {
     ranges[k] = {};
     for (const auto& l : local) {
-      ranges[k].max_gradient = std::max(ranges[k].max_gradient, l[k].max_gradient);
-      ranges[k].max_hessian = std::max(ranges[k].max_hessian, l[k].max_hessian);
+      merge(l[k].gradient, &ranges[k].gradient);
+      merge(l[k].hessian, &ranges[k].hessian);
     }
   }
 }
@@ -133,8 +138,9 @@ HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
   const float* g = rows_.gradient + output * n_samples_;
   const float* h = rows_.hessian + output * n_samples_;
   current_output_ = output;
-  gradient_levels_ = quantization.gradient_levels;
-  wide_ = gradient_levels_ >= 1 << (kMaxPair8Bits - 1);
+  rows_per_flush_ = rows_per_flush(quantization);
+  wide_ = quantization.gradient.levels > levels_of_bits(kByteBits) ||
+          quantization.hessian.levels > 2 * levels_of_bits(kByteBits);
   if (wide_ && !pairs16_.size()) pairs16_ = Buffer<Pair16>(n_samples_);
   if (!wide_ && !pairs8_.size()) pairs8_ = Buffer<Pair8>(n_samples_);
   const int threads = team_.threads_for(n_samples_, kRowsPerThread);
@@ -159,7 +165,7 @@ template <class Lane>
 void CpuBackend::build_chunk(const HistogramChunk& chunk, const FeatureTile& tile, Lane* lanes) {
   constexpr bool kWide = sizeof(Lane) == sizeof(HistCell);
   const TileView view{tile.bins, tile.stride, tile.n_features};
-  const int64_t flush_rows = kWide ? n_samples_ : rows_per_flush(gradient_levels_);
+  const int64_t flush_rows = kWide ? n_samples_ : rows_per_flush_;
   const int32_t first = tile.first_feature, last = first + tile.n_features;
   std::memset(chunk.cells + bins_.cell_offset(first), 0,
               (bins_.cell_offset(last) - bins_.cell_offset(first)) * sizeof(HistCell));

@@ -77,7 +77,7 @@ class CpuBackend final : public Backend {
   int64_t longest_query_ = 0;
 
   int current_output_ = 0;  // whose gradients are quantized
-  int32_t gradient_levels_ = 1;
+  int64_t rows_per_flush_ = 1;
   bool wide_ = false;  // 16-bit pairs
   Buffer<Pair8> pairs8_;
   Buffer<Pair16> pairs16_;

@@ -54,12 +54,12 @@ struct FeatureSplit {
 struct Kernels {
   const char* name;
 
-  // Gradients of rows [begin, end), all outputs; maxima is [n_outputs], raised where exceeded.
+  // Gradients of rows [begin, end), all outputs; ranges is [n_outputs], widened.
   void (*gradients)(ObjectiveKind, const ObjectiveArgs&, const RowData&, int64_t begin, int64_t end,
-                    GradientRange* maxima);
+                    GradientRange* ranges);
   // Gradients of one query; order and scratch are [longest query].
   void (*query_gradients)(const RankingData&, const RowData&, int64_t query, int32_t* order,
-                          double* scratch, GradientRange* maxima);
+                          double* scratch, GradientRange* ranges);
 
   // Rounds rows [begin, end) of one output; returns the sum.
   HistCell (*quantize8)(const Quantization&, const float* g, const float* h, int64_t begin,
