@@ -5,7 +5,7 @@
 #   make lint        ruff, mypy, clang-format
 #   make format      rewrites the files as make lint wants them
 #   make asan        the tests under AddressSanitizer and UndefinedBehaviorSanitizer
-#   make fuzz-model  100,000 damaged model files
+#   make fuzz-model  100,000 damaged model files, and 1,000 kills while saving
 #   make clean       removes everything that make made
 
 PYTHON ?= python3
@@ -37,6 +37,7 @@ format: $(VENV)/extra-lint
 
 fuzz-model: $(VENV)/built $(VENV)/extra-test
 	$(BIN)/python tests/campaigns/fuzz_model.py
+	$(BIN)/python tests/campaigns/kill_save.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-asan build dist *.egg-info qgbdt/_core*.so

@@ -28,6 +28,7 @@ struct SubtractTask {
 struct FindSplitTask {
   int32_t slot;
   RowRange rows;
+  int64_t count;  // rows of all workers
   HistCell total;
 };
 

@@ -31,10 +31,10 @@ struct Vector16<double> {
   typedef double type __attribute__((vector_size(16)));
 };
 
-// How many thresholds lie below a value, without a branch: count among the last thresholds of 16 blocks
-// of 16, then within the block that this names. Both counts are a few vector compares. Unused places
-// hold infinity: nothing is above it, and NaN is above nothing. For float32 data each threshold becomes
-// the largest float32 not above it, which compares alike.
+// How many thresholds lie below a value, without a branch: count among the last thresholds of 16
+// blocks of 16, then within the block that this names. Both counts are a few vector compares.
+// Unused places hold infinity: nothing is above it, and NaN is above nothing. For float32 data each
+// threshold becomes the largest float32 not above it, which compares alike.
 template <class T>
 class BinSearch {
  public:

@@ -67,8 +67,8 @@ std::vector<double> thresholds_of(const Key<T>* sorted, int64_t n, int max_bin) 
 }
 
 template <class T>
-void find_task(const T* data, const MatrixView& X, const std::vector<uint32_t>& sample,
-               int max_bin, int64_t first, int64_t last, std::vector<std::vector<double>>& out) {
+void find_task(const T* data, const MatrixView& X, const std::vector<uint32_t>& sample, int max_bin,
+               int64_t first, int64_t last, std::vector<std::vector<double>>& out) {
   const int64_t n = int64_t(sample.size());
   Buffer<Key<T>> keys((last - first) * n), scratch(n);
   std::vector<int64_t> count(last - first);

@@ -88,6 +88,8 @@ class Booster {
     p.reg_lambda = params_.reg_lambda;
     p.min_child_weight = params_.min_child_weight;
     p.min_split_gain = params_.min_split_gain;
+    p.max_step = visit_objective(params_.objective,
+                                 [](auto objective) { return decltype(objective)::kMaxStep; });
     p.min_child_samples = int32_t(std::clamp<int64_t>(params_.min_child_samples, 1, kMaxCellSum));
     p.hessian_levels = q.hessian.levels;
     p.constant_hessian = q.constant_hessian;
@@ -101,58 +103,30 @@ class Booster {
     comm_.allreduce_sum({&root_total, 1});
     GrownTree grown =
         grow_tree(backend_, comm_, bins_, params_, split, root_total, n_samples_, report_);
-    const std::vector<double> values = params_.renew_leaves ? renewed_leaf_values(grown, range)
-                                                            : quantized_leaf_values(grown, split);
+    const std::vector<double> values = params_.renew_leaves
+                                           ? renewed_leaf_values(grown, range, split)
+                                           : quantized_leaf_values(grown, split);
+    for (size_t i = 0; i < values.size(); ++i) grown.nodes[grown.leaf_nodes[i]].value = values[i];
     backend_.add_leaf_values(output, grown.leaf_rows, values);
     return std::move(grown.nodes);
   }
 
-  // Sums of the leaves to sums of every node, and from them the leaves' values. A leaf that turns out
-  // lighter than min_child_weight (the split was chosen on rounded hessians) takes its parent's value:
-  // a tiny true hessian would make it huge. `real` turns sums into gradient and hessian.
-  template <class ToReal>
-  std::vector<double> leaf_values(GrownTree& grown, const std::vector<LeafSums>& leaves,
-                                  const ToReal& real) const {
-    Tree& nodes = grown.nodes;
-    std::vector<LeafSums> sums(nodes.size());
-    for (size_t i = 0; i < leaves.size(); ++i) sums[grown.leaf_nodes[i]] = leaves[i];
-    for (size_t i = nodes.size(); i-- > 0;) {
-      if (nodes[i].feature < 0) continue;
-      for (int32_t child : {nodes[i].left, nodes[i].right}) {
-        sums[i].gradient += sums[child].gradient;
-        sums[i].hessian += sums[child].hessian;
-      }
-    }
-    std::vector<double> value(nodes.size());
-    const auto set_value = [&](int32_t i, double parent_value) {
-      const Gradient sum = real(sums[i]);
-      const bool heavy = i == 0 || sum.h >= params_.min_child_weight;
-      value[i] = heavy ? leaf_value(sum.g, sum.h, params_.reg_alpha, params_.reg_lambda)
-                       : parent_value;
-    };
-    set_value(0, 0.0);
-    for (size_t i = 0; i < nodes.size(); ++i)
-      if (nodes[i].feature >= 0)
-        for (int32_t child : {nodes[i].left, nodes[i].right}) set_value(child, value[i]);
-    std::vector<double> shrunk;
-    for (int32_t leaf : grown.leaf_nodes) {
-      nodes[leaf].value = value[leaf] * params_.learning_rate;
-      shrunk.push_back(nodes[leaf].value);
-    }
-    return shrunk;
+  double shrunk_leaf_value(double gradient, double hessian, const SplitParams& p) const {
+    return leaf_value(gradient, hessian, p) * params_.learning_rate;
   }
 
-  std::vector<double> quantized_leaf_values(GrownTree& grown, const SplitParams& p) const {
-    std::vector<LeafSums> leaves;
+  std::vector<double> quantized_leaf_values(const GrownTree& grown, const SplitParams& p) const {
+    std::vector<double> values;
     for (HistCell total : grown.leaf_totals)
-      leaves.push_back({cell_gradient(total), cell_hessian(total)});
-    return leaf_values(grown, leaves, [&](const LeafSums& s) {
-      return Gradient{double(s.gradient) * p.gradient_scale, double(s.hessian) * p.hessian_scale};
-    });
+      values.push_back(shrunk_leaf_value(cell_gradient(total) * p.gradient_scale,
+                                         cell_hessian(total) * p.hessian_scale, p));
+    return values;
   }
 
-  // From the unquantized gradients (section 4.3 of the paper): rounding noise is kept out of leaves.
-  std::vector<double> renewed_leaf_values(GrownTree& grown, const GradientRange& range) {
+  // From the unquantized gradients (section 4.3 of the paper): rounding noise is kept out of
+  // leaves.
+  std::vector<double> renewed_leaf_values(const GrownTree& grown, const GradientRange& range,
+                                          const SplitParams& p) {
     const int gradient_exponent = fixed_exponent(range.gradient.max, n_samples_);
     const int hessian_exponent = fixed_exponent(range.hessian.max, n_samples_);
     std::vector<LeafSums> leaves(grown.leaf_rows.size());
@@ -160,11 +134,11 @@ class Booster {
     std::vector<int64_t> sums;
     for (const LeafSums& s : leaves) sums.insert(sums.end(), {s.gradient, s.hessian});
     comm_.allreduce_sum(sums);
-    for (size_t i = 0; i < leaves.size(); ++i) leaves[i] = {sums[2 * i], sums[2 * i + 1]};
-    return leaf_values(grown, leaves, [&](const LeafSums& s) {
-      return Gradient{from_fixed(s.gradient, gradient_exponent),
-                      from_fixed(s.hessian, hessian_exponent)};
-    });
+    std::vector<double> values;
+    for (size_t i = 0; i < leaves.size(); ++i)
+      values.push_back(shrunk_leaf_value(from_fixed(sums[2 * i], gradient_exponent),
+                                         from_fixed(sums[2 * i + 1], hessian_exponent), p));
+    return values;
   }
 
   Backend& backend_;

@@ -83,7 +83,8 @@ class Grower {
 
   void find_splits(const std::vector<int32_t>& ids) {
     std::vector<FindSplitTask> tasks;
-    for (int32_t id : ids) tasks.push_back({leaves_[id].slot, leaves_[id].rows, leaves_[id].total});
+    for (int32_t id : ids)
+      tasks.push_back({leaves_[id].slot, leaves_[id].rows, leaves_[id].count, leaves_[id].total});
     std::vector<SplitCandidate> best(tasks.size());
     backend_.find_splits(tasks, split_params_, best);
     for (size_t i = 0; i < ids.size(); ++i) {

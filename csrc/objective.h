@@ -35,11 +35,17 @@ QGBDT_FN double clamp_probability(double p) {
 
 QGBDT_FN double log_of_mean(double mean) { return log(mean < 1e-300 ? 1e-300 : mean); }
 
-// Each struct: the link; gradient(raw score, target, args); start_score(weighted mean of the
-// target).
+// Newton steps on a logarithmic scale overshoot where a few rows among many settled ones are wrong:
+// G / H is then in the hundreds. A factor of e^5 is more than any leaf needs at once.
+constexpr double kMaxLogStep = 5.0;
+constexpr double kNoMaxStep = __builtin_huge_val();
+
+// Each struct: the link; the longest step of a leaf; gradient(raw score, target, args);
+// start_score(weighted mean of the target).
 
 struct Regression {  // (s - y)^2 / 2
   static constexpr Link kLink = Link::identity;
+  static constexpr double kMaxStep = kNoMaxStep;
   static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs&) {
     return {s - y, 1.0};
   }
@@ -48,6 +54,7 @@ struct Regression {  // (s - y)^2 / 2
 
 struct Binary {  // log loss, y in {0, 1}
   static constexpr Link kLink = Link::logistic;
+  static constexpr double kMaxStep = kMaxLogStep;
   static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs&) {
     const double p = sigmoid(s);
     return {p - y, p * (1.0 - p)};
@@ -60,6 +67,7 @@ struct Binary {  // log loss, y in {0, 1}
 
 struct Poisson {  // exp(s) - y s; the hessian is enlarged by exp(0.7) to bound the first steps
   static constexpr Link kLink = Link::exponential;
+  static constexpr double kMaxStep = kMaxLogStep;
   static constexpr double kHessianFactor = 2.0137527074704766;
   static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs&) {
     const double e = exp(s);
@@ -70,6 +78,7 @@ struct Poisson {  // exp(s) - y s; the hessian is enlarged by exp(0.7) to bound 
 
 struct Gamma {  // y exp(-s) + s
   static constexpr Link kLink = Link::exponential;
+  static constexpr double kMaxStep = kMaxLogStep;
   static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs&) {
     const double r = y * exp(-s);
     return {1.0 - r, r};
@@ -79,6 +88,7 @@ struct Gamma {  // y exp(-s) + s
 
 struct Tweedie {  // -y exp((1 - rho) s) / (1 - rho) + exp((2 - rho) s) / (2 - rho)
   static constexpr Link kLink = Link::exponential;
+  static constexpr double kMaxStep = kMaxLogStep;
   static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs& args) {
     const double rho = args.tweedie_variance_power;
     const double a = y * exp((1.0 - rho) * s);
@@ -92,6 +102,7 @@ struct Tweedie {  // -y exp((1 - rho) s) / (1 - rho) + exp((2 - rho) s) / (2 - r
 // probabilities; the factor K / (K - 1) makes the diagonal hessian an upper bound for K = 2.
 struct Multiclass {
   static constexpr Link kLink = Link::softmax;
+  static constexpr double kMaxStep = kMaxLogStep;
   static QGBDT_FN double hessian_factor(int n_classes) {
     return double(n_classes) / double(n_classes - 1);
   }
@@ -105,6 +116,7 @@ struct Multiclass {
 // rank r_hi (better label) and r_lo costs |delta NDCG| log(1 + exp(s_lo - s_hi)).
 struct LambdaRank {
   static constexpr Link kLink = Link::identity;
+  static constexpr double kMaxStep = kNoMaxStep;
   static QGBDT_FN double discount(int64_t rank) { return 1.0 / log2(2.0 + double(rank)); }
   // Pairs of nearly equal scores matter more: as LightGBM's lambdarank_norm.
   static QGBDT_FN double normalize_by_distance(double delta_ndcg, double delta_score) {

@@ -4,8 +4,8 @@
 //
 // The paper's scale is max|g| / (2^(B-1) - 1). With heavy tails, or when most rows are fitted and
 // few are not, the bulk then rounds to noise. Here the B bits span kBulk root mean squares instead
-// (never more than the largest magnitude), and outliers run beyond, up to what a byte holds: nothing
-// is cut off, so rounding stays unbiased.
+// (never more than the largest magnitude), and outliers run beyond, up to what a byte holds:
+// nothing is cut off, so rounding stays unbiased.
 //
 // No accumulator can overflow, by construction. A gradient has at most max_levels in magnitude, a
 // hessian at most 2 * max_levels, and max_levels(bits, n) keeps n * 2 * max_levels below 2^31 for
@@ -129,8 +129,7 @@ QGBDT_FN int32_t quantize_gradient(const Quantization& q, float g, uint32_t rand
 
 template <bool kStochastic>
 QGBDT_FN int32_t quantize_hessian(const Quantization& q, float h, uint32_t random) {
-  const int32_t x =
-      round_scaled<kStochastic>(double(h) * q.hessian.inverse, random & 0xffffu);
+  const int32_t x = round_scaled<kStochastic>(double(h) * q.hessian.inverse, random & 0xffffu);
   return clamp_int(x, 0, q.hessian.levels);
 }
 

@@ -20,8 +20,8 @@ QGBDT_FN int32_t cell_hessian(HistCell cell) { return int32_t(uint32_t(cell)); }
 
 enum class ObjectiveKind { regression, poisson, gamma, tweedie, binary, multiclass, lambdarank };
 
-// How large the values of one kind are: the largest magnitude, and how many lie in each power of two
-// (by the 8 exponent bits of a float32). Both merge exactly over threads and workers.
+// How large the values of one kind are: the largest magnitude, and how many lie in each power of
+// two (by the 8 exponent bits of a float32). Both merge exactly over threads and workers.
 struct Magnitudes {
   double max = 0;
   int64_t counts[256] = {};

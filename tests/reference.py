@@ -491,13 +491,27 @@ class Split(NamedTuple):
     threshold: float  # the same in units of the feature: x <= threshold goes left
 
 
+MAX_LOG_STEP = 5.0  # the objectives on a logarithmic scale; the others have no limit
+MAX_STEP = {"regression": math.inf, "lambdarank": math.inf}
+
+
+def step_size(gradient, hessian, params):
+    """How far a leaf moves before shrinkage: the Newton step of G after soft threshold, bounded."""
+    return np.minimum(gradient / hessian, MAX_STEP.get(params["objective"], MAX_LOG_STEP))
+
+
 def split_score(sums, quantized: QuantizedGradients, params):
-    """(|G| - reg_alpha)+^2 / (H + reg_lambda) of integer sums [..., 3]; 0 where undefined."""
+    """Twice the loss that a leaf's step removes, of integer sums [..., 3]; 0 where undefined.
+
+    (|G| - reg_alpha)+^2 / (H + reg_lambda), unless the step is cut short.
+    """
     gradient = sums[..., G] * quantized.gradient_scale
     denominator = sums[..., H] * quantized.hessian_scale + params["reg_lambda"]
     m = np.maximum(np.abs(gradient) - params["reg_alpha"], 0.0)
     defined = denominator > 0
-    return np.where(defined, m * m / np.where(defined, denominator, 1.0), 0.0)
+    h = np.where(defined, denominator, 1.0)
+    step = step_size(m, h, params)
+    return np.where(defined, step * (2.0 * m - step * h), 0.0)
 
 
 def is_feasible(sums, quantized: QuantizedGradients, params):
@@ -525,9 +539,16 @@ def split_candidates(feature_histogram, n_value_bins: int, has_missing: bool):
     return left, bins, missing_left.astype(bool)
 
 
+def min_child_weight(parent, quantized, params) -> float:
+    """The least hessian of a child: min_child_samples average rows of its node, rounded."""
+    mean = parent[H] * quantized.hessian_scale / float(parent[COUNT])
+    return max(params["min_child_weight"], (params["min_child_samples"] - 0.5) * mean)
+
+
 def best_split(matrix, histogram, parent, quantized, params) -> Split | None:
     """The allowed split of largest gain; of equal ones, the first in scan order."""
     parent_score = float(split_score(parent, quantized, params))
+    params = params | {"min_child_weight": min_child_weight(parent, quantized, params)}
     best, best_gain = None, max(params["min_split_gain"], 1e-12 * parent_score)
     for feature, thresholds in enumerate(matrix.bin_thresholds):
         n_value_bins, has_missing = len(thresholds) + 1, bool(matrix.has_missing[feature])
@@ -615,50 +636,26 @@ def grow_tree(matrix: BinnedMatrix, quantized: QuantizedGradients, params):
 
 
 def leaf_value(gradient_sum: float, hessian_sum: float, params) -> float:
-    """The Newton step, before shrinkage."""
     denominator = hessian_sum + params["reg_lambda"]
     if not denominator > 0:
         return 0.0
-    shrunk = np.sign(gradient_sum) * max(abs(gradient_sum) - params["reg_alpha"], 0.0)
-    return float(-shrunk / denominator)
+    m = max(abs(gradient_sum) - params["reg_alpha"], 0.0)
+    step = float(step_size(m, denominator, params))
+    return (step if gradient_sum < 0 else -step) * params["learning_rate"]
 
 
-def set_leaf_values(tree, leaf_rows, g, h, quantized, params, constant_hessian: bool) -> None:
-    """Newton steps; with renew_leaves from the float32 gradients, else from the small integers.
-
-    A leaf lighter than min_child_weight takes its parent's value: its split was chosen on rounded
-    hessians, and a tiny true hessian would make the step huge.
-    """
+def set_leaf_values(tree, leaf_rows, g, h, quantized, params) -> None:
+    """With renew_leaves from the float32 gradients, else from the small integers."""
     g, h = g.astype(np.float64), h.astype(np.float64)
     k_g, k_h = (fixed_exponent(np.abs(v).max(), len(v)) for v in (g, h))
-
-    def real_sums(rows):
+    for leaf, rows in leaf_rows.items():
         if params["renew_leaves"]:
-            return fixed_sum(g[rows], k_g), fixed_sum(h[rows], k_h)
-        sums = node_sums(quantized, rows)
-        return sums[G] * quantized.gradient_scale, sums[H] * quantized.hessian_scale
-
-    def set_below(node, parent_value):
-        rows = rows_below(tree, leaf_rows, node)
-        gradient_sum, hessian_sum = real_sums(rows)
-        value = parent_value
-        if node == 0 or hessian_sum >= params["min_child_weight"]:
-            value = leaf_value(gradient_sum, hessian_sum, params)
-        if tree[node]["feature"] < 0:
-            tree[node]["value"] = value * params["learning_rate"]
+            gradient_sum, hessian_sum = fixed_sum(g[rows], k_g), fixed_sum(h[rows], k_h)
         else:
-            set_below(tree[node]["left"], value)
-            set_below(tree[node]["right"], value)
-
-    set_below(0, 0.0)
-
-
-def rows_below(tree, leaf_rows, node) -> np.ndarray:
-    """The training rows of a node of a finished tree."""
-    if tree[node]["feature"] < 0:
-        return leaf_rows[node]
-    children = (tree[node]["left"], tree[node]["right"])
-    return np.concatenate([rows_below(tree, leaf_rows, child) for child in children])
+            sums = node_sums(quantized, rows)
+            gradient_sum = sums[G] * quantized.gradient_scale
+            hessian_sum = sums[H] * quantized.hessian_scale
+        tree[leaf]["value"] = leaf_value(gradient_sum, hessian_sum, params)
 
 
 # ------------------------------------------------------------------------------------- 11 model
@@ -719,7 +716,7 @@ def train(X, y, *, sample_weight=None, query_sizes=None, params: dict) -> Refere
             key = stream_key(params["seed"], iteration, output)
             quantized = quantize(g, h, key, params, constant_hessian)
             tree, leaf_rows = grow_tree(matrix, quantized, params)
-            set_leaf_values(tree, leaf_rows, g, h, quantized, params, constant_hessian)
+            set_leaf_values(tree, leaf_rows, g, h, quantized, params)
             for leaf, rows in leaf_rows.items():
                 raw_prediction[output, rows] += tree[leaf]["value"]
             trees.append(tree)

@@ -531,9 +531,15 @@ def brute_force_split(X, in_node, quantized, params):
     def score(g, h):
         m = max(abs(g * quantized.gradient_scale) - alpha, 0.0)
         denominator = h * quantized.hessian_scale + lam
-        return m * m / denominator if denominator > 0 else 0.0
+        if not denominator > 0:
+            return 0.0
+        step = min(m / denominator, longest)
+        return step * (2.0 * m - step * denominator)
 
+    longest = {"regression": math.inf, "lambdarank": math.inf}.get(params["objective"], 5.0)
     parent_score = score(*sums(in_node))
+    mean_hessian = sums(in_node)[1] * quantized.hessian_scale / in_node.sum()
+    least = max(params["min_child_weight"], (params["min_child_samples"] - 0.5) * mean_hessian)
     best, best_gain = None, max(params["min_split_gain"], 1e-12 * parent_score)
     for feature, column in enumerate(X.T):
         missing = np.isnan(column)
@@ -547,7 +553,7 @@ def brute_force_split(X, in_node, quantized, params):
                 if any(c.sum() < max(params["min_child_samples"], 1) for c in children):
                     continue
                 hessians = [sums(c)[1] * quantized.hessian_scale for c in children]
-                if any(h < params["min_child_weight"] or h + lam <= 0 for h in hessians):
+                if any(h < least or h + lam <= 0 for h in hessians):
                     continue
                 gain = score(*sums(left)) + score(*sums(right)) - parent_score
                 if gain > best_gain:

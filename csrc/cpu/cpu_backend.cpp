@@ -263,6 +263,7 @@ SplitCandidate CpuBackend::best_counted_split(const FindSplitTask& task, const S
                                               FeatureSplit* features) {
   const int32_t n_features = bins_.n_features();
   const double parent_score = node_score(task.total, params);
+  const SplitParams rules = rules_of_node(params, task.total, task.count);
   const int64_t proven_hessian = int64_t(params.min_child_samples) * params.hessian_levels;
   std::vector<bool> counted(n_features, params.constant_hessian);
   for (;;) {
@@ -277,7 +278,7 @@ SplitCandidate CpuBackend::best_counted_split(const FindSplitTask& task, const S
       return {leader->gain, leader->left, f, leader->bin, leader->missing_left};
     const std::vector<int32_t> counts = count_bins(task.rows, f);
     *leader = kernels_.find_split(feature_cells(slots_[task.slot].get(), f), counts.data(),
-                                  task.total, int32_t(task.rows.size()), parent_score, params);
+                                  task.total, int32_t(task.rows.size()), parent_score, rules);
     counted[f] = true;
   }
 }
@@ -294,9 +295,10 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
     const FeatureTile& tile = bins_.tiles()[i % n_tiles];
     const HistCell* histogram = slots_[task.slot].get();
     const double parent_score = node_score(task.total, params);
+    const SplitParams rules = rules_of_node(params, task.total, task.count);
     for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f)
       features[i / n_tiles * n_features + f] = kernels_.find_split(
-          feature_cells(histogram, f), nullptr, task.total, 0, parent_score, params);
+          feature_cells(histogram, f), nullptr, task.total, 0, parent_score, rules);
   });
   team_.run(threads, n_tasks, [&](int64_t i, int) {
     best[i] = best_counted_split(tasks[i], params, &features[i * n_features]);
