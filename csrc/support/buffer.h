@@ -1,5 +1,6 @@
-// A large uninitialized array. Gathers by row touch pages at random, and the address translations of
-// 4 kB pages outgrow the CPU's tables: on huge pages a fit of a million rows takes a quarter less.
+// A large uninitialized array. Gathers by row touch pages at random, and the address translations
+// of 4 kB pages outgrow the CPU's tables: on huge pages a fit of a million rows takes a quarter
+// less.
 #pragma once
 
 #include <stdint.h>
