@@ -118,6 +118,25 @@ def test_packed_lanes_at_their_limit(bits, offset):
     assert model.tree(0)["gain"][0] == pytest.approx(n, rel=1e-12)
 
 
+@pytest.mark.parametrize("bits", [2, 3, 5])
+@pytest.mark.parametrize("n_outliers", [257, 258, 259, 516, 1000])
+def test_outliers_fill_a_lane(bits, n_outliers):
+    """Outliers beyond the bits' levels, as many in one bin as a lane holds between two flushes."""
+    n = 40_000
+    outlier = np.arange(n) < n_outliers
+    X = np.column_stack([outlier, np.zeros(n)]).astype(np.float64)
+    y = np.where(outlier, 1000.0, 0.01 * np.sin(np.arange(n)))
+    weight = np.where(outlier, 1.0, 1e-3)
+    params = native_params(n_estimators=1, num_leaves=2, grad_bits=bits)
+    model = train_native(X, y, params, weight=weight)
+    expected = reference.train(
+        X, y, sample_weight=weight, query_sizes=None, params=params | {"max_bin": 255}
+    )
+    np.testing.assert_array_equal(model.tree(0), expected.trees[0])
+    hessian_of_outliers = model.tree(0)["sum_hessian"][2]
+    assert hessian_of_outliers == pytest.approx(n_outliers, rel=0.02)  # rounded, not wrapped
+
+
 @pytest.mark.parametrize("bits", [2, 5, 8, 16])
 def test_large_node_with_equal_gradients(bits):
     """More rows than 2^16 of the largest level on one side: sums a 16-bit lane could not hold."""
