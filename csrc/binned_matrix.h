@@ -17,13 +17,13 @@
 
 #include <vector>
 
+#include "bin_search.h"
 #include "binning.h"
 #include "support/buffer.h"
 
 namespace qgbdt {
 
 constexpr int kTileFeatures = 32;
-constexpr int kBinSlots = 256;  // bins per feature in a tile histogram
 
 struct FeatureTile {
   int32_t first_feature;
@@ -35,7 +35,7 @@ struct FeatureTile {
 class BinnedMatrix {
  public:
   // Reads X during the call only.
-  BinnedMatrix(const MatrixView& X, int max_bin, Team& team);
+  BinnedMatrix(const MatrixView& X, int max_bin, const BinKernels& kernels, Team& team);
 
   int64_t n_samples() const { return n_samples_; }
   int32_t n_features() const { return int32_t(thresholds_.size()); }
@@ -53,7 +53,7 @@ class BinnedMatrix {
 
  private:
   void lay_out_tiles();
-  void assign_bins(const MatrixView& X, Team& team);
+  void assign_bins(const MatrixView& X, const BinKernels& kernels, Team& team);
 
   int64_t n_samples_;
   std::vector<std::vector<double>> thresholds_;

@@ -19,7 +19,7 @@ SOURCES = sorted(p for p in CSRC.rglob("*") if p.suffix in (".h", ".cpp", ".inc"
 LAYERS = [
     {"support/buffer", "support/check", "support/inline", "support/rng", "support/parallel"},
     {"types", "params"},
-    {"elementary", "fixed_point", "quantize", "split", "objective"},
+    {"elementary", "fixed_point", "quantize", "split", "objective", "bin_search"},
     {"binning", "binned_matrix", "tree", "histogram_pool"},
     {"comm", "backend"},
     {"grower"},

@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "../bin_search.h"
 #include "../objective.h"
 #include "../quantize.h"
 #include "../split.h"
@@ -53,6 +54,8 @@ struct FeatureSplit {
 
 struct Kernels {
   const char* name;
+
+  BinKernels binning;
 
   // Gradients of rows [begin, end), all outputs; ranges is [n_outputs], widened.
   void (*gradients)(ObjectiveKind, const ObjectiveArgs&, const RowData&, int64_t begin, int64_t end,

@@ -213,11 +213,12 @@ PYBIND11_MODULE(_core, m) {
   py::class_<BinnedMatrix>(m, "BinnedMatrix")
       .def(py::init([](const py::array& X, int max_bin, int n_threads) {
              const MatrixView view = matrix_view(X);
+             const Kernels& kernels = choose_kernels();
              const py::gil_scoped_release release;
              std::unique_ptr<BinnedMatrix> matrix;
              const int64_t values = view.n_samples * view.n_features;
              with_team(threads_for(values, kValuesPerThread, n_threads), [&](Team& team) {
-               matrix = std::make_unique<BinnedMatrix>(view, max_bin, team);
+               matrix = std::make_unique<BinnedMatrix>(view, max_bin, kernels.binning, team);
              });
              return matrix;
            }),
