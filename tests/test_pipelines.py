@@ -290,7 +290,9 @@ def test_fork_after_a_fit(n_jobs):
 
 
 LONG_FIT = """
+import signal
 import numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored
 from qgbdt import {name}
 X = np.random.default_rng(0).normal(size=({rows}, 10))
 y = (X[:, 0] > 0).astype(float)
