@@ -9,8 +9,8 @@
 // cache.
 //
 // Partition looks at one feature of many rows: columns, feature after feature. Reading a column's
-// bytes from the tiles instead would touch a cache line a row (measured: a quarter of a fit,
-// against 5 %).
+// bytes from the tiles instead touches a cache line a row: partition was 26 % of a fit's samples
+// that way and 14 to 17 % from columns (perf, 1.1 million rows x 28, a busy machine).
 #pragma once
 
 #include <stdint.h>

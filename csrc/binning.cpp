@@ -31,8 +31,7 @@ T key_float(Key<T> key) {
   return __builtin_bit_cast(T, key & sign ? key & ~sign : ~key);
 }
 
-// Least significant digit first; a digit that all keys share costs no pass. About 1.5 ns a key and
-// pass against 60 ns a key for a comparison sort of 200,000 floats.
+// Least significant digit first; a digit that all keys share costs no pass.
 template <class K>
 void radix_sort(K* keys, K* scratch, int64_t n) {
   constexpr int kDigitBits = 11;

@@ -11,8 +11,8 @@
 namespace qgbdt {
 namespace {
 
-// Work that outweighs waking a thread (a few microseconds), in units of each verb. Measured on
-// whole fits of 1,000 to 100,000 rows: half or double changes little.
+// Work that should outweigh waking a thread (a few microseconds), in units of each verb. Guesses by
+// order of magnitude, not tuned.
 constexpr int64_t kRowsPerThread = 8192;      // elementwise passes
 constexpr int64_t kUpdatesPerThread = 32768;  // histogram adds
 constexpr int64_t kBinsPerThread = 4096;      // split scan
