@@ -16,8 +16,8 @@ from setuptools import setup
 
 X86_64 = platform.machine().lower() in ("x86_64", "amd64")
 SIMD_FLAGS = {
-    "kernels_avx2": ["-mavx2"],
-    "kernels_avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
+    "kernels_avx2": ["-mavx2", "-mpopcnt"],
+    "kernels_avx512": ["-mpopcnt", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
 }
 # No contraction to FMA: NumPy and plain x86-64 have none, and all must agree to the last bit. The
 # other flags let loops vectorize and change no result.

@@ -21,12 +21,11 @@ struct HistogramTask {
   RowRange rows;
 };
 
-struct SubtractTask {
-  int32_t parent_slot, child_slot;
-};
+constexpr int32_t kNone = -1;
 
 struct FindSplitTask {
   int32_t slot;
+  int32_t sibling_slot;  // kNone, or: `slot` still holds the parent, and this its other child
   RowRange rows;
   int64_t count;  // rows of all workers
   HistCell total;
@@ -66,24 +65,22 @@ class Backend {
   // Histograms of the tasks' rows into their slots, overwriting them.
   virtual void build_histograms(std::span<const HistogramTask> tasks) = 0;
 
-  // parent slot <- parent - child: the parent's slot then holds the sibling, exactly.
-  virtual void subtract_histograms(std::span<const SubtractTask> tasks) = 0;
-
   // The best allowed split of each node; both children have at least min_child_samples rows,
-  // counted.
+  // counted. Where a sibling is named, first slot <- parent - sibling: exactly this node's.
   virtual void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params,
                            std::span<SplitCandidate> best) = 0;
 
   // Sorts each task's rows into left | right; returns how many went left on this worker.
   virtual void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) = 0;
 
-  // Fixed-point sums of the unquantized gradients of the tree's leaves.
-  virtual void leaf_sums(std::span<const RowRange> leaves, int gradient_exponent,
-                         int hessian_exponent, std::span<LeafSums> sums) = 0;
+  // The leaves of the finished tree, for the two verbs below.
+  virtual void set_leaves(std::span<const RowRange> leaves) = 0;
 
-  // raw_prediction of the leaf's rows += value.
-  virtual void add_leaf_values(int output, std::span<const RowRange> leaves,
-                               std::span<const double> values) = 0;
+  // Fixed-point sums of the unquantized gradients of each leaf.
+  virtual void leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) = 0;
+
+  // raw_prediction of each leaf's rows += its value.
+  virtual void add_leaf_values(int output, std::span<const double> values) = 0;
 };
 
 }  // namespace qgbdt

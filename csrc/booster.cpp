@@ -103,11 +103,12 @@ class Booster {
     comm_.allreduce_sum({&root_total, 1});
     GrownTree grown =
         grow_tree(backend_, comm_, bins_, params_, split, root_total, n_samples_, report_);
+    backend_.set_leaves(grown.leaf_rows);
     const std::vector<double> values = params_.renew_leaves
                                            ? renewed_leaf_values(grown, range, split)
                                            : quantized_leaf_values(grown, split);
     for (size_t i = 0; i < values.size(); ++i) grown.nodes[grown.leaf_nodes[i]].value = values[i];
-    backend_.add_leaf_values(output, grown.leaf_rows, values);
+    backend_.add_leaf_values(output, values);
     return std::move(grown.nodes);
   }
 
@@ -130,7 +131,7 @@ class Booster {
     const int gradient_exponent = fixed_exponent(range.gradient.max, n_samples_);
     const int hessian_exponent = fixed_exponent(range.hessian.max, n_samples_);
     std::vector<LeafSums> leaves(grown.leaf_rows.size());
-    backend_.leaf_sums(grown.leaf_rows, gradient_exponent, hessian_exponent, leaves);
+    backend_.leaf_sums(gradient_exponent, hessian_exponent, leaves);
     std::vector<int64_t> sums;
     for (const LeafSums& s : leaves) sums.insert(sums.end(), {s.gradient, s.hessian});
     comm_.allreduce_sum(sums);

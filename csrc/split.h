@@ -49,15 +49,83 @@ QGBDT_FN double node_score(HistCell total, const SplitParams& p) {
   return leaf_score(cell_gradient(total) * p.gradient_scale, h, p);
 }
 
-// The rules of one node. A child needs min_child_samples rows, and the hessian of that many average
-// rows of its node (less half a row, so that a constant hessian always has it): a few uncertain
-// rows among many that are settled make no leaf, whose step G / H would be huge. LightGBM, which
-// estimates counts from hessians, has this rule alone.
-QGBDT_FN SplitParams rules_of_node(const SplitParams& p, HistCell total, int64_t count) {
-  SplitParams rules = p;
+// The score of a node cut in two.
+QGBDT_FN double sides_score(HistCell left, HistCell right, const SplitParams& p) {
+  const double gs = p.gradient_scale, hs = p.hessian_scale;
+  return leaf_score(cell_gradient(left) * gs, cell_hessian(left) * hs, p) +
+         leaf_score(cell_gradient(right) * gs, cell_hessian(right) * hs, p);
+}
+
+// A float32 upper bound of leaf_score in units of (gradient step)^2 / hessian step: eight or sixteen
+// at a time say where the exact score is worth its divisions. It rounds alpha and lambda down and
+// is then off by a few float32 roundings, less than kBoundMargin.
+struct ScoreBound {
+  double unit;
+  float lambda, max_step;
+  int32_t alpha;
+  bool usable;  // all of it within the range of float32
+};
+constexpr double kBoundMargin = 4e-6;
+
+QGBDT_FN ScoreBound score_bound(const SplitParams& p) {
+  const double gs = p.gradient_scale, hs = p.hessian_scale;
+  ScoreBound b;
+  b.unit = gs * gs / hs;
+  const double alpha = p.reg_alpha / gs * (1 - 1e-12);
+  const double lambda = p.reg_lambda / hs;
+  const double max_step = p.max_step * hs / gs;
+  b.usable =
+      b.unit > 1e-200 && b.unit < 1e200 && alpha < 2e9 && lambda < 1e20 && max_step > 1e-20;
+  b.alpha = b.usable ? int32_t(alpha) : 0;
+  b.lambda = b.usable ? float(lambda) : 0.0f;
+  b.max_step = max_step < 1e20 ? float(max_step) : __builtin_huge_valf();
+  return b;
+}
+
+QGBDT_FN float bounded_score(int32_t gradient, int32_t hessian, const ScoreBound& b) {
+  const int32_t over = (gradient < 0 ? -gradient : gradient) - b.alpha;
+  const float m = float(over > 0 ? over : 0);
+  const float h = float(hessian) + b.lambda;
+  const float newton = m / h;
+  const float step = newton < b.max_step ? newton : b.max_step;
+  return step * (2.0f * m - step * h);
+}
+
+// What a node's splits are judged by.
+struct NodeRules {
+  SplitParams params;  // with the node's own min_child_weight
+  HistCell total;
+  double score;
+  int32_t min_hessian;  // of a child, as an integer sum: min_child_weight and a defined step
+  ScoreBound bound;
+};
+
+QGBDT_FN bool enough_hessian(int32_t sum, const SplitParams& p) {
+  const double hessian = sum * p.hessian_scale;
+  return hessian >= p.min_child_weight && hessian + p.reg_lambda > 0;
+}
+
+QGBDT_FN int32_t least_hessian(const SplitParams& p) {  // INT32_MAX if none is enough
+  int32_t low = p.constant_hessian ? p.min_child_samples : 0;
+  int32_t high = INT32_MAX;
+  while (low < high) {
+    const int32_t middle = low + (high - low) / 2;
+    if (enough_hessian(middle, p)) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+// A child needs min_child_samples rows, and the hessian of that many average rows of its node (less
+// half a row, so that a constant hessian always has it): a few uncertain rows among many that are
+// settled make no leaf, whose step G / H would be huge. LightGBM, which estimates counts from
+// hessians, has this rule alone.
+QGBDT_FN NodeRules rules_of_node(const SplitParams& p, HistCell total, int64_t count) {
+  NodeRules rules{p, total, node_score(total, p), 0, score_bound(p)};
   const double mean_hessian = cell_hessian(total) * p.hessian_scale / double(count);
   const double weight = (p.min_child_samples - 0.5) * mean_hessian;
-  if (weight > rules.min_child_weight) rules.min_child_weight = weight;
+  if (weight > p.min_child_weight) rules.params.min_child_weight = weight;
+  rules.min_hessian = least_hessian(rules.params);
   return rules;
 }
 

@@ -235,15 +235,6 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
   }
 }
 
-void CpuBackend::subtract_histograms(std::span<const SubtractTask> tasks) {
-  const int64_t n_cells = bins_.n_cells();
-  const int threads = team_.threads_for(n_cells * int64_t(tasks.size()), 8 * kBinsPerThread);
-  team_.run(threads, int64_t(tasks.size()), [&](int64_t i, int) {
-    kernels_.subtract(slots_[tasks[i].parent_slot].get(), slots_[tasks[i].child_slot].get(),
-                      n_cells);
-  });
-}
-
 FeatureCells CpuBackend::feature_cells(const HistCell* histogram, int32_t feature) const {
   return {histogram + bins_.cell_offset(feature), bins_.n_value_bins(feature),
           bins_.has_missing(feature)};
@@ -259,11 +250,10 @@ std::vector<int32_t> CpuBackend::count_bins(RowRange rows, int32_t feature) cons
 // The best split among `features` (their best with counts unchecked, so no worse than with counts
 // checked). While the leader is not proven to leave min_child_samples rows on both sides, its
 // feature is counted and searched again; the first leader that is proven is the best of all.
-SplitCandidate CpuBackend::best_counted_split(const FindSplitTask& task, const SplitParams& params,
+SplitCandidate CpuBackend::best_counted_split(const FindSplitTask& task, const NodeRules& rules,
                                               FeatureSplit* features) {
   const int32_t n_features = bins_.n_features();
-  const double parent_score = node_score(task.total, params);
-  const SplitParams rules = rules_of_node(params, task.total, task.count);
+  const SplitParams& params = rules.params;
   const int64_t proven_hessian = int64_t(params.min_child_samples) * params.hessian_levels;
   std::vector<bool> counted(n_features, params.constant_hessian);
   for (;;) {
@@ -278,7 +268,7 @@ SplitCandidate CpuBackend::best_counted_split(const FindSplitTask& task, const S
       return {leader->gain, leader->left, f, leader->bin, leader->missing_left};
     const std::vector<int32_t> counts = count_bins(task.rows, f);
     *leader = kernels_.find_split(feature_cells(slots_[task.slot].get(), f), counts.data(),
-                                  task.total, int32_t(task.rows.size()), parent_score, rules);
+                                  int32_t(task.rows.size()), rules);
     counted[f] = true;
   }
 }
@@ -289,19 +279,25 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
   const int64_t n_tasks = int64_t(tasks.size());
   const int64_t n_tiles = int64_t(bins_.tiles().size());
   const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kBinsPerThread);
+  std::vector<NodeRules> rules;
+  for (const FindSplitTask& task : tasks)
+    rules.push_back(rules_of_node(params, task.total, task.count));
   std::vector<FeatureSplit> features(n_tasks * n_features);
   team_.run(threads, n_tasks * n_tiles, [&](int64_t i, int) {
     const FindSplitTask& task = tasks[i / n_tiles];
     const FeatureTile& tile = bins_.tiles()[i % n_tiles];
-    const HistCell* histogram = slots_[task.slot].get();
-    const double parent_score = node_score(task.total, params);
-    const SplitParams rules = rules_of_node(params, task.total, task.count);
-    for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f)
-      features[i / n_tiles * n_features + f] = kernels_.find_split(
-          feature_cells(histogram, f), nullptr, task.total, 0, parent_score, rules);
+    HistCell* histogram = slots_[task.slot].get();
+    for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
+      const int64_t offset = bins_.cell_offset(f);
+      if (task.sibling_slot != kNone)
+        kernels_.subtract(histogram + offset, slots_[task.sibling_slot].get() + offset,
+                          bins_.n_bins(f));
+      features[i / n_tiles * n_features + f] =
+          kernels_.find_split(feature_cells(histogram, f), nullptr, 0, rules[i / n_tiles]);
+    }
   });
   team_.run(threads, n_tasks, [&](int64_t i, int) {
-    best[i] = best_counted_split(tasks[i], params, &features[i * n_features]);
+    best[i] = best_counted_split(tasks[i], rules[i], &features[i * n_features]);
   });
 }
 
@@ -316,9 +312,9 @@ std::vector<CpuBackend::RowChunk> CpuBackend::cut(std::span<const RowRange> rang
   return chunks;
 }
 
-// Each chunk is sorted into scratch (left rows from its front, right rows from its back), then
-// copied to where all chunks of its node together put it. Rows stay in ascending order: gathers
-// stay forward.
+// Each chunk keeps its left rows in place and puts its right rows into scratch; then both go to
+// where all chunks of the node together put them. Rows stay in ascending order: gathers stay
+// forward.
 void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) {
   std::vector<RowRange> ranges;
   int64_t total_rows = 0;
@@ -328,60 +324,73 @@ void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64
   }
   const int threads = team_.threads_for(total_rows, kRowsPerThread);
   const std::vector<RowChunk> chunks = cut(ranges, 4 * kMinChunkRows);
-  std::vector<int64_t> left(chunks.size()), left_before(chunks.size());
+  std::vector<int64_t> left(chunks.size());
+  uint32_t* const order = row_order_.data();
+  uint32_t* const scratch = scratch_rows_.data();
   team_.run(threads, int64_t(chunks.size()), [&](int64_t i, int) {
     const PartitionTask& task = tasks[chunks[i].task];
     const RowRange rows = chunks[i].rows;
     left[i] =
-        kernels_.partition(row_order_.data() + rows.begin, rows.size(), bins_.column(task.feature),
-                           task.bin, task.missing_left ? bins_.n_value_bins(task.feature) : -1,
-                           scratch_rows_.data() + rows.begin);
+        kernels_.partition(order + rows.begin, rows.size(), bins_.column(task.feature), task.bin,
+                           task.missing_left ? bins_.n_value_bins(task.feature) : -1,
+                           scratch + rows.begin);
   });
   std::fill(left_counts.begin(), left_counts.end(), 0);
+  std::vector<size_t> first_chunk(tasks.size() + 1, 0);
   for (size_t i = 0; i < chunks.size(); ++i) {
-    left_before[i] = left_counts[chunks[i].task];
     left_counts[chunks[i].task] += left[i];
+    first_chunk[chunks[i].task + 1] = i + 1;
   }
-  team_.run(threads, int64_t(chunks.size()), [&](int64_t i, int) {
-    const RowRange rows = chunks[i].rows;
-    const RowRange node = ranges[chunks[i].task];
-    const uint32_t* from = scratch_rows_.data() + rows.begin;
-    std::copy(from, from + left[i], row_order_.data() + node.begin + left_before[i]);
-    const int64_t right_before = rows.begin - node.begin - left_before[i];
-    std::reverse_copy(from + left[i], from + rows.size(),
-                      row_order_.data() + node.begin + left_counts[chunks[i].task] + right_before);
+  team_.run(threads, int64_t(tasks.size()), [&](int64_t task, int) {
+    uint32_t* left_to = order + ranges[task].begin;
+    uint32_t* right_to = left_to + left_counts[task];
+    const size_t first = first_chunk[task], last = first_chunk[task + 1];
+    for (size_t i = first; i < last; left_to += left[i++])  // towards the front: none is overwritten
+      if (i > first)
+        std::memmove(left_to, order + chunks[i].rows.begin, left[i] * sizeof(uint32_t));
+    for (size_t i = first; i < last; ++i) {
+      const int64_t n_right = chunks[i].rows.size() - left[i];
+      std::memcpy(right_to, scratch + chunks[i].rows.begin, n_right * sizeof(uint32_t));
+      right_to += n_right;
+    }
   });
 }
 
-void CpuBackend::leaf_sums(std::span<const RowRange> leaves, int gradient_exponent,
-                           int hessian_exponent, std::span<LeafSums> sums) {
+void CpuBackend::set_leaves(std::span<const RowRange> leaves) {
   const std::vector<RowChunk> chunks = cut(leaves, 4 * kMinChunkRows);
-  std::vector<LeafSums> partial(chunks.size());
-  const float* g = rows_.gradient + current_output_ * n_samples_;
-  const float* h = rows_.hessian + current_output_ * n_samples_;
-  team_.run(
-      team_.threads_for(n_samples_, kRowsPerThread), int64_t(chunks.size()), [&](int64_t i, int) {
-        const RowRange rows = chunks[i].rows;
-        partial[i] =
-            kernels_.leaf_sums(row_order_.data() + rows.begin, rows.size(), g, h,
-                               power_of_two(gradient_exponent), power_of_two(hessian_exponent));
-      });
-  for (size_t i = 0; i < chunks.size(); ++i) {
-    sums[chunks[i].task].gradient += partial[i].gradient;
-    sums[chunks[i].task].hessian += partial[i].hessian;
-  }
-}
-
-void CpuBackend::add_leaf_values(int output, std::span<const RowRange> leaves,
-                                 std::span<const double> values) {
-  const std::vector<RowChunk> chunks = cut(leaves, 4 * kMinChunkRows);
-  double* raw_prediction = rows_.raw_prediction + output * n_samples_;
   team_.run(team_.threads_for(n_samples_, kRowsPerThread), int64_t(chunks.size()),
             [&](int64_t i, int) {
               const RowRange rows = chunks[i].rows;
-              kernels_.add_value(row_order_.data() + rows.begin, rows.size(),
-                                 values[chunks[i].task], raw_prediction);
+              kernels_.mark_leaf(row_order_.data() + rows.begin, rows.size(),
+                                 uint32_t(chunks[i].task), scratch_rows_.data());
             });
+}
+
+void CpuBackend::leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) {
+  const float* g = rows_.gradient + current_output_ * n_samples_;
+  const float* h = rows_.hessian + current_output_ * n_samples_;
+  const int threads = team_.threads_for(n_samples_, kRowsPerThread);
+  std::vector<std::vector<LeafSums>> local(threads, std::vector<LeafSums>(sums.size()));
+  team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {
+    kernels_.leaf_sums(scratch_rows_.data(), begin, end, g, h, power_of_two(gradient_exponent),
+                       power_of_two(hessian_exponent), local[thread].data());
+  });
+  for (size_t i = 0; i < sums.size(); ++i) {
+    sums[i] = {};
+    for (const auto& l : local) {
+      sums[i].gradient += l[i].gradient;
+      sums[i].hessian += l[i].hessian;
+    }
+  }
+}
+
+void CpuBackend::add_leaf_values(int output, std::span<const double> values) {
+  double* raw_prediction = rows_.raw_prediction + output * n_samples_;
+  team_.run_blocks(team_.threads_for(n_samples_, kRowsPerThread), n_samples_, kRowBlock,
+                   [&](int64_t begin, int64_t end, int) {
+                     kernels_.add_leaf_values(scratch_rows_.data(), begin, end, values.data(),
+                                              raw_prediction);
+                   });
 }
 
 }  // namespace qgbdt

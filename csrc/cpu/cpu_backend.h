@@ -35,14 +35,12 @@ class CpuBackend final : public Backend {
   void compute_gradients(std::span<GradientRange> ranges) override;
   HistCell quantize(int output, const Quantization& quantization) override;
   void build_histograms(std::span<const HistogramTask> tasks) override;
-  void subtract_histograms(std::span<const SubtractTask> tasks) override;
   void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params,
                    std::span<SplitCandidate> best) override;
   void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) override;
-  void leaf_sums(std::span<const RowRange> leaves, int gradient_exponent, int hessian_exponent,
-                 std::span<LeafSums> sums) override;
-  void add_leaf_values(int output, std::span<const RowRange> leaves,
-                       std::span<const double> values) override;
+  void set_leaves(std::span<const RowRange> leaves) override;
+  void leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) override;
+  void add_leaf_values(int output, std::span<const double> values) override;
 
  private:
   struct HistogramChunk;
@@ -56,7 +54,7 @@ class CpuBackend final : public Backend {
   template <class Lane>
   void build_chunk(const HistogramChunk& chunk, const FeatureTile& tile, Lane* lanes);
   FeatureCells feature_cells(const HistCell* histogram, int32_t feature) const;
-  SplitCandidate best_counted_split(const FindSplitTask& task, const SplitParams& params,
+  SplitCandidate best_counted_split(const FindSplitTask& task, const NodeRules& rules,
                                     FeatureSplit* features);
   std::vector<int32_t> count_bins(RowRange rows, int32_t feature) const;
 
@@ -82,7 +80,8 @@ class CpuBackend final : public Backend {
   Buffer<Pair8> pairs8_;
   Buffer<Pair16> pairs16_;
 
-  Buffer<uint32_t> row_order_, scratch_rows_;
+  Buffer<uint32_t> row_order_;
+  Buffer<uint32_t> scratch_rows_;  // of partition; once the tree is grown, the leaf of each row
   std::vector<std::unique_ptr<HistCell[]>> slots_;
 };
 

@@ -80,18 +80,22 @@ struct Kernels {
   void (*flush16)(const uint64_t* lanes, int64_t n, HistCell* cells);
   void (*subtract)(HistCell* parent, const HistCell* child, int64_t n);
 
-  // The best split of one feature. counts: exact rows per bin, or null to leave them unchecked.
-  FeatureSplit (*find_split)(const FeatureCells&, const int32_t* counts, HistCell total,
-                             int32_t total_count, double parent_score, const SplitParams&);
+  // The best split of one feature. counts: exact rows per bin and of the node, or null to leave them
+  // unchecked.
+  FeatureSplit (*find_split)(const FeatureCells&, const int32_t* counts, int32_t total_count,
+                             const NodeRules&);
 
-  // Stable: left rows to out[0..], right rows to out[n - 1], out[n - 2], ...; returns how many
-  // left.
-  int64_t (*partition)(const uint32_t* rows, int64_t n, const uint8_t* column, int32_t bin,
-                       int32_t missing_left_bin, uint32_t* out);
+  // Stable: left rows to the front of `rows`, right rows to right[0..]; returns how many went left.
+  // right is [n].
+  int64_t (*partition)(uint32_t* rows, int64_t n, const uint8_t* column, int32_t bin,
+                       int32_t missing_left_bin, uint32_t* right);
 
-  LeafSums (*leaf_sums)(const uint32_t* rows, int64_t n, const float* g, const float* h,
-                        double gradient_scale, double hessian_scale);
-  void (*add_value)(const uint32_t* rows, int64_t n, double value, double* raw_prediction);
+  // leaf_of_row[row] = leaf for the listed rows; and for rows [begin, end) what depends on it.
+  void (*mark_leaf)(const uint32_t* rows, int64_t n, uint32_t leaf, uint32_t* leaf_of_row);
+  void (*leaf_sums)(const uint32_t* leaf_of_row, int64_t begin, int64_t end, const float* g,
+                    const float* h, double gradient_scale, double hessian_scale, LeafSums* sums);
+  void (*add_leaf_values)(const uint32_t* leaf_of_row, int64_t begin, int64_t end,
+                          const double* values, double* raw_prediction);
 };
 
 // The level in use: the best that this CPU runs, or QGBDT_SIMD (std::invalid_argument if it
