@@ -56,9 +56,9 @@ QGBDT_FN double sides_score(HistCell left, HistCell right, const SplitParams& p)
          leaf_score(cell_gradient(right) * gs, cell_hessian(right) * hs, p);
 }
 
-// A float32 upper bound of leaf_score in units of (gradient step)^2 / hessian step: eight or sixteen
-// at a time say where the exact score is worth its divisions. It rounds alpha and lambda down and
-// is then off by a few float32 roundings, less than kBoundMargin.
+// A float32 upper bound of leaf_score in units of (gradient step)^2 / hessian step: eight or
+// sixteen at a time say where the exact score is worth its divisions. It rounds alpha and lambda
+// down and is then off by a few float32 roundings, less than kBoundMargin.
 struct ScoreBound {
   double unit;
   float lambda, max_step;
@@ -74,8 +74,7 @@ QGBDT_FN ScoreBound score_bound(const SplitParams& p) {
   const double alpha = p.reg_alpha / gs * (1 - 1e-12);
   const double lambda = p.reg_lambda / hs;
   const double max_step = p.max_step * hs / gs;
-  b.usable =
-      b.unit > 1e-200 && b.unit < 1e200 && alpha < 2e9 && lambda < 1e20 && max_step > 1e-20;
+  b.usable = b.unit > 1e-200 && b.unit < 1e200 && alpha < 2e9 && lambda < 1e20 && max_step > 1e-20;
   b.alpha = b.usable ? int32_t(alpha) : 0;
   b.lambda = b.usable ? float(lambda) : 0.0f;
   b.max_step = max_step < 1e20 ? float(max_step) : __builtin_huge_valf();

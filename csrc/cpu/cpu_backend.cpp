@@ -1,6 +1,7 @@
 #include "cpu_backend.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -17,7 +18,9 @@ constexpr int64_t kRowsPerThread = 8192;      // elementwise passes
 constexpr int64_t kUpdatesPerThread = 32768;  // histogram adds
 constexpr int64_t kBinsPerThread = 4096;      // split scan
 constexpr int64_t kRowBlock = 4096;           // rows of one task of an elementwise pass
-constexpr int64_t kMinChunkRows = 4096;       // a node is cut over threads into no smaller parts
+constexpr int64_t kMinChunkRows = 2048;       // a node is cut over threads into no smaller parts
+constexpr int64_t kMaxChunkRows = 16384;
+constexpr int64_t kFeaturesPerTask = 8;  // of the split scan
 
 void merge(const Magnitudes& from, Magnitudes* to) {
   to->max = std::max(to->max, from.max);
@@ -26,10 +29,20 @@ void merge(const Magnitudes& from, Magnitudes* to) {
 
 }  // namespace
 
-// A part of a node's rows; its histogram goes to `cells`.
-struct CpuBackend::HistogramChunk {
-  RowRange rows;
-  HistCell* cells;
+// One thread's lanes, and cells for tiles whose own are taken.
+struct CpuBackend::ThreadScratch {
+  Buffer<uint64_t> lane_storage;  // 32-bit lanes use half
+  std::vector<Buffer<HistCell>> cells;
+  size_t n_used = 0;
+
+  uint64_t* lanes() {
+    if (!lane_storage.size()) lane_storage = Buffer<uint64_t>(kTileFeatures * kBinSlots);
+    return lane_storage.data();
+  }
+  HistCell* take_cells() {
+    if (n_used == cells.size()) cells.emplace_back(kTileFeatures * kBinSlots);
+    return cells[n_used++].data();
+  }
 };
 
 struct CpuBackend::RowChunk {
@@ -51,12 +64,15 @@ CpuBackend::CpuBackend(TrainingData data, ObjectiveKind objective, ObjectiveArgs
       hessian_(n_samples_ * n_outputs),
       query_begin_(std::move(data.query_begin)),
       row_order_(n_samples_),
-      scratch_rows_(n_samples_) {
+      scratch_rows_(n_samples_),
+      scratch_(team.n_threads()) {
   rows_ = {n_samples_,       n_outputs,      data.target, data.weight, raw_prediction_.data(),
            gradient_.data(), hessian_.data()};
   if (objective == ObjectiveKind::lambdarank)
     prepare_ranking(std::move(label_gain), truncation_level);
 }
+
+CpuBackend::~CpuBackend() = default;
 
 void CpuBackend::prepare_ranking(std::vector<double> label_gain, int truncation_level) {
   label_gain_ = std::move(label_gain);
@@ -159,25 +175,23 @@ HistCell* CpuBackend::slot(int32_t index) {
   return slots_[index].get();
 }
 
-// Adds a chunk's rows to the zeroed cells of one tile, through packed lanes that stay in L1 and are
-// flushed before they can overflow.
+// Adds rows to the cells of one tile, through packed lanes that stay in L1 and are flushed before
+// they can overflow.
 template <class Lane>
-void CpuBackend::build_chunk(const HistogramChunk& chunk, const FeatureTile& tile, Lane* lanes) {
+void CpuBackend::add_rows(RowRange range, const FeatureTile& tile, Lane* lanes, HistCell* cells) {
   constexpr bool kWide = sizeof(Lane) == sizeof(HistCell);
   const TileView view{tile.bins, tile.stride, tile.n_features};
   const int64_t flush_rows = kWide ? n_samples_ : rows_per_flush_;
   const int32_t first = tile.first_feature, last = first + tile.n_features;
-  std::memset(chunk.cells + bins_.cell_offset(first), 0,
-              (bins_.cell_offset(last) - bins_.cell_offset(first)) * sizeof(HistCell));
-  for (uint32_t begin = chunk.rows.begin; begin < chunk.rows.end;) {
-    const int64_t n = std::min<int64_t>(flush_rows, chunk.rows.end - begin);
+  for (uint32_t begin = range.begin; begin < range.end;) {
+    const int64_t n = std::min<int64_t>(flush_rows, range.end - begin);
     std::memset(lanes, 0, sizeof(Lane) * kBinSlots * ((tile.n_features + 3) / 4 * 4));
     const uint32_t* rows = row_order_.data() + begin;
     if constexpr (kWide) kernels_.add_rows16(view, rows, n, pairs16_.data(), lanes);
     else kernels_.add_rows8(view, rows, n, pairs8_.data(), lanes);
     for (int32_t f = first; f < last; ++f) {
       const Lane* from = lanes + (f - first) * kBinSlots;
-      HistCell* to = chunk.cells + bins_.cell_offset(f);
+      HistCell* to = cells + bins_.cell_offset(f) - bins_.cell_offset(first);
       if constexpr (kWide) kernels_.flush16(from, bins_.n_bins(f), to);
       else kernels_.flush8(from, bins_.n_bins(f), to);
     }
@@ -185,54 +199,59 @@ void CpuBackend::build_chunk(const HistogramChunk& chunk, const FeatureTile& til
   }
 }
 
-// A node with many rows is cut into chunks, so that one node can feed all threads; each chunk but
-// the first has cells of its own, added up in the end.
-void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
-  int64_t total_rows = 0;
-  for (const HistogramTask& t : tasks) total_rows += t.rows.size();
-  const int threads = team_.threads_for(total_rows * bins_.n_features(), kUpdatesPerThread);
-  const int64_t n_tiles = int64_t(bins_.tiles().size());
-  const bool cut_nodes = threads > 1 && int64_t(tasks.size()) * n_tiles < 8 * threads;
-  const int64_t chunk_rows =
-      cut_nodes ? std::max(kMinChunkRows, total_rows / (2 * threads) + 1) : n_samples_ + 1;
+int64_t CpuBackend::n_cells(const FeatureTile& tile) const {
+  return bins_.cell_offset(tile.first_feature + tile.n_features) -
+         bins_.cell_offset(tile.first_feature);
+}
 
-  std::vector<HistogramChunk> chunks;
-  std::vector<std::vector<const HistCell*>> parts(tasks.size());
-  std::vector<std::unique_ptr<HistCell[]>> extra;
-  for (size_t i = 0; i < tasks.size(); ++i) {
-    const RowRange rows = tasks[i].rows;
-    HistCell* cells = slot(tasks[i].slot);
-    const int64_t n_chunks = std::max<int64_t>(1, (rows.size() + chunk_rows - 1) / chunk_rows);
-    for (int64_t c = 0; c < n_chunks; ++c) {
-      if (c > 0) {
-        extra.push_back(std::make_unique_for_overwrite<HistCell[]>(bins_.n_cells()));
-        cells = extra.back().get();
-        parts[i].push_back(cells);
-      }
-      chunks.push_back({{uint32_t(rows.begin + rows.size() * c / n_chunks),
-                         uint32_t(rows.begin + rows.size() * (c + 1) / n_chunks)},
-                        cells});
-    }
+// One unit is one tile of one node. Its rows are cut into chunks, so that it can feed all threads.
+// The first thread to come adds to the node's own cells, any other to cells of its own, which are
+// added up in the end.
+void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
+  std::vector<RowRange> ranges;
+  int64_t total_rows = 0;
+  for (const HistogramTask& t : tasks) {
+    slot(t.slot);  // makes sure that it is there
+    ranges.push_back(t.rows);
+    total_rows += t.rows.size();
   }
-  std::vector<std::unique_ptr<uint64_t[]>> lanes(threads);  // 32-bit lanes use half
+  const auto& tiles = bins_.tiles();
+  const int64_t n_tiles = int64_t(tiles.size()), n_units = int64_t(tasks.size()) * n_tiles;
+  const int threads = team_.threads_for(total_rows * bins_.n_features(), kUpdatesPerThread);
+  const bool cut_nodes = threads > 1 && n_units < 8 * threads;
+  const int64_t chunk_rows =
+      cut_nodes ? std::clamp(total_rows / (8 * threads), kMinChunkRows, kMaxChunkRows)
+                : std::max<int64_t>(n_samples_, 1);
+  const std::vector<RowChunk> chunks = cut(ranges, chunk_rows);
+
+  const auto unit_cells = [&](int64_t unit) {
+    return slots_[tasks[unit / n_tiles].slot].get() +
+           bins_.cell_offset(tiles[unit % n_tiles].first_feature);
+  };
+  std::vector<std::atomic<bool>> taken(n_units);
+  std::vector<std::vector<HistCell*>> cells(threads, std::vector<HistCell*>(n_units));
+  for (ThreadScratch& scratch : scratch_) scratch.n_used = 0;
   team_.run(threads, int64_t(chunks.size()) * n_tiles, [&](int64_t i, int thread) {
-    auto& mine = lanes[thread];
-    if (!mine) mine = std::make_unique_for_overwrite<uint64_t[]>(kTileFeatures * kBinSlots);
-    const HistogramChunk& chunk = chunks[i / n_tiles];
-    const FeatureTile& tile = bins_.tiles()[i % n_tiles];
-    if (wide_) build_chunk<uint64_t>(chunk, tile, mine.get());
-    else build_chunk<uint32_t>(chunk, tile, reinterpret_cast<uint32_t*>(mine.get()));
+    const RowChunk& chunk = chunks[i / n_tiles];
+    const FeatureTile& tile = tiles[i % n_tiles];
+    const int64_t unit = chunk.task * n_tiles + i % n_tiles;
+    ThreadScratch& scratch = scratch_[thread];
+    HistCell*& to = cells[thread][unit];
+    if (!to) {
+      to = taken[unit].exchange(true) ? scratch.take_cells() : unit_cells(unit);
+      std::memset(to, 0, n_cells(tile) * sizeof(HistCell));
+    }
+    if (wide_) add_rows(chunk.rows, tile, scratch.lanes(), to);
+    else add_rows(chunk.rows, tile, reinterpret_cast<uint32_t*>(scratch.lanes()), to);
   });
-  if (extra.empty()) return;
-  for (size_t i = 0; i < tasks.size(); ++i) {
-    HistCell* cells = slot(tasks[i].slot);
-    team_.run_blocks(threads, bins_.n_cells(), kBinsPerThread,
-                     [&](int64_t begin, int64_t end, int) {
-                       for (const HistCell* part : parts[i])
-                         kernels_.flush16(reinterpret_cast<const uint64_t*>(part) + begin,
-                                          end - begin, cells + begin);
-                     });
-  }
+  if (!cut_nodes) return;
+  team_.run(threads, n_units, [&](int64_t unit, int) {
+    HistCell* to = unit_cells(unit);
+    for (const auto& of_thread : cells)
+      if (of_thread[unit] && of_thread[unit] != to)
+        kernels_.flush16(reinterpret_cast<const uint64_t*>(of_thread[unit]),
+                         n_cells(tiles[unit % n_tiles]), to);
+  });
 }
 
 FeatureCells CpuBackend::feature_cells(const HistCell* histogram, int32_t feature) const {
@@ -277,26 +296,26 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
                              std::span<SplitCandidate> best) {
   const int32_t n_features = bins_.n_features();
   const int64_t n_tasks = int64_t(tasks.size());
-  const int64_t n_tiles = int64_t(bins_.tiles().size());
-  const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kBinsPerThread);
+  const int64_t n_groups = (n_features + kFeaturesPerTask - 1) / kFeaturesPerTask;
   std::vector<NodeRules> rules;
   for (const FindSplitTask& task : tasks)
     rules.push_back(rules_of_node(params, task.total, task.count));
   std::vector<FeatureSplit> features(n_tasks * n_features);
-  team_.run(threads, n_tasks * n_tiles, [&](int64_t i, int) {
-    const FindSplitTask& task = tasks[i / n_tiles];
-    const FeatureTile& tile = bins_.tiles()[i % n_tiles];
+  const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kBinsPerThread);
+  team_.run(threads, n_tasks * n_groups, [&](int64_t i, int) {
+    const FindSplitTask& task = tasks[i / n_groups];
+    const int32_t first = int32_t(i % n_groups * kFeaturesPerTask);
     HistCell* histogram = slots_[task.slot].get();
-    for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
+    for (int32_t f = first; f < std::min<int32_t>(first + kFeaturesPerTask, n_features); ++f) {
       const int64_t offset = bins_.cell_offset(f);
       if (task.sibling_slot != kNone)
         kernels_.subtract(histogram + offset, slots_[task.sibling_slot].get() + offset,
                           bins_.n_bins(f));
-      features[i / n_tiles * n_features + f] =
-          kernels_.find_split(feature_cells(histogram, f), nullptr, 0, rules[i / n_tiles]);
+      features[i / n_groups * n_features + f] =
+          kernels_.find_split(feature_cells(histogram, f), nullptr, 0, rules[i / n_groups]);
     }
   });
-  team_.run(threads, n_tasks, [&](int64_t i, int) {
+  team_.run(team_.threads_for(n_tasks * n_features, kBinsPerThread), n_tasks, [&](int64_t i, int) {
     best[i] = best_counted_split(tasks[i], rules[i], &features[i * n_features]);
   });
 }
@@ -323,17 +342,16 @@ void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64
     total_rows += t.rows.size();
   }
   const int threads = team_.threads_for(total_rows, kRowsPerThread);
-  const std::vector<RowChunk> chunks = cut(ranges, 4 * kMinChunkRows);
+  const std::vector<RowChunk> chunks = cut(ranges, kMaxChunkRows);
   std::vector<int64_t> left(chunks.size());
   uint32_t* const order = row_order_.data();
   uint32_t* const scratch = scratch_rows_.data();
   team_.run(threads, int64_t(chunks.size()), [&](int64_t i, int) {
     const PartitionTask& task = tasks[chunks[i].task];
     const RowRange rows = chunks[i].rows;
-    left[i] =
-        kernels_.partition(order + rows.begin, rows.size(), bins_.column(task.feature), task.bin,
-                           task.missing_left ? bins_.n_value_bins(task.feature) : -1,
-                           scratch + rows.begin);
+    left[i] = kernels_.partition(
+        order + rows.begin, rows.size(), bins_.column(task.feature), task.bin,
+        task.missing_left ? bins_.n_value_bins(task.feature) : -1, scratch + rows.begin);
   });
   std::fill(left_counts.begin(), left_counts.end(), 0);
   std::vector<size_t> first_chunk(tasks.size() + 1, 0);
@@ -345,7 +363,8 @@ void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64
     uint32_t* left_to = order + ranges[task].begin;
     uint32_t* right_to = left_to + left_counts[task];
     const size_t first = first_chunk[task], last = first_chunk[task + 1];
-    for (size_t i = first; i < last; left_to += left[i++])  // towards the front: none is overwritten
+    for (size_t i = first; i < last;
+         left_to += left[i++])  // towards the front: none is overwritten
       if (i > first)
         std::memmove(left_to, order + chunks[i].rows.begin, left[i] * sizeof(uint32_t));
     for (size_t i = first; i < last; ++i) {
@@ -357,7 +376,7 @@ void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64
 }
 
 void CpuBackend::set_leaves(std::span<const RowRange> leaves) {
-  const std::vector<RowChunk> chunks = cut(leaves, 4 * kMinChunkRows);
+  const std::vector<RowChunk> chunks = cut(leaves, kMaxChunkRows);
   team_.run(team_.threads_for(n_samples_, kRowsPerThread), int64_t(chunks.size()),
             [&](int64_t i, int) {
               const RowRange rows = chunks[i].rows;

@@ -25,6 +25,7 @@ class CpuBackend final : public Backend {
  public:
   CpuBackend(TrainingData data, ObjectiveKind objective, ObjectiveArgs args, int n_outputs,
              std::vector<double> label_gain, int truncation_level, Team& team);
+  ~CpuBackend() override;
 
   int64_t n_samples() const override { return n_samples_; }
   bool has_sample_weight() const override { return rows_.weight != nullptr; }
@@ -43,8 +44,8 @@ class CpuBackend final : public Backend {
   void add_leaf_values(int output, std::span<const double> values) override;
 
  private:
-  struct HistogramChunk;
   struct RowChunk;
+  struct ThreadScratch;
 
   double weight(int64_t row) const { return rows_.weight ? rows_.weight[row] : 1.0; }
   double target(int64_t row, int output) const;
@@ -52,7 +53,8 @@ class CpuBackend final : public Backend {
   HistCell* slot(int32_t index);
   std::vector<RowChunk> cut(std::span<const RowRange> ranges, int64_t rows_per_chunk) const;
   template <class Lane>
-  void build_chunk(const HistogramChunk& chunk, const FeatureTile& tile, Lane* lanes);
+  void add_rows(RowRange range, const FeatureTile& tile, Lane* lanes, HistCell* cells);
+  int64_t n_cells(const FeatureTile& tile) const;
   FeatureCells feature_cells(const HistCell* histogram, int32_t feature) const;
   SplitCandidate best_counted_split(const FindSplitTask& task, const NodeRules& rules,
                                     FeatureSplit* features);
@@ -82,6 +84,7 @@ class CpuBackend final : public Backend {
 
   Buffer<uint32_t> row_order_;
   Buffer<uint32_t> scratch_rows_;  // of partition; once the tree is grown, the leaf of each row
+  std::vector<ThreadScratch> scratch_;  // [n_threads]
   std::vector<std::unique_ptr<HistCell[]>> slots_;
 };
 

@@ -80,8 +80,8 @@ struct Kernels {
   void (*flush16)(const uint64_t* lanes, int64_t n, HistCell* cells);
   void (*subtract)(HistCell* parent, const HistCell* child, int64_t n);
 
-  // The best split of one feature. counts: exact rows per bin and of the node, or null to leave them
-  // unchecked.
+  // The best split of one feature. counts: exact rows per bin and of the node, or null to leave
+  // them unchecked.
   FeatureSplit (*find_split)(const FeatureCells&, const int32_t* counts, int32_t total_count,
                              const NodeRules&);
 

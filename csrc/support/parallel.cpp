@@ -55,17 +55,18 @@ bool built_with_openmp() {
 }
 
 void Team::work(int thread) {
-  for (int64_t left = remaining_.load(std::memory_order_acquire); left > 0;) {
-    if (!remaining_.compare_exchange_weak(left, left - 1, std::memory_order_acq_rel)) continue;
+  for (uint64_t claims = claims_.load(std::memory_order_acquire);
+       (claims & kTaskMask) > 0 && thread < int(claims >> kTaskBits);) {
+    if (!claims_.compare_exchange_weak(claims, claims - 1, std::memory_order_acq_rel)) continue;
     if (!failed_.load(std::memory_order_relaxed)) {
       try {
-        (*task_)(n_tasks_ - left, thread);
+        (*task_)(n_tasks_ - int64_t(claims & kTaskMask), thread);
       } catch (...) {
         if (!failed_.exchange(true)) error_ = std::current_exception();
       }
     }
     done_.fetch_add(1, std::memory_order_release);
-    left = remaining_.load(std::memory_order_acquire);
+    claims = claims_.load(std::memory_order_acquire);
   }
 }
 
@@ -78,7 +79,7 @@ void Team::help(int thread) {
   for (;;) {
     const uint32_t seen = news_.load(std::memory_order_acquire);
     if (dismissed_.load(std::memory_order_acquire)) return;
-    if (thread < allowed_threads_.load(std::memory_order_acquire)) work(thread);
+    work(thread);
     for (int i = 0; i < kSpins && news_.load(std::memory_order_relaxed) == seen; ++i) pause();
     news_.wait(seen, std::memory_order_acquire);
   }
@@ -98,8 +99,7 @@ void Team::run(int n_threads, int64_t n_tasks, const Task& task) {
   task_ = &task;
   n_tasks_ = n_tasks;
   done_.store(0, std::memory_order_relaxed);
-  allowed_threads_.store(n_threads, std::memory_order_relaxed);
-  remaining_.store(n_tasks, std::memory_order_release);
+  claims_.store(uint64_t(n_threads) << kTaskBits | uint64_t(n_tasks), std::memory_order_release);
   announce();
   work(0);
   for (int i = 0; done_.load(std::memory_order_acquire) < n_tasks; ++i) {

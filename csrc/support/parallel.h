@@ -54,12 +54,16 @@ class Team {
   void announce();
 
   const int n_threads_;
-  // The job. It is stable while remaining_ > 0 or done_ < n_tasks_: a task is claimed by lowering
-  // remaining_, and only then is the rest of the job read.
+  // The job. It is stable while tasks are unclaimed or not done: a task is claimed by lowering
+  // claims_, and only then is the rest of the job read. claims_ holds the unclaimed tasks and, in
+  // the upper bits, how many threads may take them, in one word: a helper that comes late from the
+  // job before must not take a task that is not for it.
+  static constexpr int kTaskBits = 48;
+  static constexpr uint64_t kTaskMask = (uint64_t(1) << kTaskBits) - 1;
   const Task* task_ = nullptr;
   int64_t n_tasks_ = 0;
-  std::atomic<int> allowed_threads_{1};
-  std::atomic<int64_t> remaining_{0}, done_{0};
+  std::atomic<uint64_t> claims_{0};
+  std::atomic<int64_t> done_{0};
   std::atomic<bool> failed_{false}, dismissed_{false};
   std::exception_ptr error_;
   std::atomic<uint32_t> news_{0};  // raised with every job, and at dismissal
