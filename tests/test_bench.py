@@ -236,9 +236,10 @@ def test_estimator_trains_the_model_of_the_native_interface(name: str, shape: st
     if not peers.is_installed(name):
         pytest.skip("not installed")
     data = shapes.make(shape, 300)
+    told = {"rounds": 3, "leaves": 7, "learning_rate": 0.3, "max_bin": 31, "min_child_samples": 9}
     native, estimator = (
-        peers.make(name, peers.Settings(data.task, data.n_classes, rounds=3, leaves=7, warm_fits=w))
-        for w in (0, 1)
+        peers.make(name, peers.Settings(data.task, data.n_classes, warm_fits=warm, **told))
+        for warm in (0, 1)
     )
     assert isinstance(estimator, peers.ThroughEstimator)
     native.fit(data.train)
