@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", default="300000", help="training rows (default 300000)")
-    parser.add_argument("--threads", default=str(train.default_threads()), help="default: all CPUs")
+    parser.add_argument("--threads", default=str(peers.default_threads()), help="default: all CPUs")
     args = parser.parse_args(argv)
     rival = "lightgbm-row" if peers.is_installed("lightgbm") else "sklearn"
     choice = ["--shape", "higgs", "--rows", args.rows, "--threads", args.threads]

@@ -5,6 +5,7 @@ regularization beyond what a library needs to work. Where a library lacks a sett
 
 * at least 20 rows in a leaf: CatBoost's symmetric trees have no such limit, XGBoost only one on
   the hessian, which for squared error is the same thing and elsewhere stays at its default;
+* XGBoost's default growth, "xgboost-depthwise", has a depth of log2(leaves) for a limit;
 * CatBoost's default trees are symmetric, of depth log2(leaves), with its default regularization,
   one Newton step a leaf, and no randomness in the scores.
 
@@ -18,14 +19,15 @@ import importlib
 import importlib.util
 import math
 import os
+import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-from sources import Part
+from sources import CLASS_TASKS, Part
 
 T = TypeVar("T")
 
@@ -47,6 +49,7 @@ class Settings:
     seed: int = 0
     max_bin: int = 255
     min_child_samples: int = 20
+    warm_fits: int = 0  # > 0: through the scikit-learn estimators, so often again in one process
 
 
 class Peer(ABC):
@@ -61,6 +64,10 @@ class Peer(ABC):
         self.settings = settings
         self.objective = self.objectives[settings.task]
         self.library: Any = importlib.import_module(self.module)
+
+    @abstractmethod
+    def estimator(self) -> Any:
+        """The same fit as an untrained scikit-learn estimator, for all but ranking."""
 
     @abstractmethod
     def fit(self, train: Part) -> tuple[float, float]:
@@ -87,9 +94,12 @@ class QGBDT(Peer):
 
     def __init__(self, settings: Settings, **options: Any) -> None:
         super().__init__(settings)
-        estimators = {"binary": "Classifier", "multiclass": "Classifier", "rank": "Ranker"}
-        estimator = "QGBDT" + estimators.get(settings.task, "Regressor")
-        self.model = getattr(self.library, estimator)(
+        self.options = options
+
+    def estimator(self) -> Any:
+        settings = self.settings
+        kind = "Ranker" if settings.task == "rank" else _kind(settings.task)
+        return getattr(self.library, f"QGBDT{kind}")(
             objective=self.objective,
             n_estimators=settings.rounds,
             num_leaves=settings.leaves,
@@ -98,10 +108,11 @@ class QGBDT(Peer):
             min_child_samples=settings.min_child_samples,
             random_state=settings.seed,
             n_jobs=settings.threads,
-            **options,
+            **self.options,
         )
 
     def fit(self, train: Part) -> tuple[float, float]:
+        self.model = self.estimator()
         query_sizes = {} if train.group is None else {"group": train.group}
         fit = self.model.fit
         _, whole = timed(fit, train.X, train.y, sample_weight=train.weight, **query_sizes)
@@ -133,6 +144,13 @@ class LightGBM(Peer):
             **options,
         }
 
+    def estimator(self) -> Any:
+        kind = getattr(self.library, f"LGBM{_kind(self.settings.task)}")
+        # These two would otherwise count as given by the estimator's own names, too.
+        params = {k: v for k, v in self.params.items() if k not in ("num_class", "num_threads")}
+        rounds, threads = self.settings.rounds, self.settings.threads
+        return kind(n_estimators=rounds, n_jobs=threads, **params)
+
     def fit(self, train: Part) -> tuple[float, float]:
         data = self.library.Dataset(
             train.X, train.y, weight=train.weight, group=train.group, params=self.params
@@ -147,7 +165,7 @@ class LightGBM(Peer):
 
 
 class XGBoost(Peer):
-    """XGBoost, leaf-wise on histograms."""
+    """XGBoost on histograms, leaf-wise or by depth (`grow_policy="depthwise"`, its default)."""
 
     module = "xgboost"
     objectives: ClassVar = {
@@ -160,14 +178,15 @@ class XGBoost(Peer):
         "rank": "rank:ndcg",
     }
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, grow_policy: str = "lossguide") -> None:
         super().__init__(settings)
+        leafwise = grow_policy == "lossguide"
         self.params = {
             "objective": self.objective,
             "tree_method": "hist",
-            "grow_policy": "lossguide",
-            "max_leaves": settings.leaves,
-            "max_depth": 0,
+            "grow_policy": grow_policy,
+            "max_leaves": settings.leaves if leafwise else 0,
+            "max_depth": 0 if leafwise else _depth(settings.leaves),
             "max_bin": settings.max_bin,
             "learning_rate": settings.learning_rate,
             "reg_lambda": 0.0,
@@ -178,6 +197,10 @@ class XGBoost(Peer):
             self.params["num_class"] = settings.n_classes
         if settings.task == "regression":
             self.params["min_child_weight"] = settings.min_child_samples
+
+    def estimator(self) -> Any:
+        kind = getattr(self.library, f"XGB{_kind(self.settings.task)}")
+        return kind(n_estimators=self.settings.rounds, **self.params)
 
     def fit(self, train: Part) -> tuple[float, float]:
         data, binning = timed(
@@ -219,27 +242,30 @@ class CatBoost(Peer):
                 "depth": 16,  # the most CatBoost allows
             }
         else:
-            tree = {"depth": min(max(round(math.log2(settings.leaves)), 1), 16)}
-        self.model = self.library.CatBoost(
-            {
-                "loss_function": self.objective,
-                "iterations": settings.rounds,
-                "learning_rate": settings.learning_rate,
-                "boosting_type": "Plain",
-                "grow_policy": grow_policy,
-                "bootstrap_type": "No",
-                "random_strength": 0.0,
-                "leaf_estimation_iterations": 1,
-                "thread_count": settings.threads,
-                "random_seed": settings.seed,
-                "allow_writing_files": False,
-                "verbose": False,
-                **tree,
-            }
-        )
+            tree = {"depth": min(_depth(settings.leaves), 16)}
+        self.params = {
+            "loss_function": self.objective,
+            "iterations": settings.rounds,
+            "learning_rate": settings.learning_rate,
+            "boosting_type": "Plain",
+            "grow_policy": grow_policy,
+            "bootstrap_type": "No",
+            "random_strength": 0.0,
+            "leaf_estimation_iterations": 1,
+            "thread_count": settings.threads,
+            "random_seed": settings.seed,
+            "allow_writing_files": False,
+            "verbose": False,
+            **tree,
+        }
+
+    def estimator(self) -> Any:
+        kind = getattr(self.library, f"CatBoost{_kind(self.settings.task)}")
+        return kind(border_count=self.settings.max_bin - 1, **self.params)
 
     def fit(self, train: Part) -> tuple[float, float]:
         pool, binning = timed(self._binned, train)
+        self.model = self.library.CatBoost(self.params)
         _, training = timed(self.model.fit, pool)
         return binning, training
 
@@ -275,10 +301,9 @@ class Sklearn(Peer):
         "gamma": "gamma",
     }
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        kind = "Classifier" if self.objective == "log_loss" else "Regressor"
-        self.model = getattr(self.library, f"HistGradientBoosting{kind}")(
+    def estimator(self) -> Any:
+        settings = self.settings
+        return getattr(self.library, f"HistGradientBoosting{_kind(settings.task)}")(
             loss=self.objective,
             max_iter=settings.rounds,
             max_leaf_nodes=settings.leaves,
@@ -290,6 +315,7 @@ class Sklearn(Peer):
         )
 
     def fit(self, train: Part) -> tuple[float, float]:
+        self.model = self.estimator()
         binning = _time_binning(self.model)
         _, whole = self._in_threads(self.model.fit, train.X, train.y, sample_weight=train.weight)
         return sum(binning), whole - sum(binning)
@@ -304,6 +330,23 @@ class Sklearn(Peer):
             return timed(function, *args, **kwargs)
 
 
+class ThroughEstimator(Peer):
+    """Any of them by way of its scikit-learn estimator: all of its time counts as training."""
+
+    def __init__(self, native: Peer) -> None:
+        self.native, self.module, self.settings = native, native.module, native.settings
+
+    def estimator(self) -> Any:
+        return self.native.estimator()
+
+    def fit(self, train: Part) -> tuple[float, float]:
+        self.model = self.estimator()
+        return 0.0, timed(self.model.fit, train.X, train.y, sample_weight=train.weight)[1]
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return _predict_estimator(self.model, self.settings.task, X)
+
+
 def timed(function: Callable[..., T], *args: Any, **kwargs: Any) -> tuple[T, float]:
     """What the call returns, and the seconds it took."""
     start = time.perf_counter()
@@ -316,6 +359,15 @@ def _predict_estimator(model: Any, task: str, X: np.ndarray) -> np.ndarray:
         return np.asarray(model.predict(X))
     probability = np.asarray(model.predict_proba(X))
     return probability[:, 1] if task == "binary" else probability
+
+
+def _kind(task: str) -> str:
+    return "Classifier" if task in CLASS_TASKS else "Regressor"
+
+
+def _depth(leaves: int) -> int:
+    """The depth at which a full tree has about so many leaves."""
+    return max(round(math.log2(leaves)), 1)
 
 
 def _query_ids(part: Part) -> np.ndarray | None:
@@ -365,6 +417,7 @@ def _all_peers() -> dict[str, tuple[type[Peer], dict[str, Any]]]:
         for layout, forced in layouts.items():
             peers[f"lightgbm{mode}{layout}"] = (LightGBM, {**quantized, **forced})
     peers["xgboost"] = (XGBoost, {})
+    peers["xgboost-depthwise"] = (XGBoost, {"grow_policy": "depthwise"})
     peers["catboost"] = (CatBoost, {})
     peers["catboost-lossguide"] = (CatBoost, {"grow_policy": "Lossguide"})
     peers["sklearn"] = (Sklearn, {})
@@ -373,16 +426,50 @@ def _all_peers() -> dict[str, tuple[type[Peer], dict[str, Any]]]:
 
 PEERS = _all_peers()
 
+DEFAULT = (  # what speed is measured against: every library at its defaults and at its best
+    "qgbdt",
+    "lightgbm",
+    "lightgbm-row",
+    "lightgbm-col",
+    "lightgbm-quant-row",
+    "lightgbm-quant-col",
+    "xgboost",
+    "xgboost-depthwise",
+    "catboost",
+    "sklearn",
+)
+
 
 def make(name: str, settings: Settings) -> Peer:
     """The peer `name`, its library imported, ready to fit."""
-    peer, options = PEERS[name]
-    return peer(settings, **options)
+    kind, options = PEERS[name]
+    peer = kind(settings, **options)
+    return ThroughEstimator(peer) if settings.warm_fits else peer
+
+
+def is_ours(name: str) -> bool:
+    return PEERS[name][0] is QGBDT
+
+
+def installed(names: Sequence[str]) -> list[str]:
+    """Those whose library is there; the others are named on stderr."""
+    here = [name for name in names if is_installed(name)]
+    for name in names:
+        if name not in here:
+            print(f"left out: {name} (not installed)", file=sys.stderr)
+    return here
 
 
 def is_installed(name: str) -> bool:
     """Whether the library of peer `name` can be imported."""
     return importlib.util.find_spec(PEERS[name][0].module.partition(".")[0]) is not None
+
+
+def default_threads() -> int:
+    """CPUs this process may use, container quota included."""
+    import joblib
+
+    return int(joblib.cpu_count())
 
 
 def thread_environment(threads: int) -> dict[str, str]:

@@ -1,9 +1,10 @@
-"""Results on disk (JSON lines, appended as they come) and on paper (Markdown tables)."""
+"""Results on disk (JSON lines, appended as they come), in figures, on paper (Markdown tables)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,42 @@ def read(path: Path) -> list[Record]:
 def key(record: Record, fields: Iterable[str]) -> tuple[Any, ...]:
     """What makes a record one of a kind."""
     return tuple(record.get(field) for field in fields)
+
+
+def by(records: Iterable[Record], *fields: str) -> dict[tuple[Any, ...], list[Record]]:
+    """Records grouped by the values of some fields."""
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault(key(record, fields), []).append(record)
+    return groups
+
+
+def is_ok(record: Record) -> bool:
+    """Whether the fit came to an end, with times and metrics."""
+    return bool(record["status"] == "ok")
+
+
+def binning(record: Record) -> float:
+    return float(record["binning_seconds"])
+
+
+def training(record: Record) -> float:
+    return float(record["training_seconds"])
+
+
+def whole_fit(record: Record) -> float:
+    return binning(record) + training(record)
+
+
+def median(records: Iterable[Record], field: str) -> float:
+    return float(statistics.median(record[field] for record in records))
+
+
+def ratio(
+    theirs: Iterable[Record], ours: Iterable[Record], time: Callable[[Record], float]
+) -> float:
+    """Median over the repeats of their time over ours."""
+    return statistics.median(time(a) / time(b) for a, b in zip(theirs, ours))
 
 
 def notes(records: Iterable[Record]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Simulated data shaped after the eight sets of the paper (arXiv 2207.09682, table 2).
+"""Simulated data: shapes after the eight sets of the paper (arXiv 2207.09682, table 2), and more.
 
 | shape   | features | what they look like                               | target              |
 |:--------|---------:|:--------------------------------------------------|:--------------------|
@@ -10,6 +10,9 @@
 | year    |       90 | 12 averages, their 78 products: heavy tails       | year, long tail     |
 | yahoo   |      519 | in [0, 1], half of them 0                         | 0-4, 24 in a query  |
 | msltr   |      136 | 25 counts and scores of 5 texts                   | 0-4, 120 in a query |
+| plain   |       20 | normal (any number of them: see `make`)           | binary, 50 %        |
+| lowcard |       60 | 2 to 16 values each                               | binary, 50 %        |
+| classes |       30 | normal                                            | 20 classes          |
 
 All are made alike. Normal latent factors give the features (each mixes a few factors with noise,
 then looks as above) and the target (a sum of many products, waves and steps of factors with slowly
@@ -22,7 +25,7 @@ keeps learning for hundreds of trees.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -108,12 +111,22 @@ def _observe_msltr(base: np.ndarray, plan: Generator, _: Generator) -> None:
     base[:, 125:] = np.floor(20.0 * np.exp(base[:, 125:]))
 
 
+def _observe_plain(_: np.ndarray, __: Generator, ___: Generator) -> None:
+    """Leave them as they are."""
+
+
+def _observe_lowcard(base: np.ndarray, plan: Generator, _: Generator) -> None:
+    n_values = plan.integers(2, 17, base.shape[1]).astype(np.float32)
+    base[:] = np.floor(n_values * _uniform(base))
+
+
 @dataclass(frozen=True)
 class Shape:
     """How one simulated set looks; see the table at the top of the module.
 
     `shares` are those of the classes or relevance labels, lowest first; `signal` is the standard
-    deviation of the learnable part, that of the noise being 1.
+    deviation of the learnable part, that of the noise being 1. With `n_classes` each class has a
+    margin of its own, and the largest one wins.
     """
 
     n_features: int
@@ -122,6 +135,7 @@ class Shape:
     signal: float
     shares: tuple[float, ...] = ()
     query_size: int = 0
+    n_classes: int = 0
     n_latent: int = 16
     n_terms: int = 60
 
@@ -129,7 +143,7 @@ class Shape:
 _YAHOO_LABELS = (0.26, 0.36, 0.28, 0.08, 0.02)
 _MSLTR_LABELS = (0.52, 0.32, 0.13, 0.02, 0.01)
 
-SHAPES = {
+EIGHT = {
     "higgs": Shape(28, "binary", _observe_higgs, 4.0, (0.47, 0.53), n_latent=12, n_terms=40),
     "epsilon": Shape(2_000, "binary", _observe_epsilon, 3.0, (0.5, 0.5), n_latent=64),
     "kitsune": Shape(115, "binary", _observe_kitsune, 3.0, (0.8, 0.2)),
@@ -139,31 +153,47 @@ SHAPES = {
     "yahoo": Shape(519, "rank", _observe_yahoo, 2.0, _YAHOO_LABELS, query_size=24, n_latent=32),
     "msltr": Shape(136, "rank", _observe_msltr, 2.5, _MSLTR_LABELS, query_size=120, n_latent=24),
 }
+SHAPES = EIGHT | {
+    "plain": Shape(20, "binary", _observe_plain, 3.0, (0.5, 0.5)),
+    "lowcard": Shape(60, "binary", _observe_lowcard, 3.0, (0.5, 0.5)),
+    "classes": Shape(30, "multiclass", _observe_plain, 3.0, n_classes=20),
+}
 
 
-def make(name: str, rows: int, seed: int = 0) -> Data:
+def make(name: str, rows: int, seed: int = 0, n_features: int | None = None) -> Data:
     """Simulate `rows` training rows of a shape, and the test rows that go with them.
+
+    `n_features` is for shapes whose features are all of one kind, such as plain.
 
     >>> data = make("higgs", rows=1000, seed=0)
     >>> data.train.X.shape, data.test.X.shape
     ((1000, 28), (250, 28))
     """
     shape = SHAPES[name]
+    if n_features is not None:
+        shape = replace(shape, n_features=n_features)
     n = rows + n_test_rows(rows)
     group = _query_sizes(shape, rows, n, seed)
     query_factors = _query_factors(shape, group, n, seed)
     X = np.empty((n, shape.n_features), dtype=np.float32)
-    margin = np.empty(n, dtype=np.float32)
+    margins = np.empty((max(shape.n_classes, 1), n), dtype=np.float32)
     for block, start in enumerate(range(0, n, BLOCK)):
         here = slice(start, min(start + BLOCK, n))
         noise = np.random.default_rng([seed, 2, block])
         latent = noise.standard_normal((shape.n_latent, here.stop - start), dtype=np.float32)
         latent[: len(query_factors)] = query_factors[:, here]
         X[here] = _features(shape, latent, seed, noise)
-        margin[here] = shape.signal * _signal(shape, latent, np.random.default_rng([seed, 3]))
-        margin[here] += _unit_logistic(noise, here.stop - start)
-    y = _labels(margin, shape.shares) if shape.shares else _release_year(margin)
-    return Data(name, shape.task, X, y, rows, group)
+        for k, margin in enumerate(margins):
+            plan = np.random.default_rng([seed, 3, k])
+            margin[here] = shape.signal * _signal(shape, latent, plan)
+            margin[here] += _unit_logistic(noise, here.stop - start)
+    return Data(name, shape.task, X, _target(shape, margins), rows, group)
+
+
+def _target(shape: Shape, margins: np.ndarray) -> np.ndarray:
+    if shape.n_classes:
+        return margins.argmax(axis=0)
+    return _labels(margins[0], shape.shares) if shape.shares else _release_year(margins[0])
 
 
 def _query_sizes(shape: Shape, n_train: int, n: int, seed: int) -> np.ndarray | None:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -112,6 +114,14 @@ def save(data: Data, folder: Path) -> None:
             np.save(folder / f"{array}.npy", values)
     meta = {"name": data.name, "task": data.task, "n_train": data.n_train}
     (folder / "data.json").write_text(json.dumps(meta))
+
+
+@contextmanager
+def saved(data: Data) -> Iterator[Path]:
+    """A temporary folder with `data`, for child processes."""
+    with tempfile.TemporaryDirectory(prefix="qgbdt-bench-") as folder:
+        save(data, Path(folder))
+        yield Path(folder)
 
 
 def open_folder(folder: Path) -> Data:

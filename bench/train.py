@@ -5,18 +5,14 @@ Examples
 python bench/train.py --shape higgs --rows 800000 --rounds 100 --leaves 255 --threads 2
 python bench/train.py --shape year --peers qgbdt-3,qgbdt-5,lightgbm-row,xgboost --repeat 3
 python bench/train.py --data houses.parquet --target price --json houses.jsonl
+python bench/train.py --suite --sets higgs,year --threads 2 --rounds 20 --scale 0.1
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
-import statistics
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 
 import fit_once
@@ -25,29 +21,20 @@ import peers
 import results
 import shapes
 import sources
-from results import Record
-
-DEFAULT_PEERS = (
-    "qgbdt",
-    "lightgbm",
-    "lightgbm-row",
-    "lightgbm-col",
-    "lightgbm-quant-row",
-    "lightgbm-quant-col",
-    "xgboost",
-    "catboost",
-    "sklearn",
-)
+import study
+import suite
+from results import Record, is_ok, median, ratio, training, whole_fit
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark and print its table."""
+    argv = sys.argv[1:] if argv is None else argv
+    if "--suite" in argv:
+        suite.main([word for word in argv if word != "--suite"])
+        return
     args = parse(argv)
     data = load(args)
-    names, missing = installed(args.peers)
     describe(data, args)
-    for name in missing:
-        print(f"left out: {name} (not installed)")
     settings = peers.Settings(
         task=data.task,
         n_classes=data.n_classes,
@@ -58,22 +45,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed=args.seed,
         max_bin=args.max_bin,
     )
-    with saved(data) as folder:
-        common = {
-            "data": data.name,
-            "rows": data.n_train,
-            "features": data.X.shape[1],
-            "machine": platform.processor() or platform.machine(),
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        task = data.task
+    with sources.saved(data) as folder:
         del data  # the children load it; do not hold it twice
 
         def fit(name: str) -> Record:
+            common = study.provenance(sources.open_folder(folder))
             return common | fit_once.launch(name, settings, folder, args.timeout)
 
-        records = interleave(fit, names, args.repeat, args.json)
-    print(f"\n{report(records, task)}")
+        def add(record: Record) -> None:
+            if args.json is not None:
+                results.append(args.json, record)
+
+        records = study.interleave(fit, peers.installed(args.peers), args.repeat, add=add)
+    print(f"\n{report(records, settings.task)}")
     for note in results.notes(records):
         print(note)
 
@@ -81,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--suite", action="store_true", help="many sets in one table: see --suite --help"
     )
     data = parser.add_argument_group("data")
     names = [*shapes.SHAPES, *sources.SKLEARN_SETS]
@@ -96,33 +83,20 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     model.add_argument("--max-bin", type=int, default=255, help="bins a feature (default 255)")
     model.add_argument("--seed", type=int, default=0, help="of the data and the libraries")
     run = parser.add_argument_group("run")
-    run.add_argument("--threads", type=int, default=default_threads(), help="default: all CPUs")
+    run.add_argument(
+        "--threads", type=int, default=peers.default_threads(), help="default: all CPUs"
+    )
     run.add_argument("--repeat", type=int, default=1, help="fits of each library, interleaved")
     run.add_argument("--timeout", type=float, default=1800.0, help="seconds for a fit (1800)")
     run.add_argument("--json", type=Path, help="append one JSON line for each fit to this file")
     run.add_argument(
         "--peers",
-        type=peer_list,
-        default=list(DEFAULT_PEERS),
+        type=study.some_of(peers.PEERS),
+        default=list(peers.DEFAULT),
         help="comma-separated, of: qgbdt, qgbdt-BITS[-nearest][-norenew], "
-        "lightgbm[-quant[-renew]][-row|-col], xgboost, catboost[-lossguide], sklearn",
+        "lightgbm[-quant[-renew]][-row|-col], xgboost[-depthwise], catboost[-lossguide], sklearn",
     )
     return parser.parse_args(argv)
-
-
-def default_threads() -> int:
-    """CPUs this process may use, container quota included."""
-    import joblib
-
-    return int(joblib.cpu_count())
-
-
-def peer_list(text: str) -> list[str]:
-    """Parse `--peers`."""
-    names = text.split(",")
-    if unknown := [name for name in names if name not in peers.PEERS]:
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}")
-    return names
 
 
 def load(args: argparse.Namespace) -> sources.Data:
@@ -132,12 +106,6 @@ def load(args: argparse.Namespace) -> sources.Data:
     if args.shape in sources.SKLEARN_SETS:
         return sources.from_sklearn(args.shape, args.rows, args.seed)
     return shapes.make(args.shape, args.rows, args.seed)
-
-
-def installed(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split peers into those whose library is there and those whose is not."""
-    here = [name for name in names if peers.is_installed(name)]
-    return here, [name for name in names if name not in here]
 
 
 def describe(data: sources.Data, args: argparse.Namespace) -> None:
@@ -150,34 +118,6 @@ def describe(data: sources.Data, args: argparse.Namespace) -> None:
     )
 
 
-@contextmanager
-def saved(data: sources.Data) -> Iterator[Path]:
-    """A temporary folder with `data`, for child processes."""
-    with tempfile.TemporaryDirectory(prefix="qgbdt-bench-") as folder:
-        sources.save(data, Path(folder))
-        yield Path(folder)
-
-
-def interleave(
-    fit: Callable[[str], Record], names: Sequence[str], repeats: int, json_path: Path | None = None
-) -> list[Record]:
-    """Fit every library once, then all again: a busy minute then hits all of them alike.
-
-    A library that failed is not tried again.
-    """
-    records: list[Record] = []
-    for repeat in range(repeats):
-        for name in names:
-            if any(r["peer"] == name and r["status"] != "ok" for r in records):
-                continue
-            record = fit(name) | {"repeat": repeat}
-            records.append(record)
-            if json_path is not None:
-                results.append(json_path, record)
-            print(f"  {name} {repeat + 1}/{repeats}: {record['status']}", file=sys.stderr)
-    return records
-
-
 def report(records: Sequence[Record], task: str) -> str:
     """The table: medians over the repeats; ratios above 1 mean that the reference is faster.
 
@@ -185,7 +125,7 @@ def report(records: Sequence[Record], task: str) -> str:
     the median of the ratios within each repeat.
     """
     names = list(dict.fromkeys(r["peer"] for r in records))
-    runs = {n: [r for r in records if r["peer"] == n and r["status"] == "ok"] for n in names}
+    runs = {n: [r for r in records if r["peer"] == n and is_ok(r)] for n in names}
     worked = [n for n in names if runs[n]]
     reference = next((n for n in worked if n.startswith("qgbdt")), worked[0] if worked else "-")
     metric = metrics.SHOWN[task]
@@ -206,25 +146,6 @@ def report(records: Sequence[Record], task: str) -> str:
         ratios = (ratio(runs[name], runs[reference], time) for time in (training, whole_fit))
         rows.append([name, *cells, *(f"{value:.2f}" for value in ratios)])
     return f"{results.table(header, rows)}\n\nx: time over that of {reference}"
-
-
-def median(records: Sequence[Record], field: str) -> float:
-    return float(statistics.median(record[field] for record in records))
-
-
-def ratio(
-    theirs: Sequence[Record], ours: Sequence[Record], time: Callable[[Record], float]
-) -> float:
-    """Median over the repeats of their time over ours."""
-    return statistics.median(time(a) / time(b) for a, b in zip(theirs, ours))
-
-
-def training(record: Record) -> float:
-    return float(record["training_seconds"])
-
-
-def whole_fit(record: Record) -> float:
-    return float(record["binning_seconds"] + record["training_seconds"])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The benchmarks work: shapes, metrics, tables, resuming, and one whole run of train.py.
+"""The benchmarks work: shapes, metrics, tables, resuming, plots, and whole runs of train.py.
 
 Only sizes that take a blink; nothing here measures speed. What needs an optional library skips.
 """
@@ -6,6 +6,7 @@ Only sizes that take a blink; nothing here measures speed. What needs an optiona
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -20,9 +21,13 @@ import demo  # noqa: E402
 import fit_once  # noqa: E402
 import metrics  # noqa: E402
 import peers  # noqa: E402
+import plots  # noqa: E402
 import results  # noqa: E402
+import scaling  # noqa: E402
 import shapes  # noqa: E402
 import sources  # noqa: E402
+import study  # noqa: E402
+import suite  # noqa: E402
 import train  # noqa: E402
 
 
@@ -41,6 +46,14 @@ def test_shape_has_its_width_labels_and_queries(name: str) -> None:
     if shape.shares:
         share = np.bincount(data.y, minlength=len(shape.shares)) / len(data.y)
         np.testing.assert_allclose(share, shape.shares, atol=0.01)
+
+
+def test_shape_of_another_width_and_of_classes() -> None:
+    assert shapes.make("plain", 100, n_features=7).X.shape == (125, 7)
+    data = shapes.make("classes", 1000)
+    assert (data.n_classes, len(np.unique(data.y))) == (20, 20)
+    values = [len(np.unique(x)) for x in shapes.make("lowcard", 2000).X.T]
+    assert 2 <= min(values) < 5 < 12 < max(values) <= 16
 
 
 def test_shape_repeats_with_its_seed_and_not_with_another() -> None:
@@ -217,6 +230,40 @@ def test_child_reports_what_the_library_cannot_do(tmp_path: Path) -> None:
     assert json.loads(answer.read_text()) == expected
 
 
+@pytest.mark.parametrize("shape", ["plain", "year", "classes"])
+@pytest.mark.parametrize("name", peers.DEFAULT)
+def test_estimator_trains_the_model_of_the_native_interface(name: str, shape: str) -> None:
+    if not peers.is_installed(name):
+        pytest.skip("not installed")
+    data = shapes.make(shape, 300)
+    told = {"rounds": 3, "leaves": 7, "learning_rate": 0.3, "max_bin": 31, "min_child_samples": 9}
+    native, estimator = (
+        peers.make(name, peers.Settings(data.task, data.n_classes, warm_fits=warm, **told))
+        for warm in (0, 1)
+    )
+    assert isinstance(estimator, peers.ThroughEstimator)
+    native.fit(data.train)
+    estimator.fit(data.train)
+    X = data.test.X
+    np.testing.assert_array_equal(native.predict(X), estimator.predict(X))
+
+
+def test_first_fit_does_not_count_before_warm_ones(tmp_path: Path) -> None:
+    class Slower(peers.Sklearn):
+        fits = 0
+
+        def fit(self, train: sources.Part) -> tuple[float, float]:
+            self.fits += 1
+            self.model = self.estimator().fit(train.X, train.y)
+            return 1.0, 100.0 if self.fits == 1 else self.fits
+
+    sources.save(shapes.make("plain", 100), tmp_path)
+    for warm_fits, seconds in [(0, 100.0), (1, 2.0), (3, 3.0)]:
+        peer = Slower(peers.Settings("binary", rounds=1, warm_fits=warm_fits))
+        record = fit_once.measure(peer, tmp_path)
+        assert (record["binning_seconds"], record["training_seconds"]) == (1.0, seconds)
+
+
 def test_child_that_fails_is_a_record(tmp_path: Path) -> None:
     record = fit_once.launch("nobody", peers.Settings("binary"), tmp_path, timeout=60)
     assert (record["status"], record["note"]) == ("failed", "KeyError: 'nobody'")
@@ -299,6 +346,163 @@ def test_ablation_table(fits: list[tuple[str, int]], tmp_path: Path) -> None:
     lines = [line.replace("|", " ").split() for line in output.read_text().splitlines()]
     rows = [line[:3] for line in lines if line[:1] == ["2"]]
     assert rows == [["2", r, n] for r in ("stochastic", "nearest") for n in ("yes", "no")]
+
+
+SECONDS = {  # whole fits of the stand-in below
+    "qgbdt": 1.0,
+    "lightgbm": 4.0,
+    "lightgbm-row": 3.0,
+    "lightgbm-quant-row": 2.0,
+    "xgboost": 6.0,
+    "catboost": 6.1,
+}
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Replace the children by a stand-in; return the list of (peer, threads) it is asked for.
+
+    LightGBM's default fails at the first go, scikit-learn never has the objective.
+    """
+    asked: list[tuple[str, int]] = []
+
+    def launch(peer: str, settings: peers.Settings, folder: Path, timeout: float) -> dict:
+        asked.append((peer, settings.threads))
+        record = {"peer": peer, **vars(settings)}
+        if peer == "sklearn":
+            return {**record, "status": "unsupported", "note": "no objective"}
+        if peer == "lightgbm" and asked.count(asked[-1]) == 1:
+            return {**record, "status": "failed", "note": "killed by signal 9"}
+        return {
+            **record,
+            "status": "ok",
+            "version": "1.0",
+            "binning_seconds": SECONDS[peer] / 4,
+            "training_seconds": SECONDS[peer] * 3 / 4,
+            "peak_mib": 10.0 * SECONDS[peer],
+            **dict.fromkeys(metrics.SHOWN.values(), 0.5 if "quant" in peer else 0.75),
+        }
+
+    monkeypatch.setattr(fit_once, "launch", launch)
+    monkeypatch.setattr(peers, "is_installed", lambda name: True)
+    return asked
+
+
+def cells_of(table: str) -> dict[tuple[str, ...], list[str]]:
+    """The cells of a Markdown table by its first two columns."""
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {tuple(row[:2]): row[2:] for row in rows}
+
+
+def test_suite_resumes_and_fits_trailing_rivals_once(
+    launched: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, int]] = []
+    make = shapes.make
+
+    def note(name: str, rows: int, **options: int) -> sources.Data:
+        made.append((name, rows))
+        return make(name, rows, **options)
+
+    monkeypatch.setattr(shapes, "make", note)
+    names = [*SECONDS, "sklearn"]
+    command = ["--suite", "--sets", "year,small-1k", "--threads", "1,2", "--scale", "0.001"]
+    command += ["--peers", ",".join(names), "--repeat", "2", "--markdown", str(tmp_path / "t.md")]
+    command += ["--results", str(tmp_path / "r.jsonl")]
+    train.main(command)
+    year = [*names, "qgbdt", "lightgbm-row", "lightgbm-quant-row", "xgboost"]
+    small = [*names, "qgbdt", "lightgbm", "lightgbm-row", "lightgbm-quant-row", "xgboost"]
+    assert launched == [(n, t) for fits in (year, small) for t in (1, 2) for n in fits]
+    assert made == [("year", 515), ("plain", 500)]
+    assert "lightgbm on year: killed by signal 9" in (tmp_path / "t.md").read_text()
+
+    launched_before = len(launched)
+    train.main([*command, "--report"])
+    assert len(launched) == launched_before
+    train.main(command)
+    assert launched[launched_before:] == [("lightgbm", t) for t in (1, 1, 2, 2)]
+    train.main(command)
+    assert len(launched) == launched_before + 4
+    assert len(made) == 3
+    text = (tmp_path / "t.md").read_text()
+    assert "killed" not in text
+    assert "sklearn on year: no objective" in text
+
+
+def test_suite_table(launched: list[tuple[str, int]], tmp_path: Path) -> None:
+    path = tmp_path / "t.md"
+    command = ["--sets", "year,yahoo,small-1k", "--threads", "1", "--scale", "0.001"]
+    command += ["--peers", ",".join([*SECONDS, "sklearn"]), "--repeat", "1", "--rounds", "7"]
+    for _ in range(2):  # LightGBM's default comes at the second go
+        suite.main([*command, "--results", str(tmp_path / "r.jsonl"), "--markdown", str(path)])
+    table = cells_of(path.read_text())
+    header = table["set", "threads"]
+    year = dict(zip(header, table["year", "1"]))
+    assert year == {
+        "qgbdt s": "1",
+        "fastest rival": "lightgbm-quant-row",
+        "whole fit x": "2.00",
+        "training x": "2.00",
+        "binning x": "2.00",
+        "LightGBM default x": "4.00",
+        "LightGBM x": "2.00",
+        "XGBoost x": "6.00",
+        "CatBoost x": "6.10",
+        "scikit-learn x": "-",
+        "memory": "0.50",
+        "metric": "rmse",
+        "of qgbdt": "0.75000",
+        "of LightGBM": "0.75000",
+    }
+    small = dict(zip(header, table["small-1k", "1"]))
+    assert [small[c] for c in ("whole fit x", "training x", "binning x")] == ["2.00", "-", "-"]
+    means = dict(zip(header, table["mean of 2 shapes", "1"]))
+    assert [means[c] for c in ("whole fit x", "CatBoost x", "memory")] == ["2.00", "6.10", "0.50"]
+
+
+def test_mean_ratio_is_geometric_and_needs_every_set() -> None:
+    rows = [{"whole fit x": 2.0, "memory": 1.0}, {"whole fit x": 8.0, "fastest rival": "xgboost"}]
+    assert suite.geometric_means(rows) == pytest.approx({"whole fit x": 4.0})
+
+
+def test_scaling_has_each_case_once(launched: list[tuple[str, int]], tmp_path: Path) -> None:
+    path = tmp_path / "t.md"
+    command = ["--threads", "1,2", "--scale", "0.001", "--peers", "qgbdt,xgboost", "--repeat", "1"]
+    scaling.main([*command, "--results", str(tmp_path / "r.jsonl"), "--markdown", str(path)])
+    assert [threads for _, threads in launched[::2]].count(1) == 1
+    assert len(launched) == 2 * (1 + 3 * 2 + 1 + 1)  # the base, three axes doubled twice, two more
+    rows = list(cells_of(path.read_text()))[1:]
+    assert rows == [
+        *(("rows", n) for n in ("200", "400", "800")),
+        *(("features", n) for n in ("32", "64", "128")),
+        *(("leaves", n) for n in ("255", "510", "1020")),
+        *(("threads", n) for n in ("1", "2")),
+        *(("busy", n) for n in ("False", "True")),
+    ]
+    assert scaling.cell(3.0, 1.5) == "3.00 (2.00x)"
+
+    records = results.read(tmp_path / "r.jsonl")
+    assert list(plots.scaling_panels(records)) == list(scaling.AXES)
+    assert [r["busy"] for r in records].count(True) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux only")
+def test_busy_process_ends_with_its_block() -> None:
+    with study.busy_process() as process:
+        assert process.poll() is None
+    assert process.returncode is not None
+
+
+def test_plots(launched: list[tuple[str, int]], tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = str(tmp_path / "r.jsonl")
+    common = ["--peers", "qgbdt,xgboost", "--scale", "0.001", "--repeat", "1", "--results", path]
+    suite.main([*common, "--sets", "year,yahoo", "--threads", "1"])
+    scaling.main([*common, "--axes", "rows", "--threads", "1"])
+    plots.main([path, "--folder", str(tmp_path / "plots")])
+    found = sorted(file.name for file in (tmp_path / "plots").iterdir())
+    assert found == ["metric-1.png", "scaling.png"]
 
 
 def test_demo_runs_train(monkeypatch: pytest.MonkeyPatch) -> None:
