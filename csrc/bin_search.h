@@ -7,9 +7,16 @@
 //   level 2: t63 t127 ...      the last of each node of level 1
 //
 // Unused places hold infinity: nothing is above it, and NaN is above nothing.
+//
+// Where thresholds lie evenly enough, most of the search is a table: the line from the first to the
+// last threshold is cut into equal cells, none of which holds more than kFan thresholds. Rounding
+// keeps the order, so thresholds in cells below that of a value are below it, and one count, from
+// the first threshold in its cell, gives its bin exactly.
 #pragma once
 
 #include <stdint.h>
+
+#include "support/inline.h"
 
 namespace qgbdt {
 
@@ -26,6 +33,19 @@ struct BinTable {
     for (int width = kBinSlots; level > 0; --level, width /= kFan) slots += width;
     return slots;
   }
+
+  static constexpr int kCells = 1024;
+
+  // The cell of x; cells beyond the ends join the outermost ones, and so does NaN.
+  QGBDT_FN static int32_t cell(T x, T origin, T cells_per_unit) {
+    const T position = (x - origin) * cells_per_unit;
+    const T from_0 = position > 0 ? position : 0;
+    return int32_t(from_0 < kCells - 1 ? from_0 : kCells - 1);
+  }
+
+  bool has_cells;
+  T origin, cells_per_unit;
+  uint8_t first_in_cell[kCells];  // number of thresholds in the cells below
 
   int n_levels;  // as many as the thresholds need: they are fewer than kFan^n_levels
   alignas(64) T thresholds[begin(kMaxLevels - 1) + kFan];  // no node straddles a cache line

@@ -28,6 +28,25 @@ T round_down(double t) {
 }
 
 template <class T>
+void lay_out_cells(BinTable<T>& table, int64_t n_thresholds) {
+  using Table = BinTable<T>;
+  const T* t = table.thresholds;
+  table.has_cells = false;
+  if (n_thresholds < Table::kFan) return;  // one step of the tree does
+  table.origin = t[0];
+  table.cells_per_unit = T(Table::kCells - 1) / (t[n_thresholds - 1] - t[0]);
+  if (!std::isnormal(table.cells_per_unit)) return;
+  int32_t n_cells = 0;
+  for (int64_t i = 0; i < n_thresholds; ++i) {
+    const int32_t cell = Table::cell(t[i], table.origin, table.cells_per_unit);
+    while (n_cells <= cell) table.first_in_cell[n_cells++] = uint8_t(i);
+    if (i - table.first_in_cell[cell] >= Table::kFan) return;
+  }
+  while (n_cells < Table::kCells) table.first_in_cell[n_cells++] = uint8_t(n_thresholds);
+  table.has_cells = true;
+}
+
+template <class T>
 BinTable<T> bin_table(const std::vector<double>& thresholds) {
   using Table = BinTable<T>;
   Table table;
@@ -40,6 +59,7 @@ BinTable<T> bin_table(const std::vector<double>& thresholds) {
     for (int64_t i = 0; i < kBinSlots / reach; ++i)
       level[i] = below[i * Table::kFan + Table::kFan - 1];
   }
+  lay_out_cells(table, int64_t(thresholds.size()));
   return table;
 }
 

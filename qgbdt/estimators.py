@@ -110,12 +110,12 @@ def encode_classes(y: NDArray[Any]) -> tuple[NDArray[Any], Floats]:
     if high - low >= len(y) // 2 or high > np.iinfo(np.int64).max:
         check_classification_targets(y)
         classes, numbers = np.unique(y, return_inverse=True)
-        return classes, numbers.astype(np.float64)
-    offsets = y.astype(np.int64) - low
-    present = np.bincount(offsets) > 0
-    classes = (np.flatnonzero(present) + low).astype(y.dtype)
-    numbers = np.cumsum(present, dtype=np.float64) - 1
-    return classes, numbers[offsets]
+    else:
+        offsets = y.astype(np.int64) - low
+        present = np.bincount(offsets) > 0
+        classes = (np.flatnonzero(present) + low).astype(y.dtype)
+        numbers = (np.cumsum(present) - 1)[offsets]
+    return classes, numbers.astype(np.float64)
 
 
 class QGBDTEstimator(CommonParams, BaseEstimator):

@@ -75,12 +75,16 @@ def test_sample_limit(n_samples):
 @pytest.mark.parametrize("simd", _core.simd_levels())
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_every_depth_of_the_search(dtype, simd, monkeypatch):
-    """Numbers of thresholds around 4^k and 8^k, numbers of rows around a block of 64 or 128."""
+    """Numbers of thresholds around 4^k and 8^k, evenly spaced (found by table) and not (by tree);
+    numbers of rows around a block of 64 or 128.
+    """
     monkeypatch.setenv("QGBDT_SIMD", simd)
     n_values = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 63, 64, 65, 66, 254, 255, 256, 300]
     for n_samples in (64, 65, 127, 128, 129, 2047, 2049):
         rows = np.arange(n_samples)
-        X = np.column_stack([rows % n for n in n_values] * 2).astype(dtype) - 3
+        even = [rows % n - 3.0 for n in n_values]
+        uneven = [2.0 ** (rows % n * (120 / n)) for n in n_values]
+        X = np.column_stack(even + uneven).astype(dtype)
         X[::7, 1] = X[-1, 2] = np.nan
         X[::5, 3] = np.inf
         X[::5, 4] = -np.inf
