@@ -71,6 +71,7 @@ void radix_sort(K* keys, K* scratch, int64_t n) {
   }
 }
 
+// Counters to be cleared and summed should be few beside the keys; the limits are rough.
 template <class K>
 void sort_keys(K* keys, K* scratch, int64_t n) {
   if (n < 128) std::sort(keys, keys + n);
