@@ -12,6 +12,7 @@ namespace qgbdt {
 namespace {
 
 constexpr int64_t kRowsPerTask = 2048;
+constexpr int64_t kScratchColumn = 512;  // bytes of X: a tile's 32, 16 kB, stay in L1
 constexpr int kCacheLine = 64;
 
 int32_t tile_stride(int32_t n_features) {
@@ -27,13 +28,63 @@ T round_down(double t) {
 }
 
 template <class T>
+void lay_out_cells(BinTable<T>& table, int64_t n_thresholds) {
+  using Table = BinTable<T>;
+  const T* t = table.thresholds;
+  table.has_cells = false;
+  if (n_thresholds < Table::kFan) return;  // one step of the tree does
+  table.origin = t[0];
+  table.cells_per_unit = T(Table::kCells - 1) / (t[n_thresholds - 1] - t[0]);
+  if (!std::isnormal(table.cells_per_unit)) return;
+  int32_t n_cells = 0;
+  for (int64_t i = 0; i < n_thresholds; ++i) {
+    const int32_t cell = Table::cell(t[i], table.origin, table.cells_per_unit);
+    while (n_cells <= cell) table.first_in_cell[n_cells++] = uint8_t(i);
+    if (i - table.first_in_cell[cell] >= Table::kFan) return;
+  }
+  while (n_cells < Table::kCells) table.first_in_cell[n_cells++] = uint8_t(n_thresholds);
+  table.has_cells = true;
+}
+
+template <class T>
 BinTable<T> bin_table(const std::vector<double>& thresholds) {
-  BinTable<T> table;
-  std::fill(table.thresholds, table.thresholds + kBinSlots, T(HUGE_VAL));
+  using Table = BinTable<T>;
+  Table table;
+  std::fill(std::begin(table.thresholds), std::end(table.thresholds), T(HUGE_VAL));
   std::transform(thresholds.begin(), thresholds.end(), table.thresholds, round_down<T>);
-  for (int block = 0; block < kBinBlocks; ++block)
-    table.last[block] = table.thresholds[block * kBinBlocks + kBinBlocks - 1];
+  int64_t reach = Table::kFan;  // a tree of that many slots
+  for (table.n_levels = 1; reach <= int64_t(thresholds.size()); reach *= Table::kFan) {
+    const T* below = table.thresholds + Table::begin(table.n_levels - 1);
+    T* level = table.thresholds + Table::begin(table.n_levels++);
+    for (int64_t i = 0; i < kBinSlots / reach; ++i)
+      level[i] = below[i * Table::kFan + Table::kFan - 1];
+  }
+  lay_out_cells(table, int64_t(thresholds.size()));
   return table;
+}
+
+template <class T>
+constexpr int64_t kBlockRows = kScratchColumn / int64_t(sizeof(T));
+
+// A block of X as columns, kBlockRows apart.
+template <class T>
+void copy_columns(const MatrixView& X, const T* x, int64_t n, int32_t width, T* columns) {
+  for (int64_t row = 0; row < n; ++row)
+    for (int32_t i = 0; i < width; ++i)
+      columns[i * kBlockRows<T> + row] = x[row * X.row_stride + i * X.column_stride];
+}
+
+// A block of columns as rows of `stride` bytes, a multiple of 4.
+void interleave(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t stride,
+                uint8_t* rows) {
+  for (int32_t i = 0; i < stride; i += 4) {
+    const uint8_t* x = columns + i * block_rows;
+    for (int64_t row = 0; row < n; ++row) {
+      const uint8_t four[4] = {x[row], x[block_rows + row], x[2 * block_rows + row],
+                               x[3 * block_rows + row]};
+      std::memcpy(rows + row * stride + i, four, 4);
+    }
+  }
 }
 
 BinColumn<float> kernel_for(const BinKernels& kernels, const float*) { return kernels.bin_float; }
@@ -44,13 +95,11 @@ BinColumn<double> kernel_for(const BinKernels& kernels, const double*) {
 }  // namespace
 
 BinnedMatrix::BinnedMatrix(const MatrixView& X, int max_bin, const BinKernels& kernels, Team& team)
-    : n_samples_(X.n_samples),
-      thresholds_(find_bin_thresholds(X, max_bin, team)),
-      has_missing_(X.n_features, 0),
-      cell_offsets_(X.n_features + 1, 0) {
+    : n_samples_(X.n_samples), has_missing_(X.n_features, 0), cell_offsets_(X.n_features + 1, 0) {
   check(2 <= max_bin && max_bin <= kMaxValueBins, "max_bin must be in [2, 255]");
   check(X.n_samples >= 1 && X.n_samples <= INT32_MAX, "n_samples must be in [1, 2^31 - 1]");
   check(X.n_features >= 1 && X.n_features <= INT32_MAX / kBinSlots, "too many features");
+  thresholds_ = find_bin_thresholds(X, max_bin, team);
   lay_out_tiles();
   assign_bins(X, kernels, team);
   for (int32_t f = 0; f < n_features(); ++f) cell_offsets_[f + 1] = cell_offsets_[f] + n_bins(f);
@@ -71,28 +120,35 @@ void BinnedMatrix::lay_out_tiles() {
 }
 
 void BinnedMatrix::assign_bins(const MatrixView& X, const BinKernels& kernels, Team& team) {
-  const int64_t blocks = (n_samples_ + kRowsPerTask - 1) / kRowsPerTask;
+  const int64_t n_tiles = int64_t(tiles_.size());
+  const int64_t n_tasks =  // neighbours in a row of X follow one another
+      (n_samples_ + kRowsPerTask - 1) / kRowsPerTask * n_tiles;
   const int threads = team.threads_for(n_samples_ * X.n_features, kValuesPerThread);
   std::vector<std::atomic<uint8_t>> missing(n_features());
   visit_elements(X, [&]<class T>(const T* data) {
     std::vector<BinTable<T>> tables;
     for (const auto& thresholds : thresholds_) tables.push_back(bin_table<T>(thresholds));
     const BinColumn<T> bin_column = kernel_for(kernels, data);
-    team.run(threads, blocks * int64_t(tiles_.size()), [&](int64_t task, int) {
-      const FeatureTile& tile = tiles_[task / blocks];
-      uint8_t* out = const_cast<uint8_t*>(tile.bins);
-      const int64_t begin = task % blocks * kRowsPerTask;
-      const int64_t end = std::min(n_samples_, begin + kRowsPerTask);
-      if (tile.n_features < tile.stride)
-        std::memset(out + begin * tile.stride, 0, (end - begin) * tile.stride);
-      for (int32_t i = 0; i < tile.n_features; ++i) {
-        const int32_t f = tile.first_feature + i;
-        uint8_t* column = columns_.data() + f * n_samples_;
-        const T* x = data + begin * X.row_stride + f * X.column_stride;
-        if (bin_column(tables[f], x, X.row_stride, end - begin, uint8_t(n_value_bins(f)),
-                       column + begin))
-          missing[f].store(1, std::memory_order_relaxed);
-        for (int64_t row = begin; row < end; ++row) out[row * tile.stride + i] = column[row];
+    team.run(threads, n_tasks, [&](int64_t task, int) {
+      const FeatureTile& tile = tiles_[task % n_tiles];
+      T copy[kTileFeatures * kBlockRows<T>];
+      uint8_t bins[kTileFeatures * kBlockRows<T>] = {};  // the unused bytes of a tile's rows are 0
+      const int64_t end = std::min(n_samples_, (task / n_tiles + 1) * kRowsPerTask);
+      for (int64_t begin = task / n_tiles * kRowsPerTask; begin < end; begin += kBlockRows<T>) {
+        const int64_t n = std::min(kBlockRows<T>, end - begin);
+        const T* x = data + begin * X.row_stride + tile.first_feature * X.column_stride;
+        const bool has_columns = X.row_stride == 1;
+        if (!has_columns) copy_columns(X, x, n, tile.n_features, copy);
+        for (int32_t i = 0; i < tile.n_features; ++i) {
+          const int32_t f = tile.first_feature + i;
+          const T* values = has_columns ? x + i * X.column_stride : copy + i * kBlockRows<T>;
+          uint8_t* column = bins + i * kBlockRows<T>;
+          if (bin_column(tables[f], values, n, uint8_t(n_value_bins(f)), column))
+            missing[f].store(1, std::memory_order_relaxed);
+          std::memcpy(columns_.data() + f * n_samples_ + begin, column, n);
+        }
+        uint8_t* rows = const_cast<uint8_t*>(tile.bins) + begin * tile.stride;
+        interleave(bins, kBlockRows<T>, n, tile.stride, rows);
       }
     });
   });

@@ -2,6 +2,9 @@
 // the row number, decides; a column with few distinct values gets one bin per value, any other gets
 // bins of equal frequency in which a very frequent value stands alone. NaN is missing and decides
 // nothing.
+//
+// The sample is sorted as integers, and the ends of the bins are found by looking ahead by a bin's
+// fair share: of a sorted column only the values around 254 ends are looked at.
 #pragma once
 
 #include <stdint.h>
@@ -40,8 +43,5 @@ std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, int ma
 
 // Where to cut between neighbouring distinct values a < b: a <= threshold < b.
 double threshold_between(double a, double b);
-
-// Positions i after which a bin ends, for distinct values with these counts (see the .cpp).
-std::vector<int64_t> equal_frequency_bounds(const std::vector<int64_t>& counts, int max_bin);
 
 }  // namespace qgbdt

@@ -100,6 +100,24 @@ def all_or_nothing(
     return fit_all_or_nothing
 
 
+def encode_classes(y: NDArray[Any]) -> tuple[NDArray[Any], Floats]:
+    """The class labels, sorted, and each row's number among them.
+
+    Integers of a small range, which need no check, are counted instead of sorted: that takes a
+    tenth of the time.
+    """
+    low, high = (int(y.min()), int(y.max())) if y.dtype.kind in "biu" else (0, len(y))
+    if high - low >= len(y) // 2 or high > np.iinfo(np.int64).max:
+        check_classification_targets(y)
+        classes, numbers = np.unique(y, return_inverse=True)
+    else:
+        offsets = y.astype(np.int64) - low
+        present = np.bincount(offsets) > 0
+        classes = (np.flatnonzero(present) + low).astype(y.dtype)
+        numbers = (np.cumsum(present) - 1)[offsets]
+    return classes, numbers.astype(np.float64)
+
+
 class QGBDTEstimator(CommonParams, BaseEstimator):
     """What the estimators share."""
 
@@ -235,13 +253,12 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         """
         self._check_params()
         X, y = validate_data(self, X, y, **CHECK_X)
-        check_classification_targets(y)
-        self.classes_, y_encoded = np.unique(y, return_inverse=True)
+        self.classes_, y_encoded = encode_classes(y)
         self.n_classes_ = len(self.classes_)
         objective = self._resolve_objective()
         self._train(
             X,
-            y_encoded.astype(np.float64),
+            y_encoded,
             self._class_sample_weight(sample_weight, y),
             objective=objective,
             n_outputs=self.n_classes_ if objective == "multiclass" else 1,

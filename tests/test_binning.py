@@ -72,6 +72,65 @@ def test_sample_limit(n_samples):
     assert_equals_reference(X, 255)
 
 
+@pytest.mark.parametrize("simd", _core.simd_levels())
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_depth_of_the_search(dtype, simd, monkeypatch):
+    """Numbers of thresholds around 4^k and 8^k, evenly spaced (found by table) and not (by tree);
+    numbers of rows around a block of 64 or 128.
+    """
+    monkeypatch.setenv("QGBDT_SIMD", simd)
+    n_values = [1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 63, 64, 65, 66, 254, 255, 256, 300]
+    for n_samples in (64, 65, 127, 128, 129, 2047, 2049):
+        rows = np.arange(n_samples)
+        even = [rows % n - 3.0 for n in n_values]
+        uneven = [2.0 ** (rows % n * (120 / n)) for n in n_values]
+        X = np.column_stack(even + uneven).astype(dtype)
+        X[::7, 1] = X[-1, 2] = np.nan
+        X[::5, 3] = np.inf
+        X[::5, 4] = -np.inf
+        assert_equals_reference(X, 255)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_memory_orders(dtype):
+    X = hurting_data(3000, n_features=37).astype(dtype)
+    wide = np.zeros((6000, 111), dtype)
+    wide[::2, ::3] = X
+    for same in (np.asfortranarray(X), wide[::2, ::3], X[::-1, ::-1].copy()[::-1, ::-1]):
+        assert_equals_reference(same, 255)
+
+
+@pytest.mark.parametrize("n_samples", [127, 128, 16_383, 16_384, 40_000])
+def test_sorting_hard_columns(n_samples):
+    """Columns whose highest differing bits tell few values apart."""
+    rng = np.random.default_rng(0)
+    fraction = rng.random(n_samples)
+    distant = 1.7e9 + fraction
+    distant[0] = 0
+    X = np.column_stack(
+        [
+            distant,
+            1.7e9 + 1e5 * fraction,
+            np.where(fraction < 0.5, -1e300, 1e300) * (1 + 1e-12 * fraction),
+            np.nextafter(1.0, 2.0) + np.finfo(float).eps * rng.integers(0, 3000, n_samples),
+            2.0 ** rng.integers(-1000, 1000, n_samples),
+            np.where(fraction < 0.99, 0, fraction),
+        ]
+    )
+    assert_equals_reference(X, 255)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(1, 60)), min_size=1, max_size=60),
+    st.integers(2, 40),
+)
+def test_drawn_counts(steps_and_counts, max_bin):
+    """Heavy values anywhere among light ones."""
+    values, counts = np.array(steps_and_counts).T
+    assert_equals_reference(np.repeat(np.cumsum(values), counts)[:, None].astype(float), max_bin)
+
+
 def test_extreme_numbers():
     tiny, huge = 5e-324, 1.7976931348623157e308
     X = np.array([0.0, -0.0, tiny, -tiny, huge, -huge, np.inf, -np.inf, np.nan, 1.0])[:, None]

@@ -148,6 +148,26 @@ def test_multiclass():
     np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-14)
 
 
+@pytest.mark.parametrize(
+    "dtype", [bool, np.int8, np.uint8, np.int64, np.uint64, np.float64, object]
+)
+def test_classes_are_numbered_in_order(dtype):
+    """Counted or sorted: as np.unique does it, at both ends of the type's range."""
+    near = [np.arange(6) % 3, np.arange(100) % 2, np.arange(9), np.array([0, 1])]
+    if np.issubdtype(dtype, np.integer):
+        ends = np.iinfo(dtype)
+        near += [ends.min + near[0].astype(dtype), ends.max - near[0].astype(dtype)]
+        near += [np.array([ends.min, ends.max] * 300, dtype)]
+    for labels in near:
+        y = labels.astype(dtype) if dtype is not object else labels.astype(str).astype(object)
+        classes, numbers = qgbdt.estimators.encode_classes(y)
+        expected_classes, expected_numbers = np.unique(y, return_inverse=True)
+        assert classes.dtype == y.dtype
+        assert numbers.dtype == np.float64
+        np.testing.assert_array_equal(classes, expected_classes)
+        np.testing.assert_array_equal(numbers, expected_numbers)
+
+
 def test_softmax_of_two_classes():
     fitted = classifier(objective="multiclass").fit(X, LABELS > 0)
     decision, proba = fitted.decision_function(X), fitted.predict_proba(X)
