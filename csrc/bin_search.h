@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include "support/inline.h"
+
 namespace qgbdt {
 
 constexpr int kBinSlots = 256;  // bins per feature in a tile histogram, a byte's worth
@@ -26,5 +28,11 @@ struct BinKernels {  // of a machine
   BinColumn<float> bin_float;
   BinColumn<double> bin_double;
 };
+QGBDT_FN BinColumn<float> kernel_for(const BinKernels& kernels, const float*) {
+  return kernels.bin_float;
+}
+QGBDT_FN BinColumn<double> kernel_for(const BinKernels& kernels, const double*) {
+  return kernels.bin_double;
+}
 
 }  // namespace qgbdt

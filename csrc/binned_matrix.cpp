@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
-#include <cmath>
 #include <cstring>
 
 #include "support/check.h"
@@ -17,28 +16,6 @@ constexpr int kCacheLine = 64;
 int32_t tile_stride(int32_t n_features) {
   if (n_features > 16) return n_features <= 24 ? 24 : 32;
   return int32_t(std::bit_ceil(uint32_t(std::max(n_features, 4))));
-}
-
-// For float32 data each threshold becomes the largest float32 not above it, which compares alike.
-template <class T>
-T round_down(double t) {
-  const T f = T(t);
-  return double(f) > t ? std::nextafter(f, T(-HUGE_VAL)) : f;
-}
-
-template <class T>
-BinTable<T> bin_table(const std::vector<double>& thresholds) {
-  BinTable<T> table;
-  std::fill(table.thresholds, table.thresholds + kBinSlots, T(HUGE_VAL));
-  std::transform(thresholds.begin(), thresholds.end(), table.thresholds, round_down<T>);
-  for (int block = 0; block < kBinBlocks; ++block)
-    table.last[block] = table.thresholds[block * kBinBlocks + kBinBlocks - 1];
-  return table;
-}
-
-BinColumn<float> kernel_for(const BinKernels& kernels, const float*) { return kernels.bin_float; }
-BinColumn<double> kernel_for(const BinKernels& kernels, const double*) {
-  return kernels.bin_double;
 }
 
 }  // namespace

@@ -84,6 +84,13 @@ void find_task(const T* data, const MatrixView& X, const std::vector<uint32_t>& 
   }
 }
 
+// For float32 data each threshold becomes the largest float32 not above it, which compares alike.
+template <class T>
+T round_down(double t) {
+  const T f = T(t);
+  return double(f) > t ? std::nextafter(f, T(-HUGE_VAL)) : f;
+}
+
 }  // namespace
 
 std::vector<uint32_t> binning_sample(int64_t n_samples) {
@@ -132,6 +139,18 @@ std::vector<int64_t> equal_frequency_bounds(const std::vector<int64_t>& counts, 
   }
   return bounds;
 }
+
+template <class T>
+BinTable<T> bin_table(const std::vector<double>& thresholds) {
+  BinTable<T> table;
+  std::fill(table.thresholds, table.thresholds + kBinSlots, T(HUGE_VAL));
+  std::transform(thresholds.begin(), thresholds.end(), table.thresholds, round_down<T>);
+  for (int block = 0; block < kBinBlocks; ++block)
+    table.last[block] = table.thresholds[block * kBinBlocks + kBinBlocks - 1];
+  return table;
+}
+template BinTable<float> bin_table(const std::vector<double>&);
+template BinTable<double> bin_table(const std::vector<double>&);
 
 std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, int max_bin, Team& team) {
   const std::vector<uint32_t> sample = binning_sample(X.n_samples);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "../bin_search.h"
+#include "../bit_slices.h"
 #include "../objective.h"
 #include "../quantize.h"
 #include "../split.h"
@@ -92,6 +93,8 @@ struct Kernels {
   LeafSums (*leaf_sums)(const uint32_t* rows, int64_t n, const float* g, const float* h,
                         double gradient_scale, double hessian_scale);
   void (*add_value)(const uint32_t* rows, int64_t n, double value, double* raw_prediction);
+
+  PredictKernels prediction;
 };
 
 // The level in use: the best that this CPU runs, or QGBDT_SIMD (std::invalid_argument if it
