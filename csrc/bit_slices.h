@@ -20,9 +20,9 @@
 namespace qgbdt {
 
 constexpr int kSliceRows = 256;
-constexpr int kMissingBin = 255;              // where a block's bins say that a value is missing
-constexpr int kColumnThresholds = 254;        // value bins of a column are 0 to 254
-constexpr int kIndexPlanes = 8;               // binary digits of a leaf number
+constexpr int kMissingBin = 255;        // where a block's bins say that a value is missing
+constexpr int kColumnThresholds = 254;  // value bins of a column are 0 to 254
+constexpr int kIndexPlanes = 8;         // binary digits of a leaf number
 constexpr int kMaxSlicedLeaves = 1 << kIndexPlanes;
 
 // Row r is bit r / 32 of byte r % 32: the digits of 256 leaf numbers then become 256 bytes in

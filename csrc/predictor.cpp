@@ -6,7 +6,7 @@
 namespace qgbdt {
 namespace {
 
-constexpr int64_t kWalkBlock = 64;     // rows that stay in cache while every tree passes over them
+constexpr int64_t kWalkBlock = 64;      // rows that stay in cache while every tree passes over them
 constexpr int64_t kMinSlicedRows = 12;  // a block costs the same whether it is full or not
 constexpr int64_t kColumnsPerTree = 4;  // values to bin that cost as much as walking a tree
 
@@ -77,7 +77,8 @@ void Predictor::predict(const MatrixView& X, int64_t begin_iteration, int64_t en
     if (end - begin < kMinSlicedRows) return walk(begin, end, thread);
     auto& place = workplaces[thread];
     if (!place)
-      place.reset(new Workplace{SlicedForest::Scratch(*sliced), std::vector<double>(K * kSliceRows)});
+      place.reset(
+          new Workplace{SlicedForest::Scratch(*sliced), std::vector<double>(K * kSliceRows)});
     double* scores = place->scores.data();
     for (int k = 0; k < K; ++k) std::fill_n(scores + k * kSliceRows, kSliceRows, base[k]);
     visit_elements(X, [&](const auto* data) {

@@ -38,7 +38,7 @@ class SlicedForest {
            Scratch& scratch, double* scores) const;
 
  private:
-  // Up to kColumnThresholds thresholds of a feature; they own one slot each, from first_slot on.
+  // Up to kColumnThresholds thresholds of a feature; they own the slots from first_slot on.
   struct Column {
     int32_t feature;
     int32_t n_thresholds;
@@ -58,16 +58,29 @@ class SlicedForest {
     uint32_t planes[kIndexPlanes];
   };
 
-  class Builder;
+  struct Condition {
+    int32_t feature;
+    double threshold;
+    bool operator==(const Condition&) const = default;
+    bool operator<(const Condition& other) const {
+      return feature != other.feature ? feature < other.feature : threshold < other.threshold;
+    }
+  };
 
+  static std::vector<Condition> conditions_of(const std::vector<Tree>& trees);
+  SlicedForest(const std::vector<Tree>& trees, const std::vector<Condition>& conditions);
+  void add_columns(const std::vector<Condition>& conditions);
+  void add_program(const Tree& tree, const std::vector<Condition>& conditions);
+  bool is_result(uint32_t slot) const { return first_result_ <= slot && slot < left_side_; }
+
+  uint32_t first_result_;  // slot
+  uint32_t left_side_;     // the power of two between the slots of the two sides
+  uint32_t n_results_ = 0;
   std::vector<Column> columns_;
   std::vector<Program> programs_;
   std::vector<Select> selects_;
   std::vector<uint16_t> results_;
   std::vector<double> leaf_values_;
-  uint32_t first_result_ = 0;  // slot
-  uint32_t n_slots_ = 0;       // of one side
-  uint32_t left_side_ = 0;     // the power of two between the sides' slots
 };
 
 }  // namespace qgbdt

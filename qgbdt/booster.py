@@ -17,6 +17,7 @@ from qgbdt.threads import check_n_jobs, resolve_n_jobs
 
 NATIVE_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 
+
 class Booster:
     """A trained model: it predicts, explains its trees, and is saved and loaded.
 

@@ -242,7 +242,8 @@ PYBIND11_MODULE(_core, m) {
   py::class_<Predictor>(m, "Model")
       .def_property_readonly("objective",
                              [](const Predictor& p) { return objective_name(p.model().objective); })
-      .def_property_readonly("n_features", [](const Predictor& p) { return p.model().n_features(); })
+      .def_property_readonly("n_features",
+                             [](const Predictor& p) { return p.model().n_features(); })
       .def_property_readonly("n_outputs", [](const Predictor& p) { return p.model().n_outputs; })
       .def_property_readonly("n_trees", [](const Predictor& p) { return p.model().trees.size(); })
       .def_property_readonly("feature_names",
@@ -256,11 +257,12 @@ PYBIND11_MODULE(_core, m) {
            })
       .def("predict", &predict_array, py::arg("X"), py::arg("start_iteration"),
            py::arg("end_iteration"), py::arg("raw"), py::arg("n_threads"))
-      .def("useful_threads",
-           [](const Predictor& p, int64_t n_samples, int64_t begin, int64_t end) {
-             return p.useful_threads(n_samples, end - begin, INT_MAX);
-           },
-           py::arg("n_samples"), py::arg("start_iteration"), py::arg("end_iteration"))
+      .def(
+          "useful_threads",
+          [](const Predictor& p, int64_t n_samples, int64_t begin, int64_t end) {
+            return p.useful_threads(n_samples, end - begin, INT_MAX);
+          },
+          py::arg("n_samples"), py::arg("start_iteration"), py::arg("end_iteration"))
       .def("to_bytes", [](const Predictor& p) { return py::bytes(model_to_text(p.model())); })
       .def_static("from_bytes", [](const py::bytes& data) {
         return std::make_unique<Predictor>(model_from_text(std::string_view(data)));
