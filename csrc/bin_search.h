@@ -60,5 +60,11 @@ struct BinKernels {  // of a machine
   BinColumn<float> bin_float;
   BinColumn<double> bin_double;
 };
+QGBDT_FN BinColumn<float> kernel_for(const BinKernels& kernels, const float*) {
+  return kernels.bin_float;
+}
+QGBDT_FN BinColumn<double> kernel_for(const BinKernels& kernels, const double*) {
+  return kernels.bin_double;
+}
 
 }  // namespace qgbdt

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
-#include <cmath>
 #include <cstring>
 
 #include "support/check.h"
@@ -18,49 +17,6 @@ constexpr int kCacheLine = 64;
 int32_t tile_stride(int32_t n_features) {
   if (n_features > 16) return n_features <= 24 ? 24 : 32;
   return int32_t(std::bit_ceil(uint32_t(std::max(n_features, 4))));
-}
-
-// For float32 data each threshold becomes the largest float32 not above it, which compares alike.
-template <class T>
-T round_down(double t) {
-  const T f = T(t);
-  return double(f) > t ? std::nextafter(f, T(-HUGE_VAL)) : f;
-}
-
-template <class T>
-void lay_out_cells(BinTable<T>& table, int64_t n_thresholds) {
-  using Table = BinTable<T>;
-  const T* t = table.thresholds;
-  table.has_cells = false;
-  if (n_thresholds < Table::kFan) return;  // one step of the tree does
-  table.origin = t[0];
-  table.cells_per_unit = T(Table::kCells - 1) / (t[n_thresholds - 1] - t[0]);
-  if (!std::isnormal(table.cells_per_unit)) return;
-  int32_t n_cells = 0;
-  for (int64_t i = 0; i < n_thresholds; ++i) {
-    const int32_t cell = Table::cell(t[i], table.origin, table.cells_per_unit);
-    while (n_cells <= cell) table.first_in_cell[n_cells++] = uint8_t(i);
-    if (i - table.first_in_cell[cell] >= Table::kFan) return;
-  }
-  while (n_cells < Table::kCells) table.first_in_cell[n_cells++] = uint8_t(n_thresholds);
-  table.has_cells = true;
-}
-
-template <class T>
-BinTable<T> bin_table(const std::vector<double>& thresholds) {
-  using Table = BinTable<T>;
-  Table table;
-  std::fill(std::begin(table.thresholds), std::end(table.thresholds), T(HUGE_VAL));
-  std::transform(thresholds.begin(), thresholds.end(), table.thresholds, round_down<T>);
-  int64_t reach = Table::kFan;  // a tree of that many slots
-  for (table.n_levels = 1; reach <= int64_t(thresholds.size()); reach *= Table::kFan) {
-    const T* below = table.thresholds + Table::begin(table.n_levels - 1);
-    T* level = table.thresholds + Table::begin(table.n_levels++);
-    for (int64_t i = 0; i < kBinSlots / reach; ++i)
-      level[i] = below[i * Table::kFan + Table::kFan - 1];
-  }
-  lay_out_cells(table, int64_t(thresholds.size()));
-  return table;
 }
 
 template <class T>
@@ -85,11 +41,6 @@ void interleave(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t s
       std::memcpy(rows + row * stride + i, four, 4);
     }
   }
-}
-
-BinColumn<float> kernel_for(const BinKernels& kernels, const float*) { return kernels.bin_float; }
-BinColumn<double> kernel_for(const BinKernels& kernels, const double*) {
-  return kernels.bin_double;
 }
 
 }  // namespace

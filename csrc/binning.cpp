@@ -186,6 +186,32 @@ void find_task(const T* data, const MatrixView& X, const std::vector<uint32_t>& 
   }
 }
 
+// For float32 data each threshold becomes the largest float32 not above it, which compares alike.
+template <class T>
+T round_down(double t) {
+  const T f = T(t);
+  return double(f) > t ? std::nextafter(f, T(-HUGE_VAL)) : f;
+}
+
+template <class T>
+void lay_out_cells(BinTable<T>& table, int64_t n_thresholds) {
+  using Table = BinTable<T>;
+  const T* t = table.thresholds;
+  table.has_cells = false;
+  if (n_thresholds < Table::kFan) return;  // one step of the tree does
+  table.origin = t[0];
+  table.cells_per_unit = T(Table::kCells - 1) / (t[n_thresholds - 1] - t[0]);
+  if (!std::isnormal(table.cells_per_unit)) return;
+  int32_t n_cells = 0;
+  for (int64_t i = 0; i < n_thresholds; ++i) {
+    const int32_t cell = Table::cell(t[i], table.origin, table.cells_per_unit);
+    while (n_cells <= cell) table.first_in_cell[n_cells++] = uint8_t(i);
+    if (i - table.first_in_cell[cell] >= Table::kFan) return;
+  }
+  while (n_cells < Table::kCells) table.first_in_cell[n_cells++] = uint8_t(n_thresholds);
+  table.has_cells = true;
+}
+
 }  // namespace
 
 std::vector<uint32_t> binning_sample(int64_t n_samples) {
@@ -213,6 +239,25 @@ double threshold_between(double a, double b) {
   const double middle = 0.5 * a + 0.5 * b;
   return a <= middle && middle < b ? middle : a;
 }
+
+template <class T>
+BinTable<T> bin_table(const std::vector<double>& thresholds) {
+  using Table = BinTable<T>;
+  Table table;
+  std::fill(std::begin(table.thresholds), std::end(table.thresholds), T(HUGE_VAL));
+  std::transform(thresholds.begin(), thresholds.end(), table.thresholds, round_down<T>);
+  int64_t reach = Table::kFan;  // a tree of that many slots
+  for (table.n_levels = 1; reach <= int64_t(thresholds.size()); reach *= Table::kFan) {
+    const T* below = table.thresholds + Table::begin(table.n_levels - 1);
+    T* level = table.thresholds + Table::begin(table.n_levels++);
+    for (int64_t i = 0; i < kBinSlots / reach; ++i)
+      level[i] = below[i * Table::kFan + Table::kFan - 1];
+  }
+  lay_out_cells(table, int64_t(thresholds.size()));
+  return table;
+}
+template BinTable<float> bin_table(const std::vector<double>&);
+template BinTable<double> bin_table(const std::vector<double>&);
 
 std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, int max_bin, Team& team) {
   const std::vector<uint32_t> sample = binning_sample(X.n_samples);

@@ -11,6 +11,7 @@
 
 #include <vector>
 
+#include "bin_search.h"
 #include "support/parallel.h"
 
 namespace qgbdt {
@@ -40,6 +41,10 @@ std::vector<uint32_t> binning_sample(int64_t n_samples);
 
 // Thresholds of every feature, ascending: bin(x) = number of thresholds below x.
 std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, int max_bin, Team& team);
+
+// The table in which values of type T find their bins among at most 255 ascending thresholds.
+template <class T>
+BinTable<T> bin_table(const std::vector<double>& thresholds);
 
 // Where to cut between neighbouring distinct values a < b: a <= threshold < b.
 double threshold_between(double a, double b);

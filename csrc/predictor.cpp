@@ -1,50 +1,14 @@
 #include "predictor.h"
 
 #include <algorithm>
-
-#include "objective.h"
+#include <utility>
 
 namespace qgbdt {
 namespace {
 
-constexpr int64_t kRowBlock = 64;  // a block's rows stay in cache while every tree passes over them
-
-// 24 bytes a node; right child = left child + 1 is not assumed.
-struct FlatNode {
-  double threshold_or_value;
-  int32_t feature;   // -1: leaf
-  int32_t child[2];  // left, right
-  bool missing_left;
-};
-
-struct Forest {
-  std::vector<FlatNode> nodes;
-  std::vector<int64_t> roots;
-};
-
-Forest flatten(const Model& model, int64_t begin_tree, int64_t end_tree) {
-  Forest forest;
-  for (int64_t t = begin_tree; t < end_tree; ++t) {
-    forest.roots.push_back(int64_t(forest.nodes.size()));
-    for (const Node& node : model.trees[t])
-      forest.nodes.push_back({node.feature >= 0 ? node.threshold : node.value,
-                              node.feature,
-                              {node.left, node.right},
-                              node.missing_left});
-  }
-  return forest;
-}
-
-template <class T>
-double leaf_of(const FlatNode* tree, const T* row, int64_t column_stride) {
-  const FlatNode* node = tree;
-  while (node->feature >= 0) {
-    const double x = double(row[node->feature * column_stride]);
-    const bool left = x <= node->threshold_or_value || (x != x && node->missing_left);
-    node = tree + node->child[!left];
-  }
-  return node->threshold_or_value;
-}
+constexpr int64_t kWalkBlock = 64;      // rows that stay in cache while every tree passes over them
+constexpr int64_t kMinSlicedRows = 12;  // a block costs the same whether it is full or not
+constexpr int64_t kColumnsPerTree = 4;  // values to bin that cost as much as walking a tree
 
 void apply_link(Link link, double* scores, int n_outputs) {
   switch (link) {
@@ -63,25 +27,67 @@ void apply_link(Link link, double* scores, int n_outputs) {
 
 }  // namespace
 
-void predict(const Model& model, const MatrixView& X, int64_t begin_iteration,
-             int64_t end_iteration, bool raw, Team& team, double* out) {
-  const int K = model.n_outputs;
-  const Forest forest = flatten(model, begin_iteration * K, end_iteration * K);
-  const int64_t n_trees = int64_t(forest.roots.size());
-  const Link link =
-      visit_objective(model.objective, [](auto objective) { return decltype(objective)::kLink; });
-  const int threads = team.threads_for(X.n_samples * n_trees, kTreesPerThread);
-  visit_elements(X, [&]<class T>(const T* data) {
-    team.run_blocks(threads, X.n_samples, kRowBlock, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; ++i)
-        std::copy(model.base_score.begin(), model.base_score.end(), out + i * K);
-      for (int64_t t = 0; t < n_trees; ++t)
-        for (int64_t i = begin; i < end; ++i)
-          out[i * K + t % K] +=
-              leaf_of(&forest.nodes[forest.roots[t]], data + i * X.row_stride, X.column_stride);
-      if (!raw)
-        for (int64_t i = begin; i < end; ++i) apply_link(link, out + i * K, K);
+Predictor::Predictor(Model model)
+    : model_(std::move(model)), link_(visit_objective(model_.objective, [](auto objective) {
+        return decltype(objective)::kLink;
+      })) {}
+
+const WalkedForest& Predictor::walked() const {
+  std::call_once(walked_once_,
+                 [&] { walked_ = std::make_unique<const WalkedForest>(model_.trees); });
+  return *walked_;
+}
+
+const SlicedForest* Predictor::sliced_if_it_pays(int64_t n_rows, int64_t n_trees) const {
+  if (n_rows < kMinSlicedRows) return nullptr;
+  std::call_once(sliced_once_, [&] { sliced_ = SlicedForest::prepare(model_.trees); });
+  const bool pays = sliced_ && sliced_->n_columns() <= kColumnsPerTree * n_trees;
+  return pays ? sliced_.get() : nullptr;
+}
+
+void Predictor::predict(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration,
+                        bool raw, const PredictKernels& kernels, Team& team, double* out) const {
+  const int K = model_.n_outputs;
+  const int64_t begin_tree = begin_iteration * K, end_tree = end_iteration * K;
+  const int64_t n_trees = end_tree - begin_tree;
+  const int threads =
+      useful_threads(X.n_samples, end_iteration - begin_iteration, team.n_threads());
+  const std::vector<double>& base = model_.base_score;
+  const auto link_rows = [&](int64_t begin, int64_t end) {
+    if (!raw)
+      for (int64_t i = begin; i < end; ++i) apply_link(link_, out + i * K, K);
+  };
+  const auto walk = [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) std::copy(base.begin(), base.end(), out + i * K);
+    visit_elements(X, [&](const auto* data) {
+      walked().add(X, data, begin, end - begin, begin_tree, end_tree, K, out + begin * K);
     });
+    link_rows(begin, end);
+  };
+
+  const SlicedForest* sliced = sliced_if_it_pays(X.n_samples, n_trees);
+  if (!sliced) return team.run_blocks(threads, X.n_samples, kWalkBlock, walk);
+
+  struct Workplace {
+    SlicedForest::Scratch scratch;
+    std::vector<double> scores;  // [n_outputs][kSliceRows]
+  };
+  std::vector<std::unique_ptr<Workplace>> workplaces(threads);
+  team.run_blocks(threads, X.n_samples, kSliceRows, [&](int64_t begin, int64_t end, int thread) {
+    if (end - begin < kMinSlicedRows) return walk(begin, end, thread);
+    auto& place = workplaces[thread];
+    if (!place)
+      place.reset(
+          new Workplace{SlicedForest::Scratch(*sliced), std::vector<double>(K * kSliceRows)});
+    double* scores = place->scores.data();
+    for (int k = 0; k < K; ++k) std::fill_n(scores + k * kSliceRows, kSliceRows, base[k]);
+    visit_elements(X, [&](const auto* data) {
+      sliced->add(X, data, begin, end - begin, begin_tree, end_tree, K, kernels, place->scratch,
+                  scores);
+    });
+    for (int64_t i = begin; i < end; ++i)
+      for (int k = 0; k < K; ++k) out[i * K + k] = scores[k * kSliceRows + (i - begin)];
+    link_rows(begin, end);
   });
 }
 

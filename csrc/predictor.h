@@ -3,16 +3,46 @@
 
 #include <stdint.h>
 
+#include <memory>
+#include <mutex>
+
 #include "binning.h"
+#include "objective.h"
+#include "sliced_forest.h"
 #include "tree.h"
+#include "walked_forest.h"
 
 namespace qgbdt {
 
-constexpr int64_t kTreesPerThread = 1 << 13;  // row x tree walks that outweigh waking a thread
+constexpr int64_t kTreesPerThread = 1 << 15;  // rows x trees that outweigh waking a thread
 
-// out: [n_samples][n_outputs], row-major. Sums the trees of iterations [begin, end) in order onto
-// the base scores; unless `raw`, maps through the objective's link.
-void predict(const Model& model, const MatrixView& X, int64_t begin_iteration,
-             int64_t end_iteration, bool raw, Team& team, double* out);
+// A model with the forms of its trees that prediction reads. Each is made when it is first needed,
+// and kept; any number of threads may predict at once.
+class Predictor {
+ public:
+  explicit Predictor(Model model);
+  const Model& model() const { return model_; }
+
+  // As many of n_threads as predicting this many rows can feed.
+  int useful_threads(int64_t n_samples, int64_t n_iterations, int n_threads) const {
+    return threads_for(n_samples * n_iterations * model_.n_outputs, kTreesPerThread, n_threads);
+  }
+
+  // out: [n_samples][n_outputs], row-major. Sums the trees of iterations [begin, end) in order onto
+  // the base scores; unless `raw`, maps through the objective's link. Walked or sliced, a row gets
+  // the same bits.
+  void predict(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration, bool raw,
+               const PredictKernels& kernels, Team& team, double* out) const;
+
+ private:
+  const WalkedForest& walked() const;
+  const SlicedForest* sliced_if_it_pays(int64_t n_rows, int64_t n_trees) const;
+
+  const Model model_;
+  const Link link_;
+  mutable std::once_flag walked_once_, sliced_once_;
+  mutable std::unique_ptr<const WalkedForest> walked_;
+  mutable std::unique_ptr<const SlicedForest> sliced_;
+};
 
 }  // namespace qgbdt

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from qgbdt._core import Model
 from qgbdt.errors import DataError
 from qgbdt.params import NONE, CommonParams, IntRange, check_value
-from qgbdt.threads import resolve_n_jobs
+from qgbdt.threads import check_n_jobs, resolve_n_jobs
+
+NATIVE_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 
 
 class Booster:
@@ -200,15 +202,21 @@ class Booster:
             If X has the wrong shape or is not real.
         """
         first, end = self._iteration_range(start_iteration, num_iteration)
-        n_threads = resolve_n_jobs(n_jobs, "predict")
-        values = self._model.predict(self._check_X(X), first, end, raw_score, n_threads)
+        check_n_jobs(n_jobs, "predict")
+        array = self._check_X(X)
+        n_threads = self._model.useful_threads(len(array), first, end)
+        if n_threads > 1:  # asking the system for its CPUs takes longer than a small prediction
+            n_threads = min(n_threads, resolve_n_jobs(n_jobs, "predict"))
+        values = self._model.predict(array, first, end, raw_score, n_threads)
         return values[:, 0] if values.shape[1] == 1 else values
 
     def _iteration_range(self, start: int, number: int | None) -> tuple[int, int]:
-        check_value("start_iteration", "predict", start, IntRange(0, self.n_iterations))
-        check_value("num_iteration", "predict", number, IntRange(1) | NONE)
-        end = self.n_iterations if number is None else min(start + number, self.n_iterations)
-        return start, end
+        n_iterations = self.n_iterations
+        if type(start) is not int or not 0 <= start <= n_iterations:
+            check_value("start_iteration", "predict", start, IntRange(0, n_iterations))
+        if number is not None:
+            check_value("num_iteration", "predict", number, IntRange(1) | NONE)
+        return start, n_iterations if number is None else min(start + number, n_iterations)
 
     def _check_X(self, X: Any) -> NDArray[np.float64] | NDArray[np.float32]:
         if hasattr(X, "toarray"):
@@ -223,8 +231,9 @@ class Booster:
                 f"X has {array.shape[1]} features, but Booster is expecting "
                 f"{self.num_feature()} features as input."
             )
-        dtype = np.float32 if array.dtype == np.float32 else np.float64
-        return np.require(array, dtype, "A")
+        if array.dtype in NATIVE_DTYPES and array.flags.aligned:
+            return array
+        return np.require(array, np.float32 if array.dtype == np.float32 else np.float64, "A")
 
     def __repr__(self) -> str:
         return (

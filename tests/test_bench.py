@@ -22,6 +22,7 @@ import fit_once  # noqa: E402
 import metrics  # noqa: E402
 import peers  # noqa: E402
 import plots  # noqa: E402
+import predict  # noqa: E402
 import results  # noqa: E402
 import scaling  # noqa: E402
 import shapes  # noqa: E402
@@ -218,6 +219,16 @@ def test_train_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert record["binning_seconds"] > 0
     assert 0 < record["rmse"] < 5
     assert "| sklearn |" in capsys.readouterr().out
+
+
+def test_predict_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--rows", "500", "--rounds", "3", "--leaves", "4", "--repeat", "1"]
+    predict.main([*small, "--threads", "1", "--peers", "qgbdt"])
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if "| qgbdt" in line)
+    _, nanoseconds, ratio, microseconds, single_ratio = row.strip("| ").split(" | ")
+    assert float(nanoseconds) > 0
+    assert float(microseconds) > 0
+    assert float(ratio) == float(single_ratio) == 1
 
 
 def test_child_reports_what_the_library_cannot_do(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "../bin_search.h"
+#include "../bit_slices.h"
 #include "../objective.h"
 #include "../quantize.h"
 #include "../split.h"
@@ -96,6 +97,8 @@ struct Kernels {
                     const float* h, double gradient_scale, double hessian_scale, LeafSums* sums);
   void (*add_leaf_values)(const uint32_t* leaf_of_row, int64_t begin, int64_t end,
                           const double* values, double* raw_prediction);
+
+  PredictKernels prediction;
 };
 
 // The level in use: the best that this CPU runs, or QGBDT_SIMD (std::invalid_argument if it

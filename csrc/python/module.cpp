@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <climits>
 #include <cmath>
 #include <string>
 
@@ -149,20 +150,21 @@ py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
   growth["rounds"] = report.rounds;
   growth["splits"] = report.splits;
   growth["expansions"] = report.expansions;
-  return py::make_tuple(std::move(model), growth);
+  return py::make_tuple(std::make_unique<Predictor>(std::move(model)), growth);
 }
 
-py::array_t<double> predict_array(const Model& model, const py::array& X, int64_t begin,
+py::array_t<double> predict_array(const Predictor& predictor, const py::array& X, int64_t begin,
                                   int64_t end, bool raw, int n_threads) {
+  const Model& model = predictor.model();
   const MatrixView view = matrix_view(X);
   check(view.n_features == model.n_features(), "X has another number of features than the model");
   check(0 <= begin && begin <= end && end <= model.n_iterations(), "iterations out of range");
   py::array_t<double> out({view.n_samples, int64_t(model.n_outputs)});
   double* to = out.mutable_data();
+  const PredictKernels& kernels = choose_kernels().prediction;
   const py::gil_scoped_release release;
-  const int64_t walks = view.n_samples * (end - begin) * model.n_outputs;
-  with_team(threads_for(walks, kTreesPerThread, n_threads),
-            [&](Team& team) { predict(model, view, begin, end, raw, team, to); });
+  with_team(predictor.useful_threads(view.n_samples, end - begin, n_threads),
+            [&](Team& team) { predictor.predict(view, begin, end, raw, kernels, team, to); });
   return out;
 }
 
@@ -237,26 +239,34 @@ PYBIND11_MODULE(_core, m) {
         return out;
       });
 
-  py::class_<Model>(m, "Model")
+  py::class_<Predictor>(m, "Model")
       .def_property_readonly("objective",
-                             [](const Model& model) { return objective_name(model.objective); })
-      .def_property_readonly("n_features", &Model::n_features)
-      .def_property_readonly("n_outputs", [](const Model& model) { return model.n_outputs; })
-      .def_property_readonly("n_trees", [](const Model& model) { return model.trees.size(); })
+                             [](const Predictor& p) { return objective_name(p.model().objective); })
+      .def_property_readonly("n_features",
+                             [](const Predictor& p) { return p.model().n_features(); })
+      .def_property_readonly("n_outputs", [](const Predictor& p) { return p.model().n_outputs; })
+      .def_property_readonly("n_trees", [](const Predictor& p) { return p.model().trees.size(); })
       .def_property_readonly("feature_names",
-                             [](const Model& model) { return model.feature_names; })
+                             [](const Predictor& p) { return p.model().feature_names; })
       .def_property_readonly("base_score",
-                             [](const Model& model) { return array_of(model.base_score); })
+                             [](const Predictor& p) { return array_of(p.model().base_score); })
       .def("tree",
-           [](const Model& model, int64_t i) {
-             check(0 <= i && i < int64_t(model.trees.size()), "tree out of range");
-             return array_of(model.trees[i]);
+           [](const Predictor& p, int64_t i) {
+             check(0 <= i && i < int64_t(p.model().trees.size()), "tree out of range");
+             return array_of(p.model().trees[i]);
            })
       .def("predict", &predict_array, py::arg("X"), py::arg("start_iteration"),
            py::arg("end_iteration"), py::arg("raw"), py::arg("n_threads"))
-      .def("to_bytes", [](const Model& model) { return py::bytes(model_to_text(model)); })
-      .def_static("from_bytes",
-                  [](const py::bytes& data) { return model_from_text(std::string_view(data)); });
+      .def(
+          "useful_threads",
+          [](const Predictor& p, int64_t n_samples, int64_t begin, int64_t end) {
+            return p.useful_threads(n_samples, end - begin, INT_MAX);
+          },
+          py::arg("n_samples"), py::arg("start_iteration"), py::arg("end_iteration"))
+      .def("to_bytes", [](const Predictor& p) { return py::bytes(model_to_text(p.model())); })
+      .def_static("from_bytes", [](const py::bytes& data) {
+        return std::make_unique<Predictor>(model_from_text(std::string_view(data)));
+      });
 
   m.def("train", &train_on_cpu, py::arg("matrix"), py::arg("y"), py::arg("sample_weight"),
         py::arg("query_sizes"), py::arg("feature_names"), py::arg("params"), py::arg("n_threads"));

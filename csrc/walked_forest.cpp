@@ -1,0 +1,81 @@
+#include "walked_forest.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "support/check.h"
+
+namespace qgbdt {
+namespace {
+
+constexpr int kTogether = 4;  // trees that a row walks in step: latencies overlap
+
+}  // namespace
+
+WalkedForest::WalkedForest(const std::vector<Tree>& trees) {
+  size_t n_nodes = 0;
+  for (const Tree& tree : trees) n_nodes += tree.size();
+  check(n_nodes <= UINT32_MAX, "the model has too many nodes");
+  nodes_.reserve(n_nodes);
+  values_.reserve(n_nodes);
+  std::vector<int32_t> order;  // breadth first
+  for (const Tree& tree : trees) {
+    const uint32_t root = uint32_t(nodes_.size());
+    roots_.push_back(root);
+    order.assign(1, 0);
+    for (size_t i = 0; i < order.size(); ++i) {
+      const Node& node = tree[order[i]];
+      values_.push_back(node.value);
+      if (node.feature >= 0) {
+        nodes_.push_back({node.threshold, node.missing_left ? ~node.feature : node.feature,
+                          root + uint32_t(order.size())});
+        order.insert(order.end(), {node.left, node.right});
+      } else {
+        nodes_.push_back({HUGE_VAL, ~0, root + uint32_t(i)});
+      }
+    }
+  }
+}
+
+template <class T>
+inline uint32_t WalkedForest::step(const WalkNode* nodes, uint32_t at, const T* row,
+                                   int64_t column_stride) {
+  const WalkNode node = nodes[at];
+  const int32_t side = node.feature >> 31;  // -1: missing values go left
+  const double x = double(row[(node.feature ^ side) * column_stride]);
+  const uint32_t right = x > node.threshold, missing = x != x;
+  return node.left + (right | (missing & uint32_t(side + 1)));
+}
+
+template <class T>
+void WalkedForest::add(const MatrixView& X, const T* data, int64_t first_row, int64_t n_rows,
+                       int64_t begin_tree, int64_t end_tree, int n_outputs, double* scores) const {
+  const WalkNode* nodes = nodes_.data();
+  for (int64_t t = begin_tree; t < end_tree; t += kTogether) {
+    const int64_t n = std::min<int64_t>(kTogether, end_tree - t);
+    uint32_t root[kTogether];
+    for (int64_t k = 0; k < kTogether; ++k) root[k] = roots_[t + std::min(k, n - 1)];
+    for (int64_t i = 0; i < n_rows; ++i) {
+      const T* row = data + (first_row + i) * X.row_stride;
+      uint32_t at[kTogether];
+      std::copy(root, root + kTogether, at);
+      for (uint32_t moved = 1; moved;) {
+        moved = 0;
+#pragma GCC unroll 8
+        for (int k = 0; k < kTogether; ++k) {
+          const uint32_t next = step(nodes, at[k], row, X.column_stride);
+          moved |= next ^ at[k];
+          at[k] = next;
+        }
+      }
+      for (int64_t k = 0; k < n; ++k) scores[i * n_outputs + (t + k) % n_outputs] += values_[at[k]];
+    }
+  }
+}
+
+template void WalkedForest::add(const MatrixView&, const float*, int64_t, int64_t, int64_t, int64_t,
+                                int, double*) const;
+template void WalkedForest::add(const MatrixView&, const double*, int64_t, int64_t, int64_t,
+                                int64_t, int, double*) const;
+
+}  // namespace qgbdt

@@ -1,0 +1,40 @@
+// Trees as nodes to walk from the root: what a single row wants, and forests that bit slices do not
+// suit.
+#pragma once
+
+#include <stdint.h>
+
+#include <vector>
+
+#include "binning.h"
+#include "tree.h"
+
+namespace qgbdt {
+
+class WalkedForest {
+ public:
+  explicit WalkedForest(const std::vector<Tree>& trees);
+
+  // scores[i * n_outputs + t % n_outputs] += the leaf of row first_row + i in tree t, for t in
+  // [begin_tree, end_tree) in this order and i in [0, n_rows).
+  template <class T>
+  void add(const MatrixView& X, const T* data, int64_t first_row, int64_t n_rows,
+           int64_t begin_tree, int64_t end_tree, int n_outputs, double* scores) const;
+
+ private:
+  // 16 bytes. The right child follows the left one, which is its own left child in a leaf: every
+  // value goes left there, so rows that have arrived may go on walking.
+  struct WalkNode {
+    double threshold;
+    int32_t feature;  // complemented where a missing value goes left
+    uint32_t left;
+  };
+  template <class T>
+  static uint32_t step(const WalkNode* nodes, uint32_t at, const T* row, int64_t column_stride);
+
+  std::vector<WalkNode> nodes_;  // breadth first, tree after tree
+  std::vector<double> values_;   // of the leaves among them
+  std::vector<uint32_t> roots_;
+};
+
+}  // namespace qgbdt
