@@ -24,7 +24,7 @@ struct HistogramTask {
 constexpr int32_t kNone = -1;
 
 struct FindSplitTask {
-  int32_t slot;
+  int32_t slot;          // or kNone: look at the rows themselves (see max_direct_rows)
   int32_t sibling_slot;  // kNone, or: `slot` still holds the parent, and this its other child
   RowRange rows;
   int64_t count;  // rows of all workers
@@ -64,6 +64,10 @@ class Backend {
 
   // Histograms of the tasks' rows into their slots, overwriting them.
   virtual void build_histograms(std::span<const HistogramTask> tasks) = 0;
+
+  // Up to this many rows find_splits needs no histogram, where this worker has all rows of a node.
+  // It changes with the quantization.
+  virtual int64_t max_direct_rows() const = 0;
 
   // The best allowed split of each node; both children have at least min_child_samples rows,
   // counted. Where a sibling is named, first slot <- parent - sibling: exactly this node's.

@@ -42,6 +42,7 @@ class Grower {
         params_(params),
         split_params_(split_params),
         report_(report),
+        max_direct_rows_(comm.world_size() == 1 ? backend.max_direct_rows() : 0),
         queue_(BestFirst{&leaves_}) {}
 
   GrownTree grow(HistCell root_total, int64_t n_samples) {
@@ -73,9 +74,11 @@ class Grower {
   void find_root_split() {
     Leaf& root = leaves_[0];
     if (params_.num_leaves < 2 || !may_split(root)) return;
-    root.slot = pool_.take();
-    const HistogramTask task{root.slot, root.rows};
-    backend_.build_histograms({&task, 1});
+    if (root.count > max_direct_rows_) {
+      root.slot = pool_.take();
+      const HistogramTask task{root.slot, root.rows};
+      backend_.build_histograms({&task, 1});
+    }
     find_splits({find_task(root, kNone)}, {0});
   }
 
@@ -111,7 +114,7 @@ class Grower {
     report_.expansions += int64_t(batch.size());
     partition(batch);
     if (params_.num_leaves - n_leaves_ == 1) return;  // the children will not be split
-    build_children_histograms(batch);
+    find_children_splits(batch);
   }
 
   void partition(const std::vector<int32_t>& batch) {
@@ -143,8 +146,9 @@ class Grower {
     leaves_.push_back({{middle, rows.end}, right_count, right_total, depth});
   }
 
-  // Builds the smaller child's histogram; the larger child's is the parent's minus that.
-  void build_children_histograms(const std::vector<int32_t>& batch) {
+  // Builds the smaller child's histogram; the larger child's is the parent's minus that. Small
+  // children need none.
+  void find_children_splits(const std::vector<int32_t>& batch) {
     std::vector<HistogramTask> build;
     std::vector<FindSplitTask> find;
     std::vector<int32_t> found;
@@ -154,16 +158,18 @@ class Grower {
       const int32_t small_id = left_smaller ? left : left + 1;
       const int32_t large_id = left_smaller ? left + 1 : left;
       Leaf &small = leaves_[small_id], &large = leaves_[large_id];
-      large.slot = leaves_[id].slot;
-      leaves_[id].slot = kNone;
-      if (!may_split(large)) continue;  // nor may the smaller one
-      small.slot = pool_.take();
-      build.push_back({small.slot, small.rows});
-      find.push_back(find_task(large, small.slot));
-      found.push_back(large_id);
-      if (!may_split(small)) continue;
-      find.push_back(find_task(small, kNone));
-      found.push_back(small_id);
+      if (may_split(large) && large.count > max_direct_rows_) {
+        large.slot = leaves_[id].slot;
+        leaves_[id].slot = kNone;
+        small.slot = pool_.take();
+        build.push_back({small.slot, small.rows});
+      }
+      give_back_slot(leaves_[id]);
+      for (int32_t child : {large_id, small_id}) {
+        if (!may_split(leaves_[child])) continue;
+        find.push_back(find_task(leaves_[child], child == large_id ? small.slot : kNone));
+        found.push_back(child);
+      }
     }
     backend_.build_histograms(build);
     find_splits(find, found);
@@ -230,6 +236,7 @@ class Grower {
   const TrainParams& params_;
   const SplitParams& split_params_;
   GrowthReport& report_;
+  const int64_t max_direct_rows_;
   HistogramPool pool_;
   std::vector<Leaf> leaves_;
   std::vector<Node> nodes_;

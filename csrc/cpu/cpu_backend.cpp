@@ -20,7 +20,7 @@ constexpr int64_t kBinsPerThread = 4096;      // split scan
 constexpr int64_t kRowBlock = 4096;           // rows of one task of an elementwise pass
 constexpr int64_t kMinChunkRows = 2048;       // a node is cut over threads into no smaller parts
 constexpr int64_t kMaxChunkRows = 16384;
-constexpr int64_t kFeaturesPerTask = 8;  // of the split scan
+constexpr int64_t kMaxDirectRows = 512;  // of a node without cells
 
 void merge(const Magnitudes& from, Magnitudes* to) {
   to->max = std::max(to->max, from.max);
@@ -254,16 +254,57 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
   });
 }
 
-FeatureCells CpuBackend::feature_cells(const HistCell* histogram, int32_t feature) const {
-  return {histogram + bins_.cell_offset(feature), bins_.n_value_bins(feature),
-          bins_.has_missing(feature)};
+FeatureBins CpuBackend::feature_bins(int32_t feature, const HistCell* cells,
+                                     const uint32_t* lanes) const {
+  return {cells, lanes, bins_.n_value_bins(feature), bins_.has_missing(feature)};
 }
 
-std::vector<int32_t> CpuBackend::count_bins(RowRange rows, int32_t feature) const {
-  std::vector<int32_t> counts(kBinSlots);
+// A node with fewer rows than lanes can sum needs no cells: its lanes are built, searched and
+// forgotten tile by tile, without leaving L1. (Subtraction would move more bytes than the rows
+// have.)
+int64_t CpuBackend::max_direct_rows() const {
+  return wide_ ? 0 : std::min(rows_per_flush_, kMaxDirectRows);
+}
+
+void CpuBackend::find_direct_splits(const FindSplitTask& task, const FeatureTile& tile,
+                                    const NodeRules& rules, uint32_t* lanes,
+                                    FeatureSplit* features) {
+  std::memset(lanes, 0, sizeof(uint32_t) * kBinSlots * ((tile.n_features + 3) / 4 * 4));
+  kernels_.add_rows8({tile.bins, tile.stride, tile.n_features}, row_order_.data() + task.rows.begin,
+                     task.rows.size(), pairs8_.data(), lanes);
+  for (int32_t i = 0; i < tile.n_features; ++i) {
+    const int32_t f = tile.first_feature + i;
+    features[f] =
+        kernels_.find_split(feature_bins(f, nullptr, lanes + i * kBinSlots), nullptr, 0, rules);
+  }
+}
+
+void CpuBackend::find_tile_splits(const FindSplitTask& task, const FeatureTile& tile,
+                                  const NodeRules& rules, FeatureSplit* features) {
+  HistCell* histogram = slots_[task.slot].get();
+  for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
+    HistCell* cells = histogram + bins_.cell_offset(f);
+    if (task.sibling_slot != kNone)
+      kernels_.subtract(cells, slots_[task.sibling_slot].get() + bins_.cell_offset(f),
+                        bins_.n_bins(f));
+    features[f] = kernels_.find_split(feature_bins(f, cells, nullptr), nullptr, 0, rules);
+  }
+}
+
+FeatureSplit CpuBackend::find_counted_split(const FindSplitTask& task, int32_t feature,
+                                            const NodeRules& rules) const {
+  int32_t counts[kBinSlots] = {};
+  uint32_t lanes[kBinSlots] = {};
   const uint8_t* column = bins_.column(feature);
-  for (uint32_t i = rows.begin; i < rows.end; ++i) ++counts[column[row_order_.data()[i]]];
-  return counts;
+  const bool direct = task.slot == kNone;
+  for (uint32_t i = task.rows.begin; i < task.rows.end; ++i) {
+    const uint32_t row = row_order_.data()[i];
+    ++counts[column[row]];
+    if (direct) lanes[column[row]] += pair_lane(pairs8_.data()[row]);
+  }
+  const HistCell* cells = direct ? nullptr : slots_[task.slot].get() + bins_.cell_offset(feature);
+  return kernels_.find_split(feature_bins(feature, cells, direct ? lanes : nullptr), counts,
+                             int32_t(task.rows.size()), rules);
 }
 
 // The best split among `features` (their best with counts unchecked, so no worse than with counts
@@ -285,9 +326,7 @@ SplitCandidate CpuBackend::best_counted_split(const FindSplitTask& task, const N
     const int64_t right = cell_hessian(task.total) - left;
     if (counted[f] || std::min(left, right) >= proven_hessian)
       return {leader->gain, leader->left, f, leader->bin, leader->missing_left};
-    const std::vector<int32_t> counts = count_bins(task.rows, f);
-    *leader = kernels_.find_split(feature_cells(slots_[task.slot].get(), f), counts.data(),
-                                  int32_t(task.rows.size()), rules);
+    *leader = find_counted_split(task, f, rules);
     counted[f] = true;
   }
 }
@@ -296,24 +335,20 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
                              std::span<SplitCandidate> best) {
   const int32_t n_features = bins_.n_features();
   const int64_t n_tasks = int64_t(tasks.size());
-  const int64_t n_groups = (n_features + kFeaturesPerTask - 1) / kFeaturesPerTask;
+  const auto& tiles = bins_.tiles();
+  const int64_t n_tiles = int64_t(tiles.size());
   std::vector<NodeRules> rules;
   for (const FindSplitTask& task : tasks)
     rules.push_back(rules_of_node(params, task.total, task.count));
   std::vector<FeatureSplit> features(n_tasks * n_features);
   const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kBinsPerThread);
-  team_.run(threads, n_tasks * n_groups, [&](int64_t i, int) {
-    const FindSplitTask& task = tasks[i / n_groups];
-    const int32_t first = int32_t(i % n_groups * kFeaturesPerTask);
-    HistCell* histogram = slots_[task.slot].get();
-    for (int32_t f = first; f < std::min<int32_t>(first + kFeaturesPerTask, n_features); ++f) {
-      const int64_t offset = bins_.cell_offset(f);
-      if (task.sibling_slot != kNone)
-        kernels_.subtract(histogram + offset, slots_[task.sibling_slot].get() + offset,
-                          bins_.n_bins(f));
-      features[i / n_groups * n_features + f] =
-          kernels_.find_split(feature_cells(histogram, f), nullptr, 0, rules[i / n_groups]);
-    }
+  team_.run(threads, n_tasks * n_tiles, [&](int64_t i, int thread) {
+    const int64_t t = i / n_tiles;
+    FeatureSplit* found = &features[t * n_features];
+    const FeatureTile& tile = tiles[i % n_tiles];
+    if (tasks[t].slot != kNone) return find_tile_splits(tasks[t], tile, rules[t], found);
+    uint32_t* lanes = reinterpret_cast<uint32_t*>(scratch_[thread].lanes());
+    find_direct_splits(tasks[t], tile, rules[t], lanes, found);
   });
   team_.run(team_.threads_for(n_tasks * n_features, kBinsPerThread), n_tasks, [&](int64_t i, int) {
     best[i] = best_counted_split(tasks[i], rules[i], &features[i * n_features]);

@@ -36,6 +36,7 @@ class CpuBackend final : public Backend {
   void compute_gradients(std::span<GradientRange> ranges) override;
   HistCell quantize(int output, const Quantization& quantization) override;
   void build_histograms(std::span<const HistogramTask> tasks) override;
+  int64_t max_direct_rows() const override;
   void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params,
                    std::span<SplitCandidate> best) override;
   void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) override;
@@ -55,10 +56,15 @@ class CpuBackend final : public Backend {
   template <class Lane>
   void add_rows(RowRange range, const FeatureTile& tile, Lane* lanes, HistCell* cells);
   int64_t n_cells(const FeatureTile& tile) const;
-  FeatureCells feature_cells(const HistCell* histogram, int32_t feature) const;
+  FeatureBins feature_bins(int32_t feature, const HistCell* cells, const uint32_t* lanes) const;
+  void find_tile_splits(const FindSplitTask& task, const FeatureTile& tile, const NodeRules& rules,
+                        FeatureSplit* features);
+  void find_direct_splits(const FindSplitTask& task, const FeatureTile& tile,
+                          const NodeRules& rules, uint32_t* lanes, FeatureSplit* features);
   SplitCandidate best_counted_split(const FindSplitTask& task, const NodeRules& rules,
                                     FeatureSplit* features);
-  std::vector<int32_t> count_bins(RowRange rows, int32_t feature) const;
+  FeatureSplit find_counted_split(const FindSplitTask& task, int32_t feature,
+                                  const NodeRules& rules) const;
 
   const BinnedMatrix& bins_;
   const Kernels& kernels_;

@@ -40,8 +40,9 @@ struct TileView {
   int32_t n_features;
 };
 
-struct FeatureCells {  // one feature's part of a node's histogram
+struct FeatureBins {  // one feature's part of a node's histogram, as cells or as lanes
   const HistCell* cells;
+  const uint32_t* lanes;  // or null; [kBinSlots], zero past the last bin
   int32_t n_value_bins;
   bool has_missing;
 };
@@ -83,7 +84,7 @@ struct Kernels {
 
   // The best split of one feature. counts: exact rows per bin and of the node, or null to leave
   // them unchecked.
-  FeatureSplit (*find_split)(const FeatureCells&, const int32_t* counts, int32_t total_count,
+  FeatureSplit (*find_split)(const FeatureBins&, const int32_t* counts, int32_t total_count,
                              const NodeRules&);
 
   // Stable: left rows to the front of `rows`, right rows to right[0..]; returns how many went left.
