@@ -95,6 +95,7 @@ class QGBDT(Peer):
     def __init__(self, settings: Settings, **options: Any) -> None:
         super().__init__(settings)
         self.options = options
+        self.estimator()  # imports scikit-learn, which no phase should pay for
 
     def estimator(self) -> Any:
         settings = self.settings
