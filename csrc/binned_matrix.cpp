@@ -4,6 +4,7 @@
 #include <atomic>
 #include <bit>
 #include <cstring>
+#include <numeric>
 
 #include "support/check.h"
 
@@ -13,6 +14,8 @@ namespace {
 constexpr int64_t kRowsPerTask = 2048;
 constexpr int64_t kScratchColumn = 512;  // bytes of X: a tile's 32, 16 kB, stay in L1
 constexpr int kCacheLine = 64;
+constexpr int64_t kLayoutRows = 512;   // that decide how a tile is laid out
+constexpr double kSparseShare = 0.75;  // of values in default bins, from which a tile is sparse
 
 int32_t tile_stride(int32_t n_features) {
   if (n_features > 16) return n_features <= 24 ? 24 : 32;
@@ -43,67 +46,147 @@ void interleave(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t s
   }
 }
 
+// Appends what is not in its default bin, row after row, and notes how many each row has.
+void list_entries(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t width,
+                  const uint8_t* default_bins, uint32_t* n_entries,
+                  std::vector<uint16_t>& entries) {
+  for (int64_t row = 0; row < n; ++row) {
+    const size_t before = entries.size();
+    for (int32_t i = 0; i < width; ++i) {
+      const uint8_t bin = columns[i * block_rows + row];
+      if (bin != default_bins[i]) entries.push_back(uint16_t(i << 8 | bin));
+    }
+    n_entries[row] = uint32_t(entries.size() - before);
+  }
+}
+
 }  // namespace
 
 BinnedMatrix::BinnedMatrix(const MatrixView& X, int max_bin, const BinKernels& kernels, Team& team)
-    : n_samples_(X.n_samples), has_missing_(X.n_features, 0), cell_offsets_(X.n_features + 1, 0) {
+    : n_samples_(X.n_samples),
+      has_missing_(X.n_features, 0),
+      cell_offsets_(X.n_features + 1, 0),
+      default_bins_(X.n_features, 0) {
   check(2 <= max_bin && max_bin <= kMaxValueBins, "max_bin must be in [2, 255]");
   check(X.n_samples >= 1 && X.n_samples <= INT32_MAX, "n_samples must be in [1, 2^31 - 1]");
   check(X.n_features >= 1 && X.n_features <= INT32_MAX / kBinSlots, "too many features");
   thresholds_ = find_bin_thresholds(X, max_bin, team);
-  lay_out_tiles();
-  assign_bins(X, kernels, team);
+  visit_elements(X, [&]<class T>(const T* data) {
+    std::vector<BinTable<T>> tables;
+    for (const auto& thresholds : thresholds_) tables.push_back(bin_table<T>(thresholds));
+    const BinColumn<T> bin_column = kernel_for(kernels, data);
+    lay_out_tiles(find_default_bins(X, data, tables, bin_column));
+    assign_bins(X, data, tables, bin_column, team);
+  });
   for (int32_t f = 0; f < n_features(); ++f) cell_offsets_[f + 1] = cell_offsets_[f] + n_bins(f);
 }
 
-void BinnedMatrix::lay_out_tiles() {
+// The most frequent bin of each feature, and its share, among some rows: the layout depends on it,
+// no result does.
+template <class T>
+std::vector<double> BinnedMatrix::find_default_bins(const MatrixView& X, const T* data,
+                                                    const std::vector<BinTable<T>>& tables,
+                                                    BinColumn<T> bin_column) {
+  const int64_t n = std::min(n_samples_, kLayoutRows);
+  std::vector<double> shares;
+  for (int32_t f = 0; f < n_features(); ++f) {
+    T values[kLayoutRows];
+    uint8_t bins[kLayoutRows];
+    int32_t counts[kBinSlots] = {};
+    for (int64_t i = 0; i < n; ++i)
+      values[i] = data[n_samples_ * i / n * X.row_stride + f * X.column_stride];
+    bin_column(tables[f], values, n, uint8_t(n_value_bins(f)), bins);
+    for (int64_t i = 0; i < n; ++i) ++counts[bins[i]];
+    const auto most = std::max_element(counts, counts + kBinSlots);
+    default_bins_[f] = uint8_t(most - counts);
+    shares.push_back(double(*most) / double(n));
+  }
+  return shares;
+}
+
+void BinnedMatrix::lay_out_tiles(const std::vector<double>& default_shares) {
   int64_t bytes = 0;
   std::vector<int64_t> offsets;
   for (int32_t f = 0; f < n_features(); f += kTileFeatures) {
     const int32_t width = std::min(kTileFeatures, n_features() - f);
-    tiles_.push_back({f, width, tile_stride(width), nullptr});
+    FeatureTile tile{f, width, tile_stride(width), nullptr, nullptr, nullptr};
+    const double share =
+        std::accumulate(&default_shares[f], &default_shares[f] + width, 0.0) / width;
     offsets.push_back(bytes);
-    bytes += (tiles_.back().stride * n_samples_ + kCacheLine - 1) / kCacheLine * kCacheLine;
+    if (share >= kSparseShare && n_samples_ * width <= UINT32_MAX) {
+      sparse_.push_back({Buffer<uint32_t>(n_samples_ + 1), {}});
+      tile.row_begin = sparse_.back().row_begin.data();
+    } else {
+      bytes += (tile.stride * n_samples_ + kCacheLine - 1) / kCacheLine * kCacheLine;
+    }
+    tiles_.push_back(tile);
   }
   tile_storage_ = Buffer<uint8_t>(bytes);
   columns_ = Buffer<uint8_t>(n_samples_ * n_features());
-  for (size_t i = 0; i < tiles_.size(); ++i) tiles_[i].bins = tile_storage_.data() + offsets[i];
+  for (size_t i = 0; i < tiles_.size(); ++i)
+    if (!tiles_[i].is_sparse()) tiles_[i].bins = tile_storage_.data() + offsets[i];
 }
 
-void BinnedMatrix::assign_bins(const MatrixView& X, const BinKernels& kernels, Team& team) {
+template <class T>
+void BinnedMatrix::assign_bins(const MatrixView& X, const T* data,
+                               const std::vector<BinTable<T>>& tables, BinColumn<T> bin_column,
+                               Team& team) {
   const int64_t n_tiles = int64_t(tiles_.size());
   const int64_t n_tasks =  // neighbours in a row of X follow one another
       (n_samples_ + kRowsPerTask - 1) / kRowsPerTask * n_tiles;
   const int threads = team.threads_for(n_samples_ * X.n_features, kValuesPerThread);
   std::vector<std::atomic<uint8_t>> missing(n_features());
-  visit_elements(X, [&]<class T>(const T* data) {
-    std::vector<BinTable<T>> tables;
-    for (const auto& thresholds : thresholds_) tables.push_back(bin_table<T>(thresholds));
-    const BinColumn<T> bin_column = kernel_for(kernels, data);
-    team.run(threads, n_tasks, [&](int64_t task, int) {
-      const FeatureTile& tile = tiles_[task % n_tiles];
-      T copy[kTileFeatures * kBlockRows<T>];
-      uint8_t bins[kTileFeatures * kBlockRows<T>] = {};  // the unused bytes of a tile's rows are 0
-      const int64_t end = std::min(n_samples_, (task / n_tiles + 1) * kRowsPerTask);
-      for (int64_t begin = task / n_tiles * kRowsPerTask; begin < end; begin += kBlockRows<T>) {
-        const int64_t n = std::min(kBlockRows<T>, end - begin);
-        const T* x = data + begin * X.row_stride + tile.first_feature * X.column_stride;
-        const bool has_columns = X.row_stride == 1;
-        if (!has_columns) copy_columns(X, x, n, tile.n_features, copy);
-        for (int32_t i = 0; i < tile.n_features; ++i) {
-          const int32_t f = tile.first_feature + i;
-          const T* values = has_columns ? x + i * X.column_stride : copy + i * kBlockRows<T>;
-          uint8_t* column = bins + i * kBlockRows<T>;
-          if (bin_column(tables[f], values, n, uint8_t(n_value_bins(f)), column))
-            missing[f].store(1, std::memory_order_relaxed);
-          std::memcpy(columns_.data() + f * n_samples_ + begin, column, n);
-        }
+  std::vector<std::vector<uint16_t>> entries(has_sparse_tiles() ? n_tasks : 0);
+  team.run(threads, n_tasks, [&](int64_t task, int) {
+    const FeatureTile& tile = tiles_[task % n_tiles];
+    T copy[kTileFeatures * kBlockRows<T>];
+    uint8_t bins[kTileFeatures * kBlockRows<T>] = {};  // the unused bytes of a tile's rows are 0
+    const int64_t end = std::min(n_samples_, (task / n_tiles + 1) * kRowsPerTask);
+    for (int64_t begin = task / n_tiles * kRowsPerTask; begin < end; begin += kBlockRows<T>) {
+      const int64_t n = std::min(kBlockRows<T>, end - begin);
+      const T* x = data + begin * X.row_stride + tile.first_feature * X.column_stride;
+      const bool has_columns = X.row_stride == 1;
+      if (!has_columns) copy_columns(X, x, n, tile.n_features, copy);
+      for (int32_t i = 0; i < tile.n_features; ++i) {
+        const int32_t f = tile.first_feature + i;
+        const T* values = has_columns ? x + i * X.column_stride : copy + i * kBlockRows<T>;
+        uint8_t* column = bins + i * kBlockRows<T>;
+        if (bin_column(tables[f], values, n, uint8_t(n_value_bins(f)), column))
+          missing[f].store(1, std::memory_order_relaxed);
+        std::memcpy(columns_.data() + f * n_samples_ + begin, column, n);
+      }
+      if (tile.is_sparse()) {
+        list_entries(bins, kBlockRows<T>, n, tile.n_features, &default_bins_[tile.first_feature],
+                     const_cast<uint32_t*>(tile.row_begin) + begin + 1, entries[task]);
+      } else {
         uint8_t* rows = const_cast<uint8_t*>(tile.bins) + begin * tile.stride;
         interleave(bins, kBlockRows<T>, n, tile.stride, rows);
       }
-    });
+    }
   });
   for (int32_t f = 0; f < n_features(); ++f) has_missing_[f] = missing[f];
+  if (has_sparse_tiles()) join_sparse_tiles(entries, team);
+}
+
+// row_begin holds the number of entries of the row before it; it becomes their sum. `entries` are
+// those of each task of assign_bins.
+void BinnedMatrix::join_sparse_tiles(std::vector<std::vector<uint16_t>>& entries, Team& team) {
+  std::vector<size_t> positions;
+  for (size_t i = 0; i < tiles_.size(); ++i)
+    if (tiles_[i].is_sparse()) positions.push_back(i);
+  team.run(team.n_threads(), int64_t(positions.size()), [&](int64_t k, int) {
+    SparseTile& sparse = sparse_[k];
+    uint32_t* row_begin = sparse.row_begin.data();
+    row_begin[0] = 0;
+    std::partial_sum(row_begin, row_begin + n_samples_ + 1, row_begin);
+    sparse.entries = Buffer<uint16_t>(std::max<int64_t>(row_begin[n_samples_], 1));
+    uint16_t* out = sparse.entries.data();
+    for (size_t task = positions[k]; task < entries.size(); task += tiles_.size()) {
+      out = std::copy(entries[task].begin(), entries[task].end(), out);
+      entries[task] = {};
+    }
+    tiles_[positions[k]].entries = sparse.entries.data();
+  });
 }
 
 }  // namespace qgbdt

@@ -84,6 +84,9 @@ QGBDT_FN uint64_t pair_lane(Pair16 q) {  // 32 + 32 bits: a HistCell
 QGBDT_FN HistCell lane_cell(uint32_t lane) {
   return make_cell(int32_t(lane) >> 16, int32_t(lane & 0xffffu));
 }
+QGBDT_FN uint32_t cell_lane(HistCell cell) {  // of few enough rows
+  return (uint32_t(cell_gradient(cell)) << 16) + uint32_t(cell_hessian(cell));
+}
 QGBDT_FN HistCell lane_cell(uint64_t lane) { return HistCell(lane); }
 
 // How one tree's gradients become integers.

@@ -60,6 +60,17 @@ def hurting_data(n_samples=700, n_features=6, seed=0):
     return X
 
 
+def sparse_data(n=2000, n_features=70, seed=0):
+    """Columns mostly missing, dense, mostly zero: tiles of either kind, and mixed ones."""
+    rng = np.random.default_rng(seed)
+    X = np.round(rng.normal(size=(n, n_features)), 1)
+    third = n_features // 3
+    for columns, fill in ((slice(0, third), np.nan), (slice(2 * third, None), 0.0)):
+        part = X[:, columns]
+        part[rng.random(part.shape) < 0.93] = fill
+    return X
+
+
 def targets(X, objective, seed=0):
     """A learnable target that is legal for the objective, and query sizes for the ranker."""
     rng = np.random.default_rng(seed + 1)

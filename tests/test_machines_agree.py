@@ -9,7 +9,15 @@ import hashlib
 
 import numpy as np
 import pytest
-from conftest import OBJECTIVES, hurting_data, native_params, real_set, targets, train_native
+from conftest import (
+    OBJECTIVES,
+    hurting_data,
+    native_params,
+    real_set,
+    sparse_data,
+    targets,
+    train_native,
+)
 
 from qgbdt import _core
 
@@ -42,6 +50,14 @@ def test_small_data(objective, bits, monkeypatch):
     weight = np.random.default_rng(0).random(len(y))
     params = native_params(objective=objective, grad_bits=bits, n_estimators=2, num_leaves=31)
     assert_machines_agree(X, y, params, monkeypatch, weight=weight, query_sizes=query_sizes)
+
+
+@pytest.mark.parametrize("bits", [3, 5, 16])
+def test_sparse_data(bits, monkeypatch):
+    X = sparse_data(20_000)
+    y = (np.nan_to_num(X) @ np.sin(np.arange(X.shape[1])) > 0).astype(float)
+    params = native_params(objective="binary", grad_bits=bits, n_estimators=2, num_leaves=63)
+    assert_machines_agree(X, y, params, monkeypatch)
 
 
 def as_target(y, objective):

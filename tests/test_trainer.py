@@ -8,7 +8,14 @@ Against: tests/reference.py. Tolerance: none, equality.
 import numpy as np
 import pytest
 import reference
-from conftest import OBJECTIVES, hurting_data, native_params, targets, train_native
+from conftest import (
+    OBJECTIVES,
+    hurting_data,
+    native_params,
+    sparse_data,
+    targets,
+    train_native,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -48,6 +55,15 @@ def compare(X, y, params, *, weight=None, query_sizes=None, max_bin=63):
     )
     assert_equal(model, expected, X)
     return model
+
+
+@pytest.mark.parametrize("bits", [2, 5, 16])
+@pytest.mark.parametrize("n_features", [33, 70, 130])
+def test_equals_reference_on_sparse_data(n_features, bits):
+    X = sparse_data(1500, n_features)
+    y = (np.nan_to_num(X) @ np.sin(np.arange(n_features)) > 0).astype(float)
+    params = native_params(objective="binary", grad_bits=bits, n_estimators=3, num_leaves=12)
+    compare(X, y, params)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -175,27 +175,58 @@ HistCell* CpuBackend::slot(int32_t index) {
   return slots_[index].get();
 }
 
+// Adds at most n rows to zeroed lanes, as many as lanes can sum; returns how many.
+template <class Lane>
+int64_t CpuBackend::fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64_t n,
+                               Lane* lanes) {
+  constexpr bool kWide = sizeof(Lane) == sizeof(HistCell);
+  const int64_t safe = kWide ? n_samples_ : rows_per_flush_;
+  std::memset(lanes, 0, sizeof(Lane) * kBinSlots * ((tile.n_features + 3) / 4 * 4));
+  if (tile.is_sparse()) {
+    const SparseTileView view{tile.row_begin, tile.entries};
+    if constexpr (kWide)
+      return kernels_.add_sparse_rows16(view, rows, n, safe, pairs16_.data(), lanes);
+    else return kernels_.add_sparse_rows8(view, rows, n, safe, pairs8_.data(), lanes);
+  }
+  const TileView view{tile.bins, tile.stride, tile.n_features};
+  n = std::min(n, safe);
+  if constexpr (kWide) kernels_.add_rows16(view, rows, n, pairs16_.data(), lanes);
+  else kernels_.add_rows8(view, rows, n, pairs8_.data(), lanes);
+  return n;
+}
+
 // Adds rows to the cells of one tile, through packed lanes that stay in L1 and are flushed before
 // they can overflow.
 template <class Lane>
 void CpuBackend::add_rows(RowRange range, const FeatureTile& tile, Lane* lanes, HistCell* cells) {
-  constexpr bool kWide = sizeof(Lane) == sizeof(HistCell);
-  const TileView view{tile.bins, tile.stride, tile.n_features};
-  const int64_t flush_rows = kWide ? n_samples_ : rows_per_flush_;
   const int32_t first = tile.first_feature, last = first + tile.n_features;
-  for (uint32_t begin = range.begin; begin < range.end;) {
-    const int64_t n = std::min<int64_t>(flush_rows, range.end - begin);
-    std::memset(lanes, 0, sizeof(Lane) * kBinSlots * ((tile.n_features + 3) / 4 * 4));
-    const uint32_t* rows = row_order_.data() + begin;
-    if constexpr (kWide) kernels_.add_rows16(view, rows, n, pairs16_.data(), lanes);
-    else kernels_.add_rows8(view, rows, n, pairs8_.data(), lanes);
+  while (range.begin < range.end) {
+    range.begin += uint32_t(fill_lanes(tile, row_order_.data() + range.begin, range.size(), lanes));
     for (int32_t f = first; f < last; ++f) {
       const Lane* from = lanes + (f - first) * kBinSlots;
       HistCell* to = cells + bins_.cell_offset(f) - bins_.cell_offset(first);
-      if constexpr (kWide) kernels_.flush16(from, bins_.n_bins(f), to);
+      if constexpr (sizeof(Lane) == sizeof(HistCell)) kernels_.flush16(from, bins_.n_bins(f), to);
       else kernels_.flush8(from, bins_.n_bins(f), to);
     }
-    begin += uint32_t(n);
+  }
+}
+
+HistCell CpuBackend::sum_rows(RowRange range) const {
+  HistCell sum = 0;
+  for (uint32_t i = range.begin; i < range.end; ++i) {
+    const uint32_t row = row_order_.data()[i];
+    sum += wide_ ? lane_cell(pair_lane(pairs16_.data()[row]))
+                 : lane_cell(pair_lane(pairs8_.data()[row]));
+  }
+  return sum;
+}
+
+// What a sparse tile left out: the default bin of each feature has the rest of the rows' total.
+void CpuBackend::fill_default_bins(const FeatureTile& tile, HistCell total, HistCell* cells) const {
+  for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
+    HistCell* of_feature = cells + bins_.cell_offset(f) - bins_.cell_offset(tile.first_feature);
+    of_feature[bins_.default_bin(f)] =
+        total - std::accumulate(of_feature, of_feature + bins_.n_bins(f), HistCell(0));
   }
 }
 
@@ -244,13 +275,19 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
     if (wide_) add_rows(chunk.rows, tile, scratch.lanes(), to);
     else add_rows(chunk.rows, tile, reinterpret_cast<uint32_t*>(scratch.lanes()), to);
   });
-  if (!cut_nodes) return;
+  if (!cut_nodes && !bins_.has_sparse_tiles()) return;
+  std::vector<HistCell> totals(tasks.size());
+  if (bins_.has_sparse_tiles())
+    team_.run(threads, int64_t(tasks.size()),
+              [&](int64_t i, int) { totals[i] = sum_rows(ranges[i]); });
   team_.run(threads, n_units, [&](int64_t unit, int) {
     HistCell* to = unit_cells(unit);
     for (const auto& of_thread : cells)
       if (of_thread[unit] && of_thread[unit] != to)
         kernels_.flush16(reinterpret_cast<const uint64_t*>(of_thread[unit]),
                          n_cells(tiles[unit % n_tiles]), to);
+    if (tiles[unit % n_tiles].is_sparse())
+      fill_default_bins(tiles[unit % n_tiles], totals[unit / n_tiles], to);
   });
 }
 
@@ -269,13 +306,14 @@ int64_t CpuBackend::max_direct_rows() const {
 void CpuBackend::find_direct_splits(const FindSplitTask& task, const FeatureTile& tile,
                                     const NodeRules& rules, uint32_t* lanes,
                                     FeatureSplit* features) {
-  std::memset(lanes, 0, sizeof(uint32_t) * kBinSlots * ((tile.n_features + 3) / 4 * 4));
-  kernels_.add_rows8({tile.bins, tile.stride, tile.n_features}, row_order_.data() + task.rows.begin,
-                     task.rows.size(), pairs8_.data(), lanes);
+  fill_lanes(tile, row_order_.data() + task.rows.begin, task.rows.size(), lanes);
   for (int32_t i = 0; i < tile.n_features; ++i) {
     const int32_t f = tile.first_feature + i;
-    features[f] =
-        kernels_.find_split(feature_bins(f, nullptr, lanes + i * kBinSlots), nullptr, 0, rules);
+    uint32_t* of_feature = lanes + i * kBinSlots;
+    if (tile.is_sparse())
+      of_feature[bins_.default_bin(f)] =
+          cell_lane(task.total) - std::accumulate(of_feature, of_feature + bins_.n_bins(f), 0u);
+    features[f] = kernels_.find_split(feature_bins(f, nullptr, of_feature), nullptr, 0, rules);
   }
 }
 

@@ -54,8 +54,12 @@ class CpuBackend final : public Backend {
   HistCell* slot(int32_t index);
   std::vector<RowChunk> cut(std::span<const RowRange> ranges, int64_t rows_per_chunk) const;
   template <class Lane>
+  int64_t fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64_t n, Lane* lanes);
+  template <class Lane>
   void add_rows(RowRange range, const FeatureTile& tile, Lane* lanes, HistCell* cells);
   int64_t n_cells(const FeatureTile& tile) const;
+  HistCell sum_rows(RowRange range) const;
+  void fill_default_bins(const FeatureTile& tile, HistCell total, HistCell* cells) const;
   FeatureBins feature_bins(int32_t feature, const HistCell* cells, const uint32_t* lanes) const;
   void find_tile_splits(const FindSplitTask& task, const FeatureTile& tile, const NodeRules& rules,
                         FeatureSplit* features);

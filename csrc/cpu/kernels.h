@@ -40,6 +40,11 @@ struct TileView {
   int32_t n_features;
 };
 
+struct SparseTileView {
+  const uint32_t* row_begin;
+  const uint16_t* entries;  // feature in the tile << 8 | bin
+};
+
 struct FeatureBins {  // one feature's part of a node's histogram, as cells or as lanes
   const HistCell* cells;
   const uint32_t* lanes;  // or null; [kBinSlots], zero past the last bin
@@ -77,6 +82,12 @@ struct Kernels {
                     uint32_t* lanes);
   void (*add_rows16)(const TileView&, const uint32_t* rows, int64_t n, const Pair16* pairs,
                      uint64_t* lanes);
+  // The same for a sparse tile, without default bins, until max_rows rows have added something:
+  // returns how many rows of the list are done.
+  int64_t (*add_sparse_rows8)(const SparseTileView&, const uint32_t* rows, int64_t n,
+                              int64_t max_rows, const Pair8* pairs, uint32_t* lanes);
+  int64_t (*add_sparse_rows16)(const SparseTileView&, const uint32_t* rows, int64_t n,
+                               int64_t max_rows, const Pair16* pairs, uint64_t* lanes);
   // cells += lanes of one feature.
   void (*flush8)(const uint32_t* lanes, int64_t n, HistCell* cells);
   void (*flush16)(const uint64_t* lanes, int64_t n, HistCell* cells);
