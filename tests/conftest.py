@@ -60,15 +60,19 @@ def hurting_data(n_samples=700, n_features=6, seed=0):
     return X
 
 
-def sparse_data(n=2000, n_features=70, seed=0):
-    """Columns mostly missing, dense, mostly zero: tiles of either kind, and mixed ones."""
+def sparse_data(n=2000, n_features=130, seed=0):
+    """X and y: columns mostly missing, dense, mostly zero, so tiles of either kind and mixed ones.
+
+    Only the first and the last columns matter, with their missing values and zeros.
+    """
     rng = np.random.default_rng(seed)
     X = np.round(rng.normal(size=(n, n_features)), 1)
     third = n_features // 3
     for columns, fill in ((slice(0, third), np.nan), (slice(2 * third, None), 0.0)):
         part = X[:, columns]
-        part[rng.random(part.shape) < 0.93] = fill
-    return X
+        part[rng.random(part.shape) < 0.85] = fill
+    signal = np.nan_to_num(X[:, :8], nan=0.5).sum(axis=1) + np.abs(X[:, -8:] - 0.3).sum(axis=1)
+    return X, (signal > np.median(signal)).astype(float)
 
 
 def targets(X, objective, seed=0):
