@@ -22,7 +22,7 @@ extern const Kernels kernels;
 SimdLevels simd_levels() {
 #ifdef __x86_64__
   __builtin_cpu_init();
-  const bool has_avx2 = __builtin_cpu_supports("avx2");
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
   const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   return {{{&scalar::kernels, true}, {&avx2::kernels, has_avx2}, {&avx512::kernels, has_avx512}},
