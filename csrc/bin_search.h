@@ -20,17 +20,17 @@
 
 namespace qgbdt {
 
-constexpr int kBinSlots = 256;  // bins per feature in a tile histogram, a byte's worth
+constexpr int kBinPlaces = 256;  // bins per feature in a tile histogram, a byte's worth
 
 template <class T>
 struct BinTable {
   static constexpr int kFan = 32 / int(sizeof(T));
-  static constexpr int kMaxLevels = sizeof(T) == 4 ? 3 : 4;  // kFan^kMaxLevels >= kBinSlots
+  static constexpr int kMaxLevels = sizeof(T) == 4 ? 3 : 4;  // kFan^kMaxLevels >= kBinPlaces
 
   // Where a level begins, after those below it.
   static constexpr int begin(int level) {
     int slots = 0;
-    for (int width = kBinSlots; level > 0; --level, width /= kFan) slots += width;
+    for (int width = kBinPlaces; level > 0; --level, width /= kFan) slots += width;
     return slots;
   }
 

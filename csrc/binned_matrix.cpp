@@ -46,15 +46,21 @@ void interleave(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t s
   }
 }
 
-// Appends what is not in its default bin, row after row, and notes how many each row has.
+// Places instead of bins.
+void to_places(uint8_t* bins, int64_t n, uint8_t missing_bin, BinOrder order) {
+  for (int64_t i = 0; i < n; ++i)
+    bins[i] = uint8_t(order.place(position_of_bin(bins[i], missing_bin)));
+}
+
+// Appends what is not in its default place, row after row, and notes how many each row has.
 void list_entries(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t width,
-                  const uint8_t* default_bins, uint32_t* n_entries,
+                  const uint8_t* default_places, uint32_t* n_entries,
                   std::vector<uint16_t>& entries) {
   for (int64_t row = 0; row < n; ++row) {
     const size_t before = entries.size();
     for (int32_t i = 0; i < width; ++i) {
-      const uint8_t bin = columns[i * block_rows + row];
-      if (bin != default_bins[i]) entries.push_back(uint16_t(i << 8 | bin));
+      const uint8_t place = columns[i * block_rows + row];
+      if (place != default_places[i]) entries.push_back(uint16_t(i << 8 | place));
     }
     n_entries[row] = uint32_t(entries.size() - before);
   }
@@ -66,39 +72,43 @@ BinnedMatrix::BinnedMatrix(const MatrixView& X, int max_bin, const BinKernels& k
     : n_samples_(X.n_samples),
       has_missing_(X.n_features, 0),
       cell_offsets_(X.n_features + 1, 0),
-      default_bins_(X.n_features, 0) {
+      default_places_(X.n_features, 0) {
   check(2 <= max_bin && max_bin <= kMaxValueBins, "max_bin must be in [2, 255]");
   check(X.n_samples >= 1 && X.n_samples <= INT32_MAX, "n_samples must be in [1, 2^31 - 1]");
-  check(X.n_features >= 1 && X.n_features <= INT32_MAX / kBinSlots, "too many features");
+  check(X.n_features >= 1 && X.n_features <= INT32_MAX / kBinPlaces, "too many features");
   thresholds_ = find_bin_thresholds(X, max_bin, team);
+  for (int32_t f = 0; f < n_features(); ++f) {
+    bin_orders_.push_back(order_of_bins(n_value_bins(f)));
+    cell_offsets_[f + 1] = cell_offsets_[f] + bin_orders_[f].n_places();
+  }
   visit_elements(X, [&]<class T>(const T* data) {
     std::vector<BinTable<T>> tables;
     for (const auto& thresholds : thresholds_) tables.push_back(bin_table<T>(thresholds));
     const BinColumn<T> bin_column = kernel_for(kernels, data);
-    lay_out_tiles(find_default_bins(X, data, tables, bin_column));
+    lay_out_tiles(find_default_places(X, data, tables, bin_column));
     assign_bins(X, data, tables, bin_column, team);
   });
-  for (int32_t f = 0; f < n_features(); ++f) cell_offsets_[f + 1] = cell_offsets_[f] + n_bins(f);
 }
 
-// The most frequent bin of each feature, and its share, among some rows: the layout depends on it,
-// no result does.
+// The most frequent place of each feature, and its share, among some rows: the layout depends on
+// it, no result does.
 template <class T>
-std::vector<double> BinnedMatrix::find_default_bins(const MatrixView& X, const T* data,
-                                                    const std::vector<BinTable<T>>& tables,
-                                                    BinColumn<T> bin_column) {
+std::vector<double> BinnedMatrix::find_default_places(const MatrixView& X, const T* data,
+                                                      const std::vector<BinTable<T>>& tables,
+                                                      BinColumn<T> bin_column) {
   const int64_t n = std::min(n_samples_, kLayoutRows);
   std::vector<double> shares;
   for (int32_t f = 0; f < n_features(); ++f) {
     T values[kLayoutRows];
     uint8_t bins[kLayoutRows];
-    int32_t counts[kBinSlots] = {};
+    int32_t counts[kBinPlaces] = {};
     for (int64_t i = 0; i < n; ++i)
       values[i] = data[n_samples_ * i / n * X.row_stride + f * X.column_stride];
     bin_column(tables[f], values, n, uint8_t(n_value_bins(f)), bins);
+    to_places(bins, n, uint8_t(n_value_bins(f)), bin_orders_[f]);
     for (int64_t i = 0; i < n; ++i) ++counts[bins[i]];
-    const auto most = std::max_element(counts, counts + kBinSlots);
-    default_bins_[f] = uint8_t(most - counts);
+    const auto most = std::max_element(counts, counts + kBinPlaces);
+    default_places_[f] = uint8_t(most - counts);
     shares.push_back(double(*most) / double(n));
   }
   return shares;
@@ -154,9 +164,10 @@ void BinnedMatrix::assign_bins(const MatrixView& X, const T* data,
         if (bin_column(tables[f], values, n, uint8_t(n_value_bins(f)), column))
           missing[f].store(1, std::memory_order_relaxed);
         std::memcpy(columns_.data() + f * n_samples_ + begin, column, n);
+        to_places(column, n, uint8_t(n_value_bins(f)), bin_orders_[f]);
       }
       if (tile.is_sparse()) {
-        list_entries(bins, kBlockRows<T>, n, tile.n_features, &default_bins_[tile.first_feature],
+        list_entries(bins, kBlockRows<T>, n, tile.n_features, &default_places_[tile.first_feature],
                      const_cast<uint32_t*>(tile.row_begin) + begin + 1, entries[task]);
       } else {
         uint8_t* rows = const_cast<uint8_t*>(tile.bins) + begin * tile.stride;

@@ -8,22 +8,25 @@
 // and saves a quarter), and the packed histogram of a tile (32 x 256 x 4 bytes) fits a 32 kB L1
 // cache.
 //
+// Its bytes are places: where in the feature's histogram the value counts (bin_order.h).
+//
 // Where most values are the same (missing, zero), a tile is sparse instead: each row lists its
-// other values only, and what a node's rows have in a feature's default bin is their total less the
-// rest.
+// other values only, and what a node's rows have in a feature's default place is their total less
+// the rest.
 //
 //   row_begin [0 2 2 3 ...]   row 0 has two entries, row 1 none
-//   entries   [f0 b0|f1 b1|f7 b2 ...]  2 bytes: feature in the tile << 8 | bin
+//   entries   [f0 p0|f1 p1|f7 p2 ...]  2 bytes: feature in the tile << 8 | place
 //
-// Partition looks at one feature of many rows: columns, feature after feature. Reading a column's
-// bytes from the tiles instead touches a cache line a row: partition was 26 % of a fit's samples
-// that way and 14 to 17 % from columns (perf, 1.1 million rows x 28, a busy machine).
+// Partition looks at one feature of many rows: columns of bins, feature after feature. Reading a
+// column's bytes from the tiles instead touches a cache line a row: partition was 26 % of a fit's
+// samples that way and 14 to 17 % from columns (perf, 1.1 million rows x 28, a busy machine).
 #pragma once
 
 #include <stdint.h>
 
 #include <vector>
 
+#include "bin_order.h"
 #include "bin_search.h"
 #include "binning.h"
 #include "support/buffer.h"
@@ -53,16 +56,16 @@ class BinnedMatrix {
   const std::vector<FeatureTile>& tiles() const { return tiles_; }
   const std::vector<double>& thresholds(int32_t feature) const { return thresholds_[feature]; }
   bool has_missing(int32_t feature) const { return has_missing_[feature]; }
-  // The missing bin, where there is one, comes right after the value bins.
+  // The missing bin of a column comes right after the value bins.
   int32_t n_value_bins(int32_t feature) const { return int32_t(thresholds_[feature].size()) + 1; }
-  int32_t n_bins(int32_t feature) const { return n_value_bins(feature) + has_missing_[feature]; }
+  BinOrder bin_order(int32_t feature) const { return bin_orders_[feature]; }
   // Where the cells of a feature begin in a node's histogram; cell_offset(n_features) is its size.
   int64_t cell_offset(int32_t feature) const { return cell_offsets_[feature]; }
   int64_t n_cells() const { return cell_offsets_.back(); }
 
   bool has_sparse_tiles() const { return !sparse_.empty(); }
-  // The bin whose values a sparse tile leaves out.
-  uint8_t default_bin(int32_t feature) const { return default_bins_[feature]; }
+  // The place whose values a sparse tile leaves out.
+  uint8_t default_place(int32_t feature) const { return default_places_[feature]; }
 
   const uint8_t* column(int32_t feature) const { return columns_.data() + feature * n_samples_; }
 
@@ -73,9 +76,9 @@ class BinnedMatrix {
   };
 
   template <class T>
-  std::vector<double> find_default_bins(const MatrixView& X, const T* data,
-                                        const std::vector<BinTable<T>>& tables,
-                                        BinColumn<T> bin_column);
+  std::vector<double> find_default_places(const MatrixView& X, const T* data,
+                                          const std::vector<BinTable<T>>& tables,
+                                          BinColumn<T> bin_column);
   void lay_out_tiles(const std::vector<double>& default_shares);
   template <class T>
   void assign_bins(const MatrixView& X, const T* data, const std::vector<BinTable<T>>& tables,
@@ -86,7 +89,8 @@ class BinnedMatrix {
   std::vector<std::vector<double>> thresholds_;
   std::vector<uint8_t> has_missing_;
   std::vector<int64_t> cell_offsets_;
-  std::vector<uint8_t> default_bins_;
+  std::vector<BinOrder> bin_orders_;
+  std::vector<uint8_t> default_places_;
   std::vector<FeatureTile> tiles_;
   std::vector<SparseTile> sparse_;
   Buffer<uint8_t> tile_storage_, columns_;

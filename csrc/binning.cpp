@@ -250,7 +250,7 @@ BinTable<T> bin_table(const std::vector<double>& thresholds) {
   for (table.n_levels = 1; reach <= int64_t(thresholds.size()); reach *= Table::kFan) {
     const T* below = table.thresholds + Table::begin(table.n_levels - 1);
     T* level = table.thresholds + Table::begin(table.n_levels++);
-    for (int64_t i = 0; i < kBinSlots / reach; ++i)
+    for (int64_t i = 0; i < kBinPlaces / reach; ++i)
       level[i] = below[i * Table::kFan + Table::kFan - 1];
   }
   lay_out_cells(table, int64_t(thresholds.size()));

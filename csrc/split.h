@@ -56,12 +56,13 @@ QGBDT_FN double sides_score(HistCell left, HistCell right, const SplitParams& p)
          leaf_score(cell_gradient(right) * gs, cell_hessian(right) * hs, p);
 }
 
-// A float32 upper bound of leaf_score in units of (gradient step)^2 / hessian step: eight or
+// A float32 upper bound of sides_score in units of (gradient step)^2 / hessian step: eight or
 // sixteen at a time say where the exact score is worth its divisions. It rounds alpha and lambda
-// down and is then off by a few float32 roundings, less than kBoundMargin.
+// down, ignores max_step, which only lowers a score, and is then off by fifteen float32 roundings
+// at most, none of which cancels: less than kBoundMargin.
 struct ScoreBound {
   double unit;
-  float lambda, max_step;
+  float lambda;
   int32_t alpha;
   bool usable;  // all of it within the range of float32
 };
@@ -73,21 +74,27 @@ QGBDT_FN ScoreBound score_bound(const SplitParams& p) {
   b.unit = gs * gs / hs;
   const double alpha = p.reg_alpha / gs * (1 - 1e-12);
   const double lambda = p.reg_lambda / hs;
-  const double max_step = p.max_step * hs / gs;
-  b.usable = b.unit > 1e-200 && b.unit < 1e200 && alpha < 2e9 && lambda < 1e20 && max_step > 1e-20;
+  b.usable = b.unit > 1e-200 && b.unit < 1e200 && alpha < 2e9 && lambda < 1e15;
   b.alpha = b.usable ? int32_t(alpha) : 0;
   b.lambda = b.usable ? float(lambda) : 0.0f;
-  b.max_step = max_step < 1e20 ? float(max_step) : __builtin_huge_valf();
   return b;
 }
 
-QGBDT_FN float bounded_score(int32_t gradient, int32_t hessian, const ScoreBound& b) {
-  const int32_t over = (gradient < 0 ? -gradient : gradient) - b.alpha;
-  const float m = float(over > 0 ? over : 0);
-  const float h = float(hessian) + b.lambda;
-  const float newton = m / h;
-  const float step = newton < b.max_step ? newton : b.max_step;
-  return step * (2.0f * m - step * h);
+// m^2 / h of both sides by one division: (m_l^2 h_r + m_r^2 h_l) / (h_l h_r).
+QGBDT_FN float bounded_score(int32_t left_gradient, int32_t left_hessian, int32_t right_gradient,
+                             int32_t right_hessian, const ScoreBound& b) {
+  const auto over = [&](int32_t gradient) {
+    const int32_t m = (gradient < 0 ? -gradient : gradient) - b.alpha;
+    return float(m > 0 ? m : 0);
+  };
+  const float left_m = over(left_gradient), right_m = over(right_gradient);
+  const float left_h = float(left_hessian) + b.lambda, right_h = float(right_hessian) + b.lambda;
+  return (left_m * left_m * right_h + right_m * right_m * left_h) / (left_h * right_h);
+}
+
+// A score is below `score` where its bound is below this.
+QGBDT_FN float reached_bound(double score, const ScoreBound& b) {
+  return float(score / b.unit * (1 - kBoundMargin));
 }
 
 // What a node's splits are judged by.

@@ -19,7 +19,16 @@ SOURCES = sorted(p for p in CSRC.rglob("*") if p.suffix in (".h", ".cpp", ".inc"
 LAYERS = [
     {"support/buffer", "support/check", "support/inline", "support/rng", "support/parallel"},
     {"types", "params"},
-    {"elementary", "fixed_point", "quantize", "split", "objective", "bin_search", "bit_slices"},
+    {
+        "elementary",
+        "fixed_point",
+        "quantize",
+        "split",
+        "objective",
+        "bin_search",
+        "bin_order",
+        "bit_slices",
+    },
     {"binning", "binned_matrix", "tree", "histogram_pool"},
     {"walked_forest", "sliced_forest"},
     {"comm", "backend"},

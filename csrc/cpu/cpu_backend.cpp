@@ -22,6 +22,28 @@ constexpr int64_t kMinChunkRows = 2048;       // a node is cut over threads into
 constexpr int64_t kMaxChunkRows = 16384;
 constexpr int64_t kMaxDirectRows = 512;  // of a node without cells
 
+// No row has more than hessian_levels: a hessian this large proves min_child_samples rows.
+bool has_enough_rows(const FeatureSplit& split, const NodeRules& rules) {
+  const SplitParams& p = rules.params;
+  const int64_t left = cell_hessian(split.left), right = cell_hessian(rules.total) - left;
+  return p.constant_hessian ||
+         std::min(left, right) >= int64_t(p.min_child_samples) * p.hessian_levels;
+}
+
+// Searches one feature after the other. What is below a split that is sure to be allowed is not
+// looked for.
+struct FeatureSearch {
+  const Kernels& kernels;
+  const NodeRules& rules;
+  double sure_gain = 0;
+
+  FeatureSplit next(const FeatureBins& bins) {
+    const FeatureSplit best = kernels.find_split(bins, nullptr, 0, rules, sure_gain);
+    if (best.gain > sure_gain && has_enough_rows(best, rules)) sure_gain = best.gain;
+    return best;
+  }
+};
+
 void merge(const Magnitudes& from, Magnitudes* to) {
   to->max = std::max(to->max, from.max);
   for (int e = 0; e < 256; ++e) to->counts[e] += from.counts[e];
@@ -36,11 +58,11 @@ struct CpuBackend::ThreadScratch {
   size_t n_used = 0;
 
   uint64_t* lanes() {
-    if (!lane_storage.size()) lane_storage = Buffer<uint64_t>(kTileFeatures * kBinSlots);
+    if (!lane_storage.size()) lane_storage = Buffer<uint64_t>(kTileFeatures * kBinPlaces);
     return lane_storage.data();
   }
   HistCell* take_cells() {
-    if (n_used == cells.size()) cells.emplace_back(kTileFeatures * kBinSlots);
+    if (n_used == cells.size()) cells.emplace_back(kTileFeatures * kBinPlaces);
     return cells[n_used++].data();
   }
 };
@@ -169,10 +191,13 @@ HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
   return std::accumulate(totals.begin(), totals.end(), HistCell(0));
 }
 
-HistCell* CpuBackend::slot(int32_t index) {
-  if (index >= int32_t(slots_.size())) slots_.resize(index + 1);
-  if (!slots_[index]) slots_[index] = std::make_unique_for_overwrite<HistCell[]>(bins_.n_cells());
-  return slots_[index].get();
+void CpuBackend::make_slot(int32_t slot) {
+  if (slot >= int32_t(slots_.size())) slots_.resize(slot + 1);
+  if (!slots_[slot].size()) slots_[slot] = Buffer<HistCell>(bins_.n_cells());
+}
+
+HistCell* CpuBackend::cells_of(int32_t slot, int32_t feature) {
+  return slots_[slot].data() + bins_.cell_offset(feature);
 }
 
 // Adds at most n rows to zeroed lanes, as many as lanes can sum; returns how many.
@@ -181,7 +206,7 @@ int64_t CpuBackend::fill_lanes(const FeatureTile& tile, const uint32_t* rows, in
                                Lane* lanes) {
   constexpr bool kWide = sizeof(Lane) == sizeof(HistCell);
   const int64_t safe = kWide ? n_samples_ : rows_per_flush_;
-  std::memset(lanes, 0, sizeof(Lane) * kBinSlots * ((tile.n_features + 3) / 4 * 4));
+  std::memset(lanes, 0, sizeof(Lane) * kBinPlaces * ((tile.n_features + 3) / 4 * 4));
   if (tile.is_sparse()) {
     const SparseTileView view{tile.row_begin, tile.entries};
     if constexpr (kWide)
@@ -203,10 +228,11 @@ void CpuBackend::add_rows(RowRange range, const FeatureTile& tile, Lane* lanes, 
   while (range.begin < range.end) {
     range.begin += uint32_t(fill_lanes(tile, row_order_.data() + range.begin, range.size(), lanes));
     for (int32_t f = first; f < last; ++f) {
-      const Lane* from = lanes + (f - first) * kBinSlots;
+      const Lane* from = lanes + (f - first) * kBinPlaces;
       HistCell* to = cells + bins_.cell_offset(f) - bins_.cell_offset(first);
-      if constexpr (sizeof(Lane) == sizeof(HistCell)) kernels_.flush16(from, bins_.n_bins(f), to);
-      else kernels_.flush8(from, bins_.n_bins(f), to);
+      const int32_t n_places = bins_.bin_order(f).n_places();
+      if constexpr (sizeof(Lane) == sizeof(HistCell)) kernels_.flush16(from, n_places, to);
+      else kernels_.flush8(from, n_places, to);
     }
   }
 }
@@ -221,12 +247,14 @@ HistCell CpuBackend::sum_rows(RowRange range) const {
   return sum;
 }
 
-// What a sparse tile left out: the default bin of each feature has the rest of the rows' total.
-void CpuBackend::fill_default_bins(const FeatureTile& tile, HistCell total, HistCell* cells) const {
+// What a sparse tile left out: the default place of each feature has the rest of the rows' total.
+void CpuBackend::fill_default_places(const FeatureTile& tile, HistCell total,
+                                     HistCell* cells) const {
   for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
     HistCell* of_feature = cells + bins_.cell_offset(f) - bins_.cell_offset(tile.first_feature);
-    of_feature[bins_.default_bin(f)] =
-        total - std::accumulate(of_feature, of_feature + bins_.n_bins(f), HistCell(0));
+    of_feature[bins_.default_place(f)] =
+        total -
+        std::accumulate(of_feature, of_feature + bins_.bin_order(f).n_places(), HistCell(0));
   }
 }
 
@@ -242,7 +270,7 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
   std::vector<RowRange> ranges;
   int64_t total_rows = 0;
   for (const HistogramTask& t : tasks) {
-    slot(t.slot);  // makes sure that it is there
+    make_slot(t.slot);
     ranges.push_back(t.rows);
     total_rows += t.rows.size();
   }
@@ -256,8 +284,7 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
   const std::vector<RowChunk> chunks = cut(ranges, chunk_rows);
 
   const auto unit_cells = [&](int64_t unit) {
-    return slots_[tasks[unit / n_tiles].slot].get() +
-           bins_.cell_offset(tiles[unit % n_tiles].first_feature);
+    return cells_of(tasks[unit / n_tiles].slot, tiles[unit % n_tiles].first_feature);
   };
   std::vector<std::atomic<bool>> taken(n_units);
   std::vector<std::vector<HistCell*>> cells(threads, std::vector<HistCell*>(n_units));
@@ -287,13 +314,8 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
         kernels_.flush16(reinterpret_cast<const uint64_t*>(of_thread[unit]),
                          n_cells(tiles[unit % n_tiles]), to);
     if (tiles[unit % n_tiles].is_sparse())
-      fill_default_bins(tiles[unit % n_tiles], totals[unit / n_tiles], to);
+      fill_default_places(tiles[unit % n_tiles], totals[unit / n_tiles], to);
   });
-}
-
-FeatureBins CpuBackend::feature_bins(int32_t feature, const HistCell* cells,
-                                     const uint32_t* lanes) const {
-  return {cells, lanes, bins_.n_value_bins(feature), bins_.has_missing(feature)};
 }
 
 // A node with fewer rows than lanes can sum needs no cells: its lanes are built, searched and
@@ -307,42 +329,45 @@ void CpuBackend::find_direct_splits(const FindSplitTask& task, const FeatureTile
                                     const NodeRules& rules, uint32_t* lanes,
                                     FeatureSplit* features) {
   fill_lanes(tile, row_order_.data() + task.rows.begin, task.rows.size(), lanes);
+  FeatureSearch search{kernels_, rules};
   for (int32_t i = 0; i < tile.n_features; ++i) {
     const int32_t f = tile.first_feature + i;
-    uint32_t* of_feature = lanes + i * kBinSlots;
+    uint32_t* of_feature = lanes + i * kBinPlaces;
+    const BinOrder order = bins_.bin_order(f);
     if (tile.is_sparse())
-      of_feature[bins_.default_bin(f)] =
-          cell_lane(task.total) - std::accumulate(of_feature, of_feature + bins_.n_bins(f), 0u);
-    features[f] = kernels_.find_split(feature_bins(f, nullptr, of_feature), nullptr, 0, rules);
+      of_feature[bins_.default_place(f)] =
+          cell_lane(task.total) - std::accumulate(of_feature, of_feature + order.n_places(), 0u);
+    features[f] = search.next({nullptr, of_feature, order});
   }
 }
 
 void CpuBackend::find_tile_splits(const FindSplitTask& task, const FeatureTile& tile,
                                   const NodeRules& rules, FeatureSplit* features) {
-  HistCell* histogram = slots_[task.slot].get();
+  FeatureSearch search{kernels_, rules};
   for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
-    HistCell* cells = histogram + bins_.cell_offset(f);
+    HistCell* cells = cells_of(task.slot, f);
     if (task.sibling_slot != kNone)
-      kernels_.subtract(cells, slots_[task.sibling_slot].get() + bins_.cell_offset(f),
-                        bins_.n_bins(f));
-    features[f] = kernels_.find_split(feature_bins(f, cells, nullptr), nullptr, 0, rules);
+      kernels_.subtract(cells, cells_of(task.sibling_slot, f), bins_.bin_order(f).n_places());
+    features[f] = search.next({cells, nullptr, bins_.bin_order(f)});
   }
 }
 
 FeatureSplit CpuBackend::find_counted_split(const FindSplitTask& task, int32_t feature,
-                                            const NodeRules& rules) const {
-  int32_t counts[kBinSlots] = {};
-  uint32_t lanes[kBinSlots] = {};
+                                            const NodeRules& rules) {
+  int32_t counts[kBinPlaces] = {};
+  uint32_t lanes[kBinPlaces] = {};
   const uint8_t* column = bins_.column(feature);
+  const BinOrder order = bins_.bin_order(feature);
   const bool direct = task.slot == kNone;
   for (uint32_t i = task.rows.begin; i < task.rows.end; ++i) {
     const uint32_t row = row_order_.data()[i];
-    ++counts[column[row]];
-    if (direct) lanes[column[row]] += pair_lane(pairs8_.data()[row]);
+    const int32_t k = order.place(position_of_bin(column[row], bins_.n_value_bins(feature)));
+    ++counts[k];
+    if (direct) lanes[k] += pair_lane(pairs8_.data()[row]);
   }
-  const HistCell* cells = direct ? nullptr : slots_[task.slot].get() + bins_.cell_offset(feature);
-  return kernels_.find_split(feature_bins(feature, cells, direct ? lanes : nullptr), counts,
-                             int32_t(task.rows.size()), rules);
+  const FeatureBins bins = direct ? FeatureBins{nullptr, lanes, order}
+                                  : FeatureBins{cells_of(task.slot, feature), nullptr, order};
+  return kernels_.find_split(bins, counts, int32_t(task.rows.size()), rules, 0);
 }
 
 // The best split among `features` (their best with counts unchecked, so no worse than with counts
@@ -351,18 +376,14 @@ FeatureSplit CpuBackend::find_counted_split(const FindSplitTask& task, int32_t f
 SplitCandidate CpuBackend::best_counted_split(const FindSplitTask& task, const NodeRules& rules,
                                               FeatureSplit* features) {
   const int32_t n_features = bins_.n_features();
-  const SplitParams& params = rules.params;
-  const int64_t proven_hessian = int64_t(params.min_child_samples) * params.hessian_levels;
-  std::vector<bool> counted(n_features, params.constant_hessian);
+  std::vector<bool> counted(n_features);
   for (;;) {
     const auto leader = std::max_element(
         features, features + n_features,
         [](const FeatureSplit& a, const FeatureSplit& b) { return a.gain < b.gain; });
     if (!(leader->gain > 0)) return {};
     const int32_t f = int32_t(leader - features);
-    const int64_t left = cell_hessian(leader->left);
-    const int64_t right = cell_hessian(task.total) - left;
-    if (counted[f] || std::min(left, right) >= proven_hessian)
+    if (counted[f] || has_enough_rows(*leader, rules))
       return {leader->gain, leader->left, f, leader->bin, leader->missing_left};
     *leader = find_counted_split(task, f, rules);
     counted[f] = true;

@@ -51,7 +51,8 @@ class CpuBackend final : public Backend {
   double weight(int64_t row) const { return rows_.weight ? rows_.weight[row] : 1.0; }
   double target(int64_t row, int output) const;
   void prepare_ranking(std::vector<double> label_gain, int truncation_level);
-  HistCell* slot(int32_t index);
+  void make_slot(int32_t slot);
+  HistCell* cells_of(int32_t slot, int32_t feature);
   std::vector<RowChunk> cut(std::span<const RowRange> ranges, int64_t rows_per_chunk) const;
   template <class Lane>
   int64_t fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64_t n, Lane* lanes);
@@ -59,8 +60,7 @@ class CpuBackend final : public Backend {
   void add_rows(RowRange range, const FeatureTile& tile, Lane* lanes, HistCell* cells);
   int64_t n_cells(const FeatureTile& tile) const;
   HistCell sum_rows(RowRange range) const;
-  void fill_default_bins(const FeatureTile& tile, HistCell total, HistCell* cells) const;
-  FeatureBins feature_bins(int32_t feature, const HistCell* cells, const uint32_t* lanes) const;
+  void fill_default_places(const FeatureTile& tile, HistCell total, HistCell* cells) const;
   void find_tile_splits(const FindSplitTask& task, const FeatureTile& tile, const NodeRules& rules,
                         FeatureSplit* features);
   void find_direct_splits(const FindSplitTask& task, const FeatureTile& tile,
@@ -68,7 +68,7 @@ class CpuBackend final : public Backend {
   SplitCandidate best_counted_split(const FindSplitTask& task, const NodeRules& rules,
                                     FeatureSplit* features);
   FeatureSplit find_counted_split(const FindSplitTask& task, int32_t feature,
-                                  const NodeRules& rules) const;
+                                  const NodeRules& rules);
 
   const BinnedMatrix& bins_;
   const Kernels& kernels_;
@@ -95,7 +95,7 @@ class CpuBackend final : public Backend {
   Buffer<uint32_t> row_order_;
   Buffer<uint32_t> scratch_rows_;  // of partition; once the tree is grown, the leaf of each row
   std::vector<ThreadScratch> scratch_;  // [n_threads]
-  std::vector<std::unique_ptr<HistCell[]>> slots_;
+  std::vector<Buffer<HistCell>> slots_;
 };
 
 }  // namespace qgbdt

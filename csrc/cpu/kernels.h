@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 
+#include "../bin_order.h"
 #include "../bin_search.h"
 #include "../bit_slices.h"
 #include "../objective.h"
@@ -42,14 +43,13 @@ struct TileView {
 
 struct SparseTileView {
   const uint32_t* row_begin;
-  const uint16_t* entries;  // feature in the tile << 8 | bin
+  const uint16_t* entries;  // feature in the tile << 8 | place
 };
 
 struct FeatureBins {  // one feature's part of a node's histogram, as cells or as lanes
   const HistCell* cells;
-  const uint32_t* lanes;  // or null; [kBinSlots], zero past the last bin
-  int32_t n_value_bins;
-  bool has_missing;
+  const uint32_t* lanes;  // or null
+  BinOrder order;
 };
 
 struct FeatureSplit {
@@ -77,7 +77,7 @@ struct Kernels {
   HistCell (*quantize16)(const Quantization&, const float* g, const float* h, int64_t begin,
                          int64_t end, Pair16* out);
 
-  // lanes[f * kBinSlots + bin] += the row's pair, for the listed rows.
+  // lanes[f * kBinPlaces + place] += the row's pair, for the listed rows.
   void (*add_rows8)(const TileView&, const uint32_t* rows, int64_t n, const Pair8* pairs,
                     uint32_t* lanes);
   void (*add_rows16)(const TileView&, const uint32_t* rows, int64_t n, const Pair16* pairs,
@@ -93,10 +93,10 @@ struct Kernels {
   void (*flush16)(const uint64_t* lanes, int64_t n, HistCell* cells);
   void (*subtract)(HistCell* parent, const HistCell* child, int64_t n);
 
-  // The best split of one feature. counts: exact rows per bin and of the node, or null to leave
-  // them unchecked.
+  // The best split of one feature, or none if its gain is below at_least. counts: exact rows per
+  // place and of the node, or null to leave them unchecked.
   FeatureSplit (*find_split)(const FeatureBins&, const int32_t* counts, int32_t total_count,
-                             const NodeRules&);
+                             const NodeRules&, double at_least);
 
   // Stable: left rows to the front of `rows`, right rows to right[0..]; returns how many went left.
   // right is [n].
