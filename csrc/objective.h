@@ -120,10 +120,13 @@ struct LambdaRank {
   static QGBDT_FN double discount(int64_t rank) { return 1.0 / log2(2.0 + double(rank)); }
   // Pairs of nearly equal scores matter more: as LightGBM's lambdarank_norm.
   static QGBDT_FN double normalize_by_distance(double delta_ndcg, double delta_score) {
-    return delta_ndcg / (0.01 + (delta_score < 0 ? -delta_score : delta_score));
+    return delta_ndcg / (0.01 + __builtin_fabs(delta_score));
   }
-  static QGBDT_FN Gradient pair(double delta_score, double delta_ndcg) {
-    const double rho = 1.0 / (1.0 + exp(delta_score));
+  static QGBDT_FN double misorder_probability(double delta_score) {
+    return 1.0 / (1.0 + exp(delta_score));
+  }
+  static QGBDT_FN Gradient pair(double misorder_probability, double delta_ndcg) {
+    const double rho = misorder_probability;
     return {rho * delta_ndcg, rho * (1.0 - rho) * delta_ndcg};
   }
   static QGBDT_FN double query_norm(double sum_lambda) {

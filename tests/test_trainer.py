@@ -86,6 +86,25 @@ def test_sizes_of_rows(n_samples):
     compare(X, y, native_params(objective="binary", min_child_samples=1), max_bin=255)
 
 
+@pytest.mark.parametrize("truncation_level", [1, 30, 1000])
+def test_sizes_of_queries(truncation_level):
+    """Each size twice: one document against all others, then labels at random, many of them equal.
+
+    Scores begin equal, so the one that differs is ranked first and has size - 1 rivals.
+    """
+    sizes = np.repeat([1, 2, 8, 9, 10, 128, 129, 130, 257, 258], 2)
+    X = hurting_data(sizes.sum())
+    labels = np.random.default_rng(4).choice([0.0, 1.0, 3.0], p=[0.7, 0.2, 0.1], size=len(X))
+    starts = np.cumsum(sizes) - sizes
+    for start, size in zip(starts[::2], sizes[::2], strict=True):
+        labels[start : start + size] = np.arange(size) == 0
+    params = native_params(
+        objective="lambdarank", lambdarank_truncation_level=truncation_level, n_estimators=4
+    )
+    model = compare(X, labels, params, query_sizes=sizes)
+    assert all(len(model.tree(i)) > 1 for i in range(4))
+
+
 @pytest.mark.parametrize("n_features", [1, 2, 4, 5, 9, 16, 17, 28, 31, 32, 33, 65])
 def test_sizes_of_tiles(n_features):
     X = hurting_data(300, n_features)

@@ -67,6 +67,25 @@ struct CpuBackend::ThreadScratch {
   }
 };
 
+// What one thread needs for a query.
+struct CpuBackend::QueryScratch {
+  std::vector<Document> documents;
+  std::vector<double> score, gain, discount, g, h;
+  std::vector<int64_t> position;
+
+  explicit QueryScratch(int64_t longest_query)
+      : documents(longest_query),
+        score(whole_rival_lanes(longest_query)),
+        gain(score.size()),
+        discount(score.size()),
+        g(longest_query),
+        h(longest_query),
+        position(longest_query) {}
+  RankingScratch view() {
+    return {{score.data(), gain.data(), discount.data(), position.data()}, g.data(), h.data()};
+  }
+};
+
 struct CpuBackend::RowChunk {
   int64_t task;
   RowRange rows;
@@ -112,8 +131,20 @@ void CpuBackend::prepare_ranking(std::vector<double> label_gain, int truncation_
       max_dcg += label_gain_[int64_t(labels[r])] * discount_[r];
     inverse_max_dcg_[q] = max_dcg > 0 ? 1.0 / max_dcg : 0.0;
   }
-  ranking_ = {query_begin_.data(), label_gain_.data(), discount_.data(), inverse_max_dcg_.data(),
-              truncation_level};
+  ranking_ = {query_begin_.data(), inverse_max_dcg_.data(), truncation_level};
+}
+
+// Best score first; where scores are equal, in the order of rows.
+void CpuBackend::rank_documents(int64_t query, Document* documents) const {
+  const int64_t begin = query_begin_[query], n = query_begin_[query + 1] - begin;
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t label = int64_t(rows_.target[begin + i]);
+    documents[i] = {rows_.raw_prediction[begin + i], label_gain_[label], 0, i};
+  }
+  std::sort(documents, documents + n, [](const Document& a, const Document& b) {
+    return a.score != b.score ? a.score > b.score : a.position < b.position;
+  });
+  for (int64_t rank = 0; rank < n; ++rank) documents[rank].discount = discount_[rank];
 }
 
 double CpuBackend::target(int64_t row, int output) const {
@@ -152,10 +183,11 @@ void CpuBackend::compute_gradients(std::span<GradientRange> ranges) {
   const int threads = team_.threads_for(n_samples_ * rows_.n_outputs, kRowsPerThread);
   std::vector<std::vector<GradientRange>> local(threads, std::vector<GradientRange>(ranges.size()));
   if (objective_ == ObjectiveKind::lambdarank) {
-    std::vector<std::vector<int32_t>> order(threads, std::vector<int32_t>(longest_query_));
-    std::vector<std::vector<double>> scratch(threads, std::vector<double>(2 * longest_query_));
+    std::vector<QueryScratch> scratch(threads, QueryScratch(longest_query_));
     team_.run(threads, int64_t(query_begin_.size()) - 1, [&](int64_t query, int thread) {
-      kernels_.query_gradients(ranking_, rows_, query, order[thread].data(), scratch[thread].data(),
+      Document* documents = scratch[thread].documents.data();
+      rank_documents(query, documents);
+      kernels_.query_gradients(ranking_, rows_, query, documents, scratch[thread].view(),
                                local[thread].data());
     });
   } else {

@@ -45,12 +45,14 @@ class CpuBackend final : public Backend {
   void add_leaf_values(int output, std::span<const double> values) override;
 
  private:
+  struct QueryScratch;
   struct RowChunk;
   struct ThreadScratch;
 
   double weight(int64_t row) const { return rows_.weight ? rows_.weight[row] : 1.0; }
   double target(int64_t row, int output) const;
   void prepare_ranking(std::vector<double> label_gain, int truncation_level);
+  void rank_documents(int64_t query, Document* documents) const;
   void make_slot(int32_t slot);
   HistCell* cells_of(int32_t slot, int32_t feature);
   std::vector<RowChunk> cut(std::span<const RowRange> ranges, int64_t rows_per_chunk) const;

@@ -28,11 +28,29 @@ struct RowData {
 };
 
 struct RankingData {
-  const int64_t* query_begin;  // [n_queries + 1]
-  const double* label_gain;
-  const double* discount;         // [longest query]
+  const int64_t* query_begin;     // [n_queries + 1]
   const double* inverse_max_dcg;  // [n_queries]
   int32_t truncation_level;
+};
+
+struct Document {
+  double score, gain, discount;
+  int64_t position;  // in the query
+};
+
+struct Rivals {  // documents, array by array; room for whole_rival_lanes(longest query)
+  double *score, *gain, *discount;
+  int64_t* position;
+};
+
+constexpr int64_t kRivalLanes = 8;  // the loops over rivals go on to a multiple of it
+QGBDT_FN int64_t whole_rival_lanes(int64_t n) {
+  return (n + kRivalLanes - 1) / kRivalLanes * kRivalLanes;
+}
+
+struct RankingScratch {
+  Rivals rivals;
+  double *g, *h;  // [longest query]
 };
 
 struct TileView {
@@ -67,9 +85,9 @@ struct Kernels {
   // Gradients of rows [begin, end), all outputs; ranges is [n_outputs], widened.
   void (*gradients)(ObjectiveKind, const ObjectiveArgs&, const RowData&, int64_t begin, int64_t end,
                     GradientRange* ranges);
-  // Gradients of one query; order and scratch are [longest query].
-  void (*query_gradients)(const RankingData&, const RowData&, int64_t query, int32_t* order,
-                          double* scratch, GradientRange* ranges);
+  // Gradients of one query; documents[rank] are its documents.
+  void (*query_gradients)(const RankingData&, const RowData&, int64_t query,
+                          const Document* documents, const RankingScratch&, GradientRange* range);
 
   // Rounds rows [begin, end) of one output; returns the sum.
   HistCell (*quantize8)(const Quantization&, const float* g, const float* h, int64_t begin,
