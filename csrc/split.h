@@ -80,15 +80,18 @@ QGBDT_FN ScoreBound score_bound(const SplitParams& p) {
   return b;
 }
 
-// m^2 / h of both sides by one division: (m_l^2 h_r + m_r^2 h_l) / (h_l h_r).
-QGBDT_FN float bounded_score(int32_t left_gradient, int32_t left_hessian, int32_t right_gradient,
-                             int32_t right_hessian, const ScoreBound& b) {
-  const auto over = [&](int32_t gradient) {
-    const int32_t m = (gradient < 0 ? -gradient : gradient) - b.alpha;
-    return float(m > 0 ? m : 0);
+// m^2 / h of both sides by one division: (m_l^2 h_r + m_r^2 h_l) / (h_l h_r). Numbers: one number a
+// machine's way, or a vector of them.
+template <class Numbers, class Int>
+QGBDT_FN auto bounded_score(Int left_gradient, Int left_hessian, Int right_gradient,
+                            Int right_hessian, const ScoreBound& b) {
+  const auto over = [&](Int gradient) {
+    const Int m = Numbers::magnitude(gradient) - b.alpha;
+    return Numbers::to_float(Numbers::larger(m, Int{}));
   };
-  const float left_m = over(left_gradient), right_m = over(right_gradient);
-  const float left_h = float(left_hessian) + b.lambda, right_h = float(right_hessian) + b.lambda;
+  const auto left_m = over(left_gradient), right_m = over(right_gradient);
+  const auto left_h = Numbers::to_float(left_hessian) + b.lambda;
+  const auto right_h = Numbers::to_float(right_hessian) + b.lambda;
   return (left_m * left_m * right_h + right_m * right_m * left_h) / (left_h * right_h);
 }
 

@@ -386,7 +386,7 @@ void CpuBackend::find_tile_splits(const FindSplitTask& task, const FeatureTile& 
 
 FeatureSplit CpuBackend::find_counted_split(const FindSplitTask& task, int32_t feature,
                                             const NodeRules& rules) {
-  int32_t counts[kBinPlaces] = {};
+  uint32_t counts[kBinPlaces] = {};
   uint32_t lanes[kBinPlaces] = {};
   const uint8_t* column = bins_.column(feature);
   const BinOrder order = bins_.bin_order(feature);

@@ -113,7 +113,7 @@ struct Kernels {
 
   // The best split of one feature, or none if its gain is below at_least. counts: exact rows per
   // place and of the node, or null to leave them unchecked.
-  FeatureSplit (*find_split)(const FeatureBins&, const int32_t* counts, int32_t total_count,
+  FeatureSplit (*find_split)(const FeatureBins&, const uint32_t* counts, int32_t total_count,
                              const NodeRules&, double at_least);
 
   // Stable: left rows to the front of `rows`, right rows to right[0..]; returns how many went left.
