@@ -57,7 +57,7 @@ QGBDT_FN double sides_score(HistCell left, HistCell right, const SplitParams& p)
 }
 
 // A float32 upper bound of sides_score in units of (gradient step)^2 / hessian step: eight or
-// sixteen at a time say where the exact score is worth its divisions. It rounds alpha and lambda
+// sixteen at a time say where the exact score is worth its divisions. It rounds alpha
 // down, ignores max_step, which only lowers a score, and is then off by fifteen float32 roundings
 // at most, none of which cancels: less than kBoundMargin.
 struct ScoreBound {
