@@ -14,6 +14,7 @@
 
 namespace qgbdt {
 
+constexpr int kBinPlaces = 256;  // of a feature at most: a byte's worth
 constexpr int kRuns = 8;
 
 struct BinOrder {

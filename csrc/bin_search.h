@@ -16,11 +16,10 @@
 
 #include <stdint.h>
 
+#include "bin_order.h"
 #include "support/inline.h"
 
 namespace qgbdt {
-
-constexpr int kBinPlaces = 256;  // bins per feature in a tile histogram, a byte's worth
 
 template <class T>
 struct BinTable {

@@ -100,7 +100,7 @@ struct Kernels {
                     uint32_t* lanes);
   void (*add_rows16)(const TileView&, const uint32_t* rows, int64_t n, const Pair16* pairs,
                      uint64_t* lanes);
-  // The same for a sparse tile, without default bins, until max_rows rows have added something:
+  // The same for a sparse tile, without default places, until max_rows rows have added something:
   // returns how many rows of the list are done.
   int64_t (*add_sparse_rows8)(const SparseTileView&, const uint32_t* rows, int64_t n,
                               int64_t max_rows, const Pair8* pairs, uint32_t* lanes);
