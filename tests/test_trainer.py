@@ -112,7 +112,7 @@ def test_sizes_of_tiles(n_features):
     compare(X, y, native_params(n_estimators=2))
 
 
-@pytest.mark.parametrize("max_bin", [2, 3, 254, 255])
+@pytest.mark.parametrize("max_bin", [2, 3, 7, 8, 64, 254, 255])
 def test_numbers_of_bins(max_bin):
     X = hurting_data(1500)
     y, _ = targets(X, "regression")
