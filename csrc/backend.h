@@ -24,8 +24,8 @@ struct HistogramTask {
 constexpr int32_t kNone = -1;
 
 struct FindSplitTask {
-  int32_t slot;          // or kNone: look at the rows themselves (see max_direct_rows)
-  int32_t sibling_slot;  // kNone, or: `slot` still holds the parent, and this its other child
+  int32_t slot;     // or kNone: look at the rows themselves (see max_direct_rows)
+  int32_t sibling;  // kNone, or: `slot` still holds the parent, and this is the other child's task
   RowRange rows;
   int64_t count;  // rows of all workers
   HistCell total;
@@ -70,7 +70,7 @@ class Backend {
   virtual int64_t max_direct_rows() const = 0;
 
   // The best allowed split of each node; both children have at least min_child_samples rows,
-  // counted. Where a sibling is named, first slot <- parent - sibling: exactly this node's.
+  // counted. Where a sibling is named, slot <- parent - sibling: exactly this node's.
   virtual void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params,
                            std::span<SplitCandidate> best) = 0;
 

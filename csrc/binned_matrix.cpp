@@ -12,13 +12,13 @@ namespace qgbdt {
 namespace {
 
 constexpr int64_t kRowsPerTask = 2048;
-constexpr int64_t kScratchColumn = 512;  // bytes of X: a tile's 32, 16 kB, stay in L1
+constexpr int64_t kScratchColumn = 512;  // bytes of X: a dense tile's 32, 16 kB, stay in L1
 constexpr int kCacheLine = 64;
-constexpr int64_t kLayoutRows = 512;   // that decide how a tile is laid out
-constexpr double kSparseShare = 0.75;  // of values in default places, from which a tile is sparse
+constexpr int64_t kLayoutRows = 512;     // that decide how a tile is laid out
+constexpr double kSparseShare = 0.75;    // of values in default places, from which a tile is sparse
+constexpr double kSparseRowUpdates = 8;  // what finding a row's entries costs
 
 int32_t tile_stride(int32_t n_features) {
-  if (n_features > 16) return n_features <= 24 ? 24 : 32;
   return int32_t(std::bit_ceil(uint32_t(std::max(n_features, 4))));
 }
 
@@ -54,13 +54,14 @@ void to_places(uint8_t* bins, int64_t n, uint8_t missing_bin, BinOrder order) {
 
 // Appends what is not in its default place, row after row, and notes how many each row has.
 void list_entries(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t width,
-                  const uint8_t* default_places, uint32_t* n_entries,
+                  const uint8_t* default_places, const int64_t* cell_offsets, uint32_t* n_entries,
                   std::vector<uint16_t>& entries) {
   for (int64_t row = 0; row < n; ++row) {
     const size_t before = entries.size();
     for (int32_t i = 0; i < width; ++i) {
       const uint8_t place = columns[i * block_rows + row];
-      if (place != default_places[i]) entries.push_back(uint16_t(i << 8 | place));
+      if (place != default_places[i])
+        entries.push_back(uint16_t(cell_offsets[i] - cell_offsets[0] + place));
     }
     n_entries[row] = uint32_t(entries.size() - before);
   }
@@ -115,26 +116,33 @@ std::vector<double> BinnedMatrix::find_default_places(const MatrixView& X, const
 }
 
 void BinnedMatrix::lay_out_tiles(const std::vector<double>& default_shares) {
-  int64_t bytes = 0;
-  std::vector<int64_t> offsets;
+  const auto fits_sparse = [&](int32_t width) {  // row_begin counts entries in 32 bits
+    return width <= kSparseTileFeatures && n_samples_ * width <= UINT32_MAX;
+  };
   for (int32_t f = 0; f < n_features(); f += kTileFeatures) {
     const int32_t width = std::min(kTileFeatures, n_features() - f);
-    FeatureTile tile{f, width, tile_stride(width), nullptr, nullptr, nullptr};
     const double share =
         std::accumulate(&default_shares[f], &default_shares[f] + width, 0.0) / width;
-    offsets.push_back(bytes);
-    if (share >= kSparseShare && n_samples_ * width <= UINT32_MAX) {
-      sparse_.push_back({Buffer<uint32_t>(n_samples_ + 1), {}});
-      tile.row_begin = sparse_.back().row_begin.data();
-    } else {
-      bytes += (tile.stride * n_samples_ + kCacheLine - 1) / kCacheLine * kCacheLine;
-    }
-    tiles_.push_back(tile);
+    const bool sparse = share >= kSparseShare && fits_sparse(width);
+    FeatureTile* last = tiles_.empty() ? nullptr : &tiles_.back();
+    if (sparse && last && last->stride == 0 && fits_sparse(last->n_features + width))
+      last->n_features += width;
+    else tiles_.push_back({f, width, sparse ? 0 : tile_stride(width), nullptr, nullptr, nullptr});
   }
-  tile_storage_ = Buffer<uint8_t>(bytes);
+  std::vector<int64_t> offsets{0};
+  for (const FeatureTile& tile : tiles_)
+    offsets.push_back(offsets.back() +
+                      (tile.stride * n_samples_ + kCacheLine - 1) / kCacheLine * kCacheLine);
+  tile_storage_ = Buffer<uint8_t>(offsets.back());
   columns_ = Buffer<uint8_t>(n_samples_ * n_features());
-  for (size_t i = 0; i < tiles_.size(); ++i)
-    if (!tiles_[i].is_sparse()) tiles_[i].bins = tile_storage_.data() + offsets[i];
+  for (size_t i = 0; i < tiles_.size(); ++i) {
+    if (tiles_[i].stride > 0) {
+      tiles_[i].bins = tile_storage_.data() + offsets[i];
+    } else {
+      sparse_.push_back({Buffer<uint32_t>(n_samples_ + 1), {}});
+      tiles_[i].row_begin = sparse_.back().row_begin.data();
+    }
+  }
 }
 
 template <class T>
@@ -149,8 +157,9 @@ void BinnedMatrix::assign_bins(const MatrixView& X, const T* data,
   std::vector<std::vector<uint16_t>> entries(has_sparse_tiles() ? n_tasks : 0);
   team.run(threads, n_tasks, [&](int64_t task, int) {
     const FeatureTile& tile = tiles_[task % n_tiles];
-    T copy[kTileFeatures * kBlockRows<T>];
-    uint8_t bins[kTileFeatures * kBlockRows<T>] = {};  // the unused bytes of a tile's rows are 0
+    T copy[kSparseTileFeatures * kBlockRows<T>];
+    // The unused bytes of a tile's rows are 0.
+    uint8_t bins[kSparseTileFeatures * kBlockRows<T>] = {};
     const int64_t end = std::min(n_samples_, (task / n_tiles + 1) * kRowsPerTask);
     for (int64_t begin = task / n_tiles * kRowsPerTask; begin < end; begin += kBlockRows<T>) {
       const int64_t n = std::min(kBlockRows<T>, end - begin);
@@ -168,6 +177,7 @@ void BinnedMatrix::assign_bins(const MatrixView& X, const T* data,
       }
       if (tile.is_sparse()) {
         list_entries(bins, kBlockRows<T>, n, tile.n_features, &default_places_[tile.first_feature],
+                     &cell_offsets_[tile.first_feature],
                      const_cast<uint32_t*>(tile.row_begin) + begin + 1, entries[task]);
       } else {
         uint8_t* rows = const_cast<uint8_t*>(tile.bins) + begin * tile.stride;
@@ -198,6 +208,13 @@ void BinnedMatrix::join_sparse_tiles(std::vector<std::vector<uint16_t>>& entries
     }
     tiles_[positions[k]].entries = sparse.entries.data();
   });
+  double saved = 0;
+  for (const size_t i : positions) {
+    const double entries_per_row =
+        double(tiles_[i].row_begin[n_samples_]) / double(n_samples_) + kSparseRowUpdates;
+    saved += std::max(0.0, tiles_[i].n_features - entries_per_row);
+  }
+  updates_per_feature_ = 1 - saved / n_features();
 }
 
 }  // namespace qgbdt

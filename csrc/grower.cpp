@@ -69,7 +69,7 @@ class Grower {
 
   bool may_split(const Leaf& leaf) const {
     return (params_.max_depth <= 0 || leaf.depth < params_.max_depth) &&
-           leaf.count >= 2 * std::max<int64_t>(params_.min_child_samples, 1);
+           enough_rows_for_two(leaf.count, split_params_);
   }
 
   void find_root_split() {
@@ -83,8 +83,8 @@ class Grower {
     find_splits({find_task(root, kNone)}, {0});
   }
 
-  static FindSplitTask find_task(const Leaf& leaf, int32_t sibling_slot) {
-    return {leaf.slot, sibling_slot, leaf.rows, leaf.count, leaf.total};
+  static FindSplitTask find_task(const Leaf& leaf, int32_t sibling) {
+    return {leaf.slot, sibling, leaf.rows, leaf.count, leaf.total};
   }
 
   void find_splits(const std::vector<FindSplitTask>& tasks, const std::vector<int32_t>& ids) {
@@ -147,30 +147,34 @@ class Grower {
     leaves_.push_back({{middle, rows.end}, right_count, right_total, depth});
   }
 
-  // Builds the smaller child's histogram; the larger child's is the parent's minus that. Small
-  // children need none.
+  // The larger child's histogram is the parent's minus the smaller child's. Small children need
+  // none of their own.
   void find_children_splits(const std::vector<int32_t>& batch) {
     std::vector<HistogramTask> build;
     std::vector<FindSplitTask> find;
     std::vector<int32_t> found;
+    const auto look_for = [&](int32_t id, int32_t sibling) {
+      find.push_back(find_task(leaves_[id], sibling));
+      found.push_back(id);
+    };
     for (int32_t id : batch) {
       const int32_t left = leaves_[id].left_leaf;
       const bool left_smaller = leaves_[left].count <= leaves_[left + 1].count;
       const int32_t small_id = left_smaller ? left : left + 1;
       const int32_t large_id = left_smaller ? left + 1 : left;
       Leaf &small = leaves_[small_id], &large = leaves_[large_id];
-      if (may_split(large) && large.count > max_direct_rows_) {
+      const bool subtract = may_split(large) && large.count > max_direct_rows_;
+      if (subtract) {
         large.slot = leaves_[id].slot;
         leaves_[id].slot = kNone;
+      }
+      if (subtract && small.count > max_direct_rows_) {
         small.slot = pool_.take();
         build.push_back({small.slot, small.rows});
       }
       give_back_slot(leaves_[id]);
-      for (int32_t child : {large_id, small_id}) {
-        if (!may_split(leaves_[child])) continue;
-        find.push_back(find_task(leaves_[child], child == large_id ? small.slot : kNone));
-        found.push_back(child);
-      }
+      if (may_split(small) || subtract) look_for(small_id, kNone);
+      if (may_split(large)) look_for(large_id, subtract ? int32_t(find.size()) - 1 : kNone);
     }
     backend_.build_histograms(build);
     find_splits(find, found);

@@ -78,16 +78,14 @@ QGBDT_FN void pack_pair(int32_t g, int32_t h, Pair16* out) {
 QGBDT_FN uint32_t pair_lane(Pair8 q) {  // 16 + 16 bits
   return (uint32_t(int32_t(int8_t(q >> 8))) << 16) + (q & 0xffu);
 }
-QGBDT_FN uint64_t pair_lane(Pair16 q) {  // 32 + 32 bits: a HistCell
-  return (uint64_t(int64_t(int32_t(q) >> 16)) << 32) + (q & 0xffffu);
-}
+QGBDT_FN HistCell pair_lane(Pair16 q) { return make_cell(int32_t(q) >> 16, int32_t(q & 0xffffu)); }
 QGBDT_FN HistCell lane_cell(uint32_t lane) {
   return make_cell(int32_t(lane) >> 16, int32_t(lane & 0xffffu));
 }
 QGBDT_FN uint32_t cell_lane(HistCell cell) {  // of few enough rows
   return (uint32_t(cell_gradient(cell)) << 16) + uint32_t(cell_hessian(cell));
 }
-QGBDT_FN HistCell lane_cell(uint64_t lane) { return HistCell(lane); }
+QGBDT_FN HistCell lane_cell(HistCell lane) { return lane; }
 
 // How one tree's gradients become integers.
 struct Quantization {

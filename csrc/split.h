@@ -56,48 +56,51 @@ QGBDT_FN double sides_score(HistCell left, HistCell right, const SplitParams& p)
          leaf_score(cell_gradient(right) * gs, cell_hessian(right) * hs, p);
 }
 
-// A float32 upper bound of sides_score in units of (gradient step)^2 / hessian step: eight or
-// sixteen at a time say where the exact score is worth its divisions. It rounds alpha
-// down, ignores max_step, which only lowers a score, and is then off by fifteen float32 roundings
-// at most, none of which cancels: less than kBoundMargin.
+// A float32 upper bound of sides_score, computed for eight or sixteen cuts at a time: it says where
+// the exact score is worth its divisions. In units of (gradient step)^2 / hessian step, with G = a
+// + b, H = p + q and lambda within p and q, sides that sum to a and b have
+//
+//   a^2 / p + b^2 / q = G^2 / H + e^2 H / (p q),   e = a - p G / H.
+//
+// Alpha moves a and b towards 0: by the same amount, G to G - 2 alpha and e by less than alpha, if
+// they have one sign, else e by alpha. A sum that it stops at 0 would be no better on either side
+// of it. max_step is ignored: it only lowers a score.
 struct ScoreBound {
-  double unit;
-  float lambda;
-  int32_t alpha;
-  bool usable;  // all of it within the range of float32
+  double inverse_unit;
+  float alpha, lambda;
+  float mean, total_hessian;             // G / H and H
+  float of_one_sign, of_opposite_signs;  // what e adds to
+  bool usable;                           // all of it within the range of float32
 };
-constexpr double kBoundMargin = 4e-6;
+constexpr double kBoundMargin =
+    4e-6;  // more than the roundings of what is only added and multiplied
 
-QGBDT_FN ScoreBound score_bound(const SplitParams& p) {
+QGBDT_FN ScoreBound score_bound(const SplitParams& p, HistCell total) {
   const double gs = p.gradient_scale, hs = p.hessian_scale;
-  ScoreBound b;
-  b.unit = gs * gs / hs;
-  const double alpha = p.reg_alpha / gs * (1 - 1e-12);
-  const double lambda = p.reg_lambda / hs;
-  b.usable = b.unit > 1e-200 && b.unit < 1e200 && alpha < 2e9 && lambda < 1e15;
-  b.alpha = b.usable ? int32_t(alpha) : 0;
-  b.lambda = b.usable ? float(lambda) : 0.0f;
-  return b;
+  const double unit = gs * gs / hs, alpha = p.reg_alpha / gs, lambda = p.reg_lambda / hs;
+  const double g = cell_gradient(total), h = cell_hessian(total) + 2 * lambda;
+  const bool usable =
+      unit > 1e-200 && unit < 1e200 && alpha < 1e15 && lambda < 1e15 && cell_hessian(total) > 0;
+  if (!usable) return {};
+  const double one_sign = soft_threshold(g, 2 * alpha);
+  return {1 / unit,         float(alpha), float(lambda),
+          float(g / h),     float(h),     float(one_sign * one_sign / h),
+          float(g * g / h), true};
 }
 
-// m^2 / h of both sides by one division: (m_l^2 h_r + m_r^2 h_l) / (h_l h_r). Numbers: one number a
-// machine's way, or a vector of them.
-template <class Numbers, class Int>
-QGBDT_FN auto bounded_score(Int left_gradient, Int left_hessian, Int right_gradient,
-                            Int right_hessian, const ScoreBound& b) {
-  const auto over = [&](Int gradient) {
-    const Int m = Numbers::magnitude(gradient) - b.alpha;
-    return Numbers::to_float(Numbers::larger(m, Int{}));
-  };
-  const auto left_m = over(left_gradient), right_m = over(right_gradient);
-  const auto left_h = Numbers::to_float(left_hessian) + b.lambda;
-  const auto right_h = Numbers::to_float(right_hessian) + b.lambda;
-  return (left_m * left_m * right_h + right_m * right_m * left_h) / (left_h * right_h);
+// excess: no less than |e|; least_product: no more than p q. Numbers: one number a machine's way,
+// or a vector of them.
+template <class Numbers, class Float>
+QGBDT_FN Float bounded_score(Float excess, Float least_product, const ScoreBound& b) {
+  const Float weight = b.total_hessian / least_product;
+  const Float more = excess + b.alpha, less = Numbers::larger(excess - b.alpha, Float{});
+  return Numbers::larger(b.of_one_sign + more * more * weight,
+                         b.of_opposite_signs + less * less * weight);
 }
 
 // A score is below `score` where its bound is below this.
 QGBDT_FN float reached_bound(double score, const ScoreBound& b) {
-  return float(score / b.unit * (1 - kBoundMargin));
+  return float(score * b.inverse_unit * (1 - kBoundMargin));
 }
 
 // What a node's splits are judged by.
@@ -125,12 +128,16 @@ QGBDT_FN int32_t least_hessian(const SplitParams& p) {  // INT32_MAX if none is 
   return low;
 }
 
+QGBDT_FN bool enough_rows_for_two(int64_t count, const SplitParams& p) {
+  return count >= 2 * int64_t(p.min_child_samples);
+}
+
 // A child needs min_child_samples rows, and the hessian of that many average rows of its node (less
 // half a row, so that a constant hessian always has it): a few uncertain rows among many that are
 // settled make no leaf, whose step G / H would be huge. LightGBM, which estimates counts from
 // hessians, has this rule alone.
 QGBDT_FN NodeRules rules_of_node(const SplitParams& p, HistCell total, int64_t count) {
-  NodeRules rules{p, total, node_score(total, p), 0, score_bound(p)};
+  NodeRules rules{p, total, node_score(total, p), 0, score_bound(p, total)};
   const double mean_hessian = cell_hessian(total) * p.hessian_scale / double(count);
   const double weight = (p.min_child_samples - 0.5) * mean_hessian;
   if (weight > p.min_child_weight) rules.params.min_child_weight = weight;

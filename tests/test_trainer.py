@@ -57,11 +57,11 @@ def compare(X, y, params, *, weight=None, query_sizes=None, max_bin=63):
     return model
 
 
-@pytest.mark.parametrize("bits", [2, 5, 16])
-@pytest.mark.parametrize("n_features", [40, 130])
+@pytest.mark.parametrize("bits", [2, 5, 8, 16])
+@pytest.mark.parametrize("shape", [(1500, 40), (9000, 40), (300, 480)])
 @pytest.mark.parametrize("objective", ["regression", "binary"])
-def test_equals_reference_on_sparse_data(n_features, bits, objective):
-    X, y = sparse_data(1500, n_features)
+def test_equals_reference_on_sparse_data(shape, bits, objective):
+    X, y = sparse_data(*shape)
     params = native_params(objective=objective, grad_bits=bits, n_estimators=3, num_leaves=24)
     compare(X, y, params)
 
@@ -77,6 +77,19 @@ def test_equals_reference(objective, bits, variant, weighted):
     params = native_params(objective=objective, grad_bits=bits, **VARIANTS[variant])
     model = compare(X, y, params, weight=weight, query_sizes=query_sizes)
     assert any(len(model.tree(i)) > 1 for i in range(model.n_trees))
+
+
+@pytest.mark.parametrize("max_bin", [7, 255])
+@pytest.mark.parametrize("reg_lambda", [0.0, 20.0])
+@pytest.mark.parametrize("reg_alpha", [1.0, 10.0, 50.0])
+def test_regularized_as_in_reference(reg_alpha, reg_lambda, max_bin):
+    """With 7 bins each cut has a bound of its own, which a wrong formula makes too low."""
+    X = hurting_data(2000, 20)
+    y, _ = targets(X, "poisson")
+    params = native_params(
+        num_leaves=24, reg_alpha=reg_alpha, reg_lambda=reg_lambda, learning_rate=0.5
+    )
+    compare(X, y, params, max_bin=max_bin)
 
 
 @pytest.mark.parametrize("n_samples", [1, 2, 3, 63, 64, 65, 255, 256, 257, 4097])

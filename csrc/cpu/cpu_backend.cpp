@@ -20,7 +20,7 @@ constexpr int64_t kBinsPerThread = 2048;      // split scan
 constexpr int64_t kRowBlock = 4096;           // rows of one task of an elementwise pass
 constexpr int64_t kMinChunkRows = 2048;       // a node is cut over threads into no smaller parts
 constexpr int64_t kMaxChunkRows = 16384;
-constexpr int64_t kMaxDirectRows = 512;  // of a node without cells
+constexpr double kMaxDirectUpdates = 512;  // a feature, of a node without cells
 
 // No row has more than hessian_levels: a hessian this large proves min_child_samples rows.
 bool has_enough_rows(const FeatureSplit& split, const NodeRules& rules) {
@@ -53,16 +53,17 @@ void merge(const Magnitudes& from, Magnitudes* to) {
 
 // One thread's lanes, and cells for tiles whose own are taken.
 struct CpuBackend::ThreadScratch {
-  Buffer<uint64_t> lane_storage;  // 32-bit lanes use half
+  Buffer<HistCell> lane_storage;  // 32-bit lanes use half
   std::vector<Buffer<HistCell>> cells;
   size_t n_used = 0;
 
-  uint64_t* lanes() {
-    if (!lane_storage.size()) lane_storage = Buffer<uint64_t>(kTileFeatures * kBinPlaces);
-    return lane_storage.data();
+  template <class Lane>
+  Lane* lanes() {
+    if (!lane_storage.size()) lane_storage = Buffer<HistCell>(kSparseTileFeatures * kBinPlaces);
+    return reinterpret_cast<Lane*>(lane_storage.data());
   }
   HistCell* take_cells() {
-    if (n_used == cells.size()) cells.emplace_back(kTileFeatures * kBinPlaces);
+    if (n_used == cells.size()) cells.emplace_back(kSparseTileFeatures * kBinPlaces);
     return cells[n_used++].data();
   }
 };
@@ -89,6 +90,20 @@ struct CpuBackend::QueryScratch {
 struct CpuBackend::RowChunk {
   int64_t task;
   RowRange rows;
+};
+
+// A node that is searched: the best split of each feature, with counts unchecked.
+struct CpuBackend::SearchedNode {
+  const FindSplitTask& task;
+  NodeRules rules;
+  FeatureSplit* features;
+};
+
+// The sums of a node's rows in one tile: lanes (kBinPlaces a feature, or side by side like cells
+// where the tile is sparse) or, of more rows than those hold, cells.
+struct CpuBackend::TileSums {
+  const uint32_t* lanes;
+  const HistCell* cells;
 };
 
 CpuBackend::CpuBackend(TrainingData data, ObjectiveKind objective, ObjectiveArgs args,
@@ -232,33 +247,25 @@ HistCell* CpuBackend::cells_of(int32_t slot, int32_t feature) {
   return slots_[slot].data() + bins_.cell_offset(feature);
 }
 
-// Adds at most n rows to zeroed lanes, as many as lanes can sum; returns how many.
+// Sums rows of a dense tile in lanes.
 template <class Lane>
-int64_t CpuBackend::fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64_t n,
-                               Lane* lanes) {
-  constexpr bool kWide = sizeof(Lane) == sizeof(HistCell);
-  const int64_t safe = kWide ? n_samples_ : rows_per_flush_;
+void CpuBackend::fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64_t n, Lane* lanes) {
   std::memset(lanes, 0, sizeof(Lane) * kBinPlaces * ((tile.n_features + 3) / 4 * 4));
-  if (tile.is_sparse()) {
-    const SparseTileView view{tile.row_begin, tile.entries};
-    if constexpr (kWide)
-      return kernels_.add_sparse_rows16(view, rows, n, safe, pairs16_.data(), lanes);
-    else return kernels_.add_sparse_rows8(view, rows, n, safe, pairs8_.data(), lanes);
-  }
   const TileView view{tile.bins, tile.stride, tile.n_features};
-  n = std::min(n, safe);
-  if constexpr (kWide) kernels_.add_rows16(view, rows, n, pairs16_.data(), lanes);
+  if constexpr (sizeof(Lane) == sizeof(HistCell))
+    kernels_.add_rows16(view, rows, n, pairs16_.data(), lanes);
   else kernels_.add_rows8(view, rows, n, pairs8_.data(), lanes);
-  return n;
 }
 
-// Adds rows to the cells of one tile, through packed lanes that stay in L1 and are flushed before
-// they can overflow.
+// Adds rows to the cells of a dense tile, through packed lanes that stay in L1 and are flushed
+// before they can overflow.
 template <class Lane>
-void CpuBackend::add_rows(RowRange range, const FeatureTile& tile, Lane* lanes, HistCell* cells) {
+void CpuBackend::add_dense_rows(RowRange range, const FeatureTile& tile, Lane* lanes,
+                                HistCell* cells) {
   const int32_t first = tile.first_feature, last = first + tile.n_features;
-  while (range.begin < range.end) {
-    range.begin += uint32_t(fill_lanes(tile, row_order_.data() + range.begin, range.size(), lanes));
+  const int64_t safe = sizeof(Lane) == sizeof(HistCell) ? range.size() : rows_per_flush_;
+  for (int64_t i = range.begin; i < range.end; i += safe) {
+    fill_lanes(tile, row_order_.data() + i, std::min(safe, range.end - i), lanes);
     for (int32_t f = first; f < last; ++f) {
       const Lane* from = lanes + (f - first) * kBinPlaces;
       HistCell* to = cells + bins_.cell_offset(f) - bins_.cell_offset(first);
@@ -269,24 +276,35 @@ void CpuBackend::add_rows(RowRange range, const FeatureTile& tile, Lane* lanes, 
   }
 }
 
+// The cells of a sparse tile take few updates: no lanes, which would have to be flushed.
+void CpuBackend::add_rows(RowRange range, const FeatureTile& tile, ThreadScratch& scratch,
+                          HistCell* cells) {
+  const SparseTileView sparse{tile.row_begin, tile.entries};
+  const uint32_t* rows = row_order_.data() + range.begin;
+  if (!tile.is_sparse() && wide_) add_dense_rows(range, tile, scratch.lanes<HistCell>(), cells);
+  else if (!tile.is_sparse()) add_dense_rows(range, tile, scratch.lanes<uint32_t>(), cells);
+  else if (wide_) kernels_.add_sparse_cells16(sparse, rows, range.size(), pairs16_.data(), cells);
+  else kernels_.add_sparse_cells8(sparse, rows, range.size(), pairs8_.data(), cells);
+}
+
+HistCell CpuBackend::quantized(uint32_t row) const {
+  return wide_ ? lane_cell(pair_lane(pairs16_.data()[row]))
+               : lane_cell(pair_lane(pairs8_.data()[row]));
+}
+
 HistCell CpuBackend::sum_rows(RowRange range) const {
   HistCell sum = 0;
-  for (uint32_t i = range.begin; i < range.end; ++i) {
-    const uint32_t row = row_order_.data()[i];
-    sum += wide_ ? lane_cell(pair_lane(pairs16_.data()[row]))
-                 : lane_cell(pair_lane(pairs8_.data()[row]));
-  }
+  for (uint32_t i = range.begin; i < range.end; ++i) sum += quantized(row_order_.data()[i]);
   return sum;
 }
 
 // What a sparse tile left out: the default place of each feature has the rest of the rows' total.
-void CpuBackend::fill_default_places(const FeatureTile& tile, HistCell total,
-                                     HistCell* cells) const {
+template <class Sum>
+void CpuBackend::fill_default_places(const FeatureTile& tile, Sum total, Sum* sums) const {
   for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
-    HistCell* of_feature = cells + bins_.cell_offset(f) - bins_.cell_offset(tile.first_feature);
+    Sum* of_feature = sums + bins_.cell_offset(f) - bins_.cell_offset(tile.first_feature);
     of_feature[bins_.default_place(f)] =
-        total -
-        std::accumulate(of_feature, of_feature + bins_.bin_order(f).n_places(), HistCell(0));
+        total - std::accumulate(of_feature, of_feature + bins_.bin_order(f).n_places(), Sum(0));
   }
 }
 
@@ -331,8 +349,7 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
       to = taken[unit].exchange(true) ? scratch.take_cells() : unit_cells(unit);
       std::memset(to, 0, n_cells(tile) * sizeof(HistCell));
     }
-    if (wide_) add_rows(chunk.rows, tile, scratch.lanes(), to);
-    else add_rows(chunk.rows, tile, reinterpret_cast<uint32_t*>(scratch.lanes()), to);
+    add_rows(chunk.rows, tile, scratch, to);
   });
   if (!cut_nodes && !bins_.has_sparse_tiles()) return;
   std::vector<HistCell> totals(tasks.size());
@@ -343,51 +360,81 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
     HistCell* to = unit_cells(unit);
     for (const auto& of_thread : cells)
       if (of_thread[unit] && of_thread[unit] != to)
-        kernels_.flush16(reinterpret_cast<const uint64_t*>(of_thread[unit]),
-                         n_cells(tiles[unit % n_tiles]), to);
+        kernels_.flush16(of_thread[unit], n_cells(tiles[unit % n_tiles]), to);
     if (tiles[unit % n_tiles].is_sparse())
       fill_default_places(tiles[unit % n_tiles], totals[unit / n_tiles], to);
   });
 }
 
-// A node with fewer rows than lanes can sum needs no cells: its lanes are built, searched and
-// forgotten tile by tile, without leaving L1. (Subtraction would move more bytes than the rows
-// have.)
+// A small node needs no cells of its own: its sums are made, searched and forgotten tile by tile,
+// without leaving the cache. (Subtraction would move more bytes than the rows have.)
 int64_t CpuBackend::max_direct_rows() const {
-  return wide_ ? 0 : std::min(rows_per_flush_, kMaxDirectRows);
+  return int64_t(kMaxDirectUpdates / bins_.updates_per_feature());
 }
 
-void CpuBackend::find_direct_splits(const FindSplitTask& task, const FeatureTile& tile,
-                                    const NodeRules& rules, uint32_t* lanes,
-                                    FeatureSplit* features) {
-  fill_lanes(tile, row_order_.data() + task.rows.begin, task.rows.size(), lanes);
-  FeatureSearch search{kernels_, rules};
-  for (int32_t i = 0; i < tile.n_features; ++i) {
-    const int32_t f = tile.first_feature + i;
-    uint32_t* of_feature = lanes + i * kBinPlaces;
-    const BinOrder order = bins_.bin_order(f);
-    if (tile.is_sparse())
-      of_feature[bins_.default_place(f)] =
-          cell_lane(task.total) - std::accumulate(of_feature, of_feature + order.n_places(), 0u);
-    features[f] = search.next({nullptr, of_feature, order});
+CpuBackend::TileSums CpuBackend::sum_tile(const FindSplitTask& task, const FeatureTile& tile,
+                                          ThreadScratch& scratch) {
+  if (wide_ || task.rows.size() > rows_per_flush_) {
+    scratch.n_used = 0;
+    HistCell* cells = scratch.take_cells();
+    std::memset(cells, 0, n_cells(tile) * sizeof(HistCell));
+    add_rows(task.rows, tile, scratch, cells);
+    if (tile.is_sparse()) fill_default_places(tile, task.total, cells);
+    return {nullptr, cells};
   }
+  uint32_t* lanes = scratch.lanes<uint32_t>();
+  if (!tile.is_sparse()) {
+    fill_lanes(tile, row_order_.data() + task.rows.begin, task.rows.size(), lanes);
+  } else {
+    std::memset(lanes, 0, n_cells(tile) * sizeof(uint32_t));
+    kernels_.add_sparse_rows8({tile.row_begin, tile.entries}, row_order_.data() + task.rows.begin,
+                              task.rows.size(), pairs8_.data(), lanes);
+    fill_default_places(tile, cell_lane(task.total), lanes);
+  }
+  return {lanes, nullptr};
 }
 
-void CpuBackend::find_tile_splits(const FindSplitTask& task, const FeatureTile& tile,
-                                  const NodeRules& rules, FeatureSplit* features) {
-  FeatureSearch search{kernels_, rules};
+FeatureBins CpuBackend::bins_of(const TileSums& sums, const FeatureTile& tile,
+                                int32_t feature) const {
+  const BinOrder order = bins_.bin_order(feature);
+  const int64_t first_cell = bins_.cell_offset(feature) - bins_.cell_offset(tile.first_feature);
+  if (!sums.lanes) return {sums.cells + first_cell, nullptr, order};
+  const int64_t first_lane =
+      tile.is_sparse() ? first_cell : (feature - tile.first_feature) * kBinPlaces;
+  return {nullptr, sums.lanes + first_lane, order};
+}
+
+void CpuBackend::subtract(const FeatureBins& bins, HistCell* cells) const {
+  const int32_t n = bins.order.n_places();
+  if (bins.lanes) kernels_.subtract8(bins.lanes, n, cells);
+  else kernels_.subtract16(bins.cells, n, cells);
+}
+
+// The sums of at most one of the two are not in a slot.
+void CpuBackend::find_tile_splits(const SearchedNode& node, const SearchedNode* sibling,
+                                  const FeatureTile& tile, ThreadScratch& scratch) {
+  const auto sums_of = [&](const FindSplitTask& task) {
+    return task.slot == kNone ? sum_tile(task, tile, scratch)
+                              : TileSums{nullptr, cells_of(task.slot, tile.first_feature)};
+  };
+  const TileSums sums = sums_of(node.task);
+  const TileSums sibling_sums = sibling ? sums_of(sibling->task) : TileSums{};
+  FeatureSearch search{kernels_, node.rules},
+      sibling_search{kernels_, (sibling ? *sibling : node).rules};
   for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
-    HistCell* cells = cells_of(task.slot, f);
-    if (task.sibling_slot != kNone)
-      kernels_.subtract(cells, cells_of(task.sibling_slot, f), bins_.bin_order(f).n_places());
-    features[f] = search.next({cells, nullptr, bins_.bin_order(f)});
+    if (sibling) {
+      const FeatureBins bins = bins_of(sibling_sums, tile, f);
+      subtract(bins, cells_of(node.task.slot, f));
+      sibling->features[f] = sibling_search.next(bins);
+    }
+    node.features[f] = search.next(bins_of(sums, tile, f));
   }
 }
 
 FeatureSplit CpuBackend::find_counted_split(const FindSplitTask& task, int32_t feature,
                                             const NodeRules& rules) {
   uint32_t counts[kBinPlaces] = {};
-  uint32_t lanes[kBinPlaces] = {};
+  HistCell cells[kBinPlaces] = {};
   const uint8_t* column = bins_.column(feature);
   const BinOrder order = bins_.bin_order(feature);
   const bool direct = task.slot == kNone;
@@ -395,18 +442,17 @@ FeatureSplit CpuBackend::find_counted_split(const FindSplitTask& task, int32_t f
     const uint32_t row = row_order_.data()[i];
     const int32_t k = order.place(position_of_bin(column[row], bins_.n_value_bins(feature)));
     ++counts[k];
-    if (direct) lanes[k] += pair_lane(pairs8_.data()[row]);
+    if (direct) cells[k] += quantized(row);
   }
-  const FeatureBins bins = direct ? FeatureBins{nullptr, lanes, order}
-                                  : FeatureBins{cells_of(task.slot, feature), nullptr, order};
+  const FeatureBins bins{direct ? cells : cells_of(task.slot, feature), nullptr, order};
   return kernels_.find_split(bins, counts, int32_t(task.rows.size()), rules, 0);
 }
 
 // The best split among `features` (their best with counts unchecked, so no worse than with counts
 // checked). While the leader is not proven to leave min_child_samples rows on both sides, its
 // feature is counted and searched again; the first leader that is proven is the best of all.
-SplitCandidate CpuBackend::best_counted_split(const FindSplitTask& task, const NodeRules& rules,
-                                              FeatureSplit* features) {
+SplitCandidate CpuBackend::best_counted_split(const SearchedNode& node) {
+  FeatureSplit* const features = node.features;
   const int32_t n_features = bins_.n_features();
   std::vector<bool> counted(n_features);
   for (;;) {
@@ -415,9 +461,9 @@ SplitCandidate CpuBackend::best_counted_split(const FindSplitTask& task, const N
         [](const FeatureSplit& a, const FeatureSplit& b) { return a.gain < b.gain; });
     if (!(leader->gain > 0)) return {};
     const int32_t f = int32_t(leader - features);
-    if (counted[f] || has_enough_rows(*leader, rules))
+    if (counted[f] || has_enough_rows(*leader, node.rules))
       return {leader->gain, leader->left, f, leader->bin, leader->missing_left};
-    *leader = find_counted_split(task, f, rules);
+    *leader = find_counted_split(node.task, f, node.rules);
     counted[f] = true;
   }
 }
@@ -428,22 +474,24 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
   const int64_t n_tasks = int64_t(tasks.size());
   const auto& tiles = bins_.tiles();
   const int64_t n_tiles = int64_t(tiles.size());
-  std::vector<NodeRules> rules;
-  for (const FindSplitTask& task : tasks)
-    rules.push_back(rules_of_node(params, task.total, task.count));
   std::vector<FeatureSplit> features(n_tasks * n_features);
+  std::vector<SearchedNode> nodes;
+  std::vector<bool> is_sibling(n_tasks);
+  for (const FindSplitTask& task : tasks) {
+    nodes.push_back({task, rules_of_node(params, task.total, task.count),
+                     &features[nodes.size() * n_features]});
+    if (task.sibling != kNone) is_sibling[task.sibling] = true;
+  }
   const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kBinsPerThread);
   team_.run(threads, n_tasks * n_tiles, [&](int64_t i, int thread) {
     const int64_t t = i / n_tiles;
-    FeatureSplit* found = &features[t * n_features];
-    const FeatureTile& tile = tiles[i % n_tiles];
-    if (tasks[t].slot != kNone) return find_tile_splits(tasks[t], tile, rules[t], found);
-    uint32_t* lanes = reinterpret_cast<uint32_t*>(scratch_[thread].lanes());
-    find_direct_splits(tasks[t], tile, rules[t], lanes, found);
+    if (is_sibling[t]) return;
+    const int32_t sibling = tasks[t].sibling;
+    find_tile_splits(nodes[t], sibling == kNone ? nullptr : &nodes[sibling], tiles[i % n_tiles],
+                     scratch_[thread]);
   });
-  team_.run(team_.threads_for(n_tasks * n_features, kBinsPerThread), n_tasks, [&](int64_t i, int) {
-    best[i] = best_counted_split(tasks[i], rules[i], &features[i * n_features]);
-  });
+  team_.run(team_.threads_for(n_tasks * n_features, kBinsPerThread), n_tasks,
+            [&](int64_t i, int) { best[i] = best_counted_split(nodes[i]); });
 }
 
 std::vector<CpuBackend::RowChunk> CpuBackend::cut(std::span<const RowRange> ranges,

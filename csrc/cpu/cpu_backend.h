@@ -47,7 +47,9 @@ class CpuBackend final : public Backend {
  private:
   struct QueryScratch;
   struct RowChunk;
+  struct SearchedNode;
   struct ThreadScratch;
+  struct TileSums;
 
   double weight(int64_t row) const { return rows_.weight ? rows_.weight[row] : 1.0; }
   double target(int64_t row, int output) const;
@@ -57,18 +59,21 @@ class CpuBackend final : public Backend {
   HistCell* cells_of(int32_t slot, int32_t feature);
   std::vector<RowChunk> cut(std::span<const RowRange> ranges, int64_t rows_per_chunk) const;
   template <class Lane>
-  int64_t fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64_t n, Lane* lanes);
+  void fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64_t n, Lane* lanes);
   template <class Lane>
-  void add_rows(RowRange range, const FeatureTile& tile, Lane* lanes, HistCell* cells);
+  void add_dense_rows(RowRange range, const FeatureTile& tile, Lane* lanes, HistCell* cells);
+  void add_rows(RowRange range, const FeatureTile& tile, ThreadScratch& scratch, HistCell* cells);
   int64_t n_cells(const FeatureTile& tile) const;
+  HistCell quantized(uint32_t row) const;
   HistCell sum_rows(RowRange range) const;
-  void fill_default_places(const FeatureTile& tile, HistCell total, HistCell* cells) const;
-  void find_tile_splits(const FindSplitTask& task, const FeatureTile& tile, const NodeRules& rules,
-                        FeatureSplit* features);
-  void find_direct_splits(const FindSplitTask& task, const FeatureTile& tile,
-                          const NodeRules& rules, uint32_t* lanes, FeatureSplit* features);
-  SplitCandidate best_counted_split(const FindSplitTask& task, const NodeRules& rules,
-                                    FeatureSplit* features);
+  template <class Sum>
+  void fill_default_places(const FeatureTile& tile, Sum total, Sum* sums) const;
+  TileSums sum_tile(const FindSplitTask& task, const FeatureTile& tile, ThreadScratch& scratch);
+  FeatureBins bins_of(const TileSums& sums, const FeatureTile& tile, int32_t feature) const;
+  void subtract(const FeatureBins& bins, HistCell* cells) const;
+  void find_tile_splits(const SearchedNode& node, const SearchedNode* sibling,
+                        const FeatureTile& tile, ThreadScratch& scratch);
+  SplitCandidate best_counted_split(const SearchedNode& node);
   FeatureSplit find_counted_split(const FindSplitTask& task, int32_t feature,
                                   const NodeRules& rules);
 

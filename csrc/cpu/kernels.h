@@ -61,7 +61,7 @@ struct TileView {
 
 struct SparseTileView {
   const uint32_t* row_begin;
-  const uint16_t* entries;  // feature in the tile << 8 | place
+  const uint16_t* entries;  // cell in the tile
 };
 
 struct FeatureBins {  // one feature's part of a node's histogram, as cells or as lanes
@@ -99,17 +99,20 @@ struct Kernels {
   void (*add_rows8)(const TileView&, const uint32_t* rows, int64_t n, const Pair8* pairs,
                     uint32_t* lanes);
   void (*add_rows16)(const TileView&, const uint32_t* rows, int64_t n, const Pair16* pairs,
-                     uint64_t* lanes);
-  // The same for a sparse tile, without default places, until max_rows rows have added something:
-  // returns how many rows of the list are done.
-  int64_t (*add_sparse_rows8)(const SparseTileView&, const uint32_t* rows, int64_t n,
-                              int64_t max_rows, const Pair8* pairs, uint32_t* lanes);
-  int64_t (*add_sparse_rows16)(const SparseTileView&, const uint32_t* rows, int64_t n,
-                               int64_t max_rows, const Pair16* pairs, uint64_t* lanes);
+                     HistCell* lanes);
+  // The same for a sparse tile, without default places, into its lanes or cells side by side.
+  void (*add_sparse_rows8)(const SparseTileView&, const uint32_t* rows, int64_t n,
+                           const Pair8* pairs, uint32_t* lanes);
+  void (*add_sparse_cells8)(const SparseTileView&, const uint32_t* rows, int64_t n,
+                            const Pair8* pairs, HistCell* cells);
+  void (*add_sparse_cells16)(const SparseTileView&, const uint32_t* rows, int64_t n,
+                             const Pair16* pairs, HistCell* cells);
   // cells += lanes of one feature.
   void (*flush8)(const uint32_t* lanes, int64_t n, HistCell* cells);
-  void (*flush16)(const uint64_t* lanes, int64_t n, HistCell* cells);
-  void (*subtract)(HistCell* parent, const HistCell* child, int64_t n);
+  void (*flush16)(const HistCell* lanes, int64_t n, HistCell* cells);
+  // cells -= lanes of one feature.
+  void (*subtract8)(const uint32_t* lanes, int64_t n, HistCell* cells);
+  void (*subtract16)(const HistCell* lanes, int64_t n, HistCell* cells);
 
   // The best split of one feature, or none if its gain is below at_least. counts: exact rows per
   // place and of the node, or null to leave them unchecked.
