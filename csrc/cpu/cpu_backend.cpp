@@ -18,6 +18,7 @@ constexpr int64_t kRowsPerThread = 2048;      // elementwise passes
 constexpr int64_t kUpdatesPerThread = 16384;  // histogram adds
 constexpr int64_t kBinsPerThread = 2048;      // split scan
 constexpr int64_t kRowBlock = 4096;           // rows of one task of an elementwise pass
+constexpr int64_t kCutRowsPerThread = 8192;   // with fewer, tiles are cut instead of rows
 constexpr int64_t kMinChunkRows = 2048;       // a node is cut over threads into no smaller parts
 constexpr int64_t kMaxChunkRows = 16384;
 constexpr double kMaxDirectUpdates = 512;  // a feature, of a node without cells
@@ -43,6 +44,23 @@ struct FeatureSearch {
     return best;
   }
 };
+
+// Dense tiles cut into as many parts as may feed n_threads with few nodes.
+std::vector<FeatureTile> cut_tiles(const std::vector<FeatureTile>& tiles, int n_threads) {
+  std::vector<FeatureTile> parts;
+  for (const FeatureTile& tile : tiles) {
+    const int32_t n_parts = tile.is_sparse() ? 1 : n_threads;
+    const int32_t width = (tile.n_features / n_parts + 3) / 4 * 4;  // adds read four bytes at once
+    for (int32_t i = 0; i < tile.n_features; i += width) {
+      FeatureTile part = tile;
+      part.first_feature += i;
+      part.n_features = std::min(width, tile.n_features - i);
+      part.bins += i;
+      parts.push_back(part);
+    }
+  }
+  return parts;
+}
 
 void merge(const Magnitudes& from, Magnitudes* to) {
   to->max = std::max(to->max, from.max);
@@ -121,7 +139,8 @@ CpuBackend::CpuBackend(TrainingData data, ObjectiveKind objective, ObjectiveArgs
       query_begin_(std::move(data.query_begin)),
       row_order_(n_samples_),
       scratch_rows_(n_samples_),
-      scratch_(team.n_threads()) {
+      scratch_(team.n_threads()),
+      tile_parts_(cut_tiles(bins_.tiles(), team.n_threads())) {
   rows_ = {n_samples_,       n_outputs,      data.target, data.weight, raw_prediction_.data(),
            gradient_.data(), hessian_.data()};
   if (objective == ObjectiveKind::lambdarank)
@@ -308,6 +327,13 @@ void CpuBackend::fill_default_places(const FeatureTile& tile, Sum total, Sum* su
   }
 }
 
+// A part of a tile costs its rows' overhead once more: rather cut the rows where there are many.
+const std::vector<FeatureTile>& CpuBackend::tiles_for(int threads, int64_t n_nodes,
+                                                      bool few_rows) const {
+  const bool too_few = n_nodes * int64_t(bins_.tiles().size()) < 4 * threads;
+  return threads > 1 && few_rows && too_few ? tile_parts_ : bins_.tiles();
+}
+
 int64_t CpuBackend::n_cells(const FeatureTile& tile) const {
   return bins_.cell_offset(tile.first_feature + tile.n_features) -
          bins_.cell_offset(tile.first_feature);
@@ -324,10 +350,11 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
     ranges.push_back(t.rows);
     total_rows += t.rows.size();
   }
-  const auto& tiles = bins_.tiles();
-  const int64_t n_tiles = int64_t(tiles.size()), n_units = int64_t(tasks.size()) * n_tiles;
   const int threads = team_.threads_for(total_rows * bins_.n_features(), kUpdatesPerThread);
-  const bool cut_nodes = threads > 1 && n_units < 8 * threads;
+  const bool few_rows = total_rows < kCutRowsPerThread * threads;
+  const auto& tiles = tiles_for(threads, int64_t(tasks.size()), few_rows);
+  const int64_t n_tiles = int64_t(tiles.size()), n_units = int64_t(tasks.size()) * n_tiles;
+  const bool cut_nodes = threads > 1 && n_units < 8 * threads && !few_rows;
   const int64_t chunk_rows =
       cut_nodes ? std::clamp(total_rows / (8 * threads), kMinChunkRows, kMaxChunkRows)
                 : std::max<int64_t>(n_samples_, 1);
@@ -472,7 +499,8 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
                              std::span<SplitCandidate> best) {
   const int32_t n_features = bins_.n_features();
   const int64_t n_tasks = int64_t(tasks.size());
-  const auto& tiles = bins_.tiles();
+  const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kBinsPerThread);
+  const auto& tiles = tiles_for(threads, n_tasks, true);
   const int64_t n_tiles = int64_t(tiles.size());
   std::vector<FeatureSplit> features(n_tasks * n_features);
   std::vector<SearchedNode> nodes;
@@ -482,7 +510,6 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
                      &features[nodes.size() * n_features]});
     if (task.sibling != kNone) is_sibling[task.sibling] = true;
   }
-  const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kBinsPerThread);
   team_.run(threads, n_tasks * n_tiles, [&](int64_t i, int thread) {
     const int64_t t = i / n_tiles;
     if (is_sibling[t]) return;

@@ -63,6 +63,7 @@ class CpuBackend final : public Backend {
   template <class Lane>
   void add_dense_rows(RowRange range, const FeatureTile& tile, Lane* lanes, HistCell* cells);
   void add_rows(RowRange range, const FeatureTile& tile, ThreadScratch& scratch, HistCell* cells);
+  const std::vector<FeatureTile>& tiles_for(int threads, int64_t n_nodes, bool few_rows) const;
   int64_t n_cells(const FeatureTile& tile) const;
   HistCell quantized(uint32_t row) const;
   HistCell sum_rows(RowRange range) const;
@@ -102,6 +103,7 @@ class CpuBackend final : public Backend {
   Buffer<uint32_t> row_order_;
   Buffer<uint32_t> scratch_rows_;  // of partition; once the tree is grown, the leaf of each row
   std::vector<ThreadScratch> scratch_;  // [n_threads]
+  std::vector<FeatureTile> tile_parts_;
   std::vector<Buffer<HistCell>> slots_;
 };
 
