@@ -59,7 +59,7 @@ class Work(NamedTuple):
     n: int
     call: Callable[[bool], Any]
     n_bytes: float  # a unit, read and written
-    stores: float = 0  # a unit, of those that only this kernel's floor has
+    stores: float = 0  # a unit, of those whose floor is measured
     before: Callable[[], Any] = lambda: None
 
 
@@ -82,7 +82,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--features", type=int, choices=range(4, 33, 4), default=28, help="of a tile (default 28)"
     )
     parser.add_argument("--repeat", type=int, default=11, help="timed calls (default 11)")
-    parser.add_argument("--only", type=lambda text: text.split(","), help="some kernels, by name")
+    parser.add_argument(
+        "--only",
+        type=lambda text: tuple(text.split(",")),
+        default=("",),
+        help="beginnings of names",
+    )
     return parser.parse_args(argv)
 
 
@@ -100,6 +105,13 @@ def all_work(n_samples: int, n_features: int) -> Iterator[Work]:
     rows = Rows("scattered", np.sort(scattered).astype(np.uint32), n_samples)
     yield from listed_rows(rng, rows, n_features)
     yield from histograms(rng, n_features)
+
+
+def chosen_work(args: argparse.Namespace) -> list[Work]:
+    """Those of `--only`, the same kernel's next to each other."""
+    chosen = [w for w in all_work(args.rows, args.features) if w.name.startswith(args.only)]
+    names = list(dict.fromkeys(w.name for w in chosen))
+    return sorted(chosen, key=lambda w: names.index(w.name))
 
 
 def passes(rng: np.random.Generator, name: str, n: int) -> Iterator[Work]:
@@ -222,7 +234,7 @@ def histograms(rng: np.random.Generator, n_features: int) -> Iterator[Work]:
     histogram = np.stack([np.int64(60 * drawn[0]), drawn[1], drawn[1]], axis=2)
     settings = dict.fromkeys(["reg_alpha", "reg_lambda", "min_split_gain", "min_child_weight"], 0.0)
     for as_lanes in (False, True):
-        for name, least in (("find_split", 0.0), ("find_split, worse", NEVER)):
+        for name, least in (("find_split", 0.0), ("find_split, bounds alone", NEVER)):
             at_least = np.full(n_features, least)
             yield Work(
                 f"{name}, {'lanes' if as_lanes else 'cells'}",
@@ -270,8 +282,7 @@ def ns_a_unit(work: Work, evict: Callable[[], Any] | None, repeat: int) -> float
         return peers.timed(lambda: work.call(full))[1]
 
     n_calls = repeat if evict else 20 * repeat
-    full, empty = (statistics.median(seconds(f) for _ in range(n_calls)) for f in (True, False))
-    return (full - empty) * 1e9 / work.n
+    return statistics.median(seconds(True) - seconds(False) for _ in range(n_calls)) * 1e9 / work.n
 
 
 def ns_a_store(repeat: int) -> float:
@@ -309,9 +320,7 @@ def report(args: argparse.Namespace) -> str:
     byte = {True: ns_a_cached_byte(args.repeat), False: ns_a_copied_byte(memory, args.repeat)}
     store = ns_a_store(args.repeat)
     lines = []
-    for work in all_work(args.rows, args.features):
-        if args.only and not any(work.name.startswith(name) for name in args.only):
-            continue
+    for work in chosen_work(args):
         in_cache = work.rows == "cached"
         ns = ns_a_unit(work, None if in_cache else memory.run, args.repeat)
         of_bytes, of_stores = work.n_bytes * byte[in_cache], work.stores * store
