@@ -62,15 +62,15 @@ QGBDT_FN double sides_score(HistCell left, HistCell right, const SplitParams& p)
 //
 //   a^2 / p + b^2 / q = G^2 / H + e^2 H / (p q),   e = a - p G / H.
 //
-// Alpha moves a and b towards 0: by the same amount, G to G - 2 alpha and e by less than alpha, if
-// they have one sign, else e by alpha. A sum that it stops at 0 would be no better on either side
-// of it. max_step is ignored: it only lowers a score.
+// T(a)^2 is the least (a - u)^2 of all |u| <= alpha, and T(b)^2 the least (b - v)^2: any u and v
+// bound the score. With v = -u the sum stays G, and the best u brings |e| down by alpha, or to 0.
+// max_step is ignored: it only lowers a score.
 struct ScoreBound {
   double inverse_unit;
   float alpha, lambda;
-  float mean, total_hessian;             // G / H and H
-  float of_one_sign, of_opposite_signs;  // what e adds to
-  bool usable;                           // all of it within the range of float32
+  float mean, total_hessian;  // G / H and H
+  float least;                // what e adds to: G^2 / H
+  bool usable;                // all of it within the range of float32
 };
 constexpr double kBoundMargin =
     4e-6;  // more than the roundings of what is only added and multiplied
@@ -82,20 +82,15 @@ QGBDT_FN ScoreBound score_bound(const SplitParams& p, HistCell total) {
   const bool usable =
       unit > 1e-200 && unit < 1e200 && alpha < 1e15 && lambda < 1e15 && cell_hessian(total) > 0;
   if (!usable) return {};
-  const double one_sign = soft_threshold(g, 2 * alpha);
-  return {1 / unit,         float(alpha), float(lambda),
-          float(g / h),     float(h),     float(one_sign * one_sign / h),
-          float(g * g / h), true};
+  return {1 / unit, float(alpha), float(lambda), float(g / h), float(h), float(g * g / h), true};
 }
 
 // excess: no less than |e|; least_product: no more than p q. Numbers: one number a machine's way,
 // or a vector of them.
 template <class Numbers, class Float>
 QGBDT_FN Float bounded_score(Float excess, Float least_product, const ScoreBound& b) {
-  const Float weight = b.total_hessian / least_product;
-  const Float more = excess + b.alpha, less = Numbers::larger(excess - b.alpha, Float{});
-  return Numbers::larger(b.of_one_sign + more * more * weight,
-                         b.of_opposite_signs + less * less * weight);
+  const Float rest = Numbers::larger(excess - b.alpha, Float{});
+  return b.least + rest * rest * (b.total_hessian / least_product);
 }
 
 // A score is below `score` where its bound is below this.

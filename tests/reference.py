@@ -545,25 +545,34 @@ def min_child_weight(parent, quantized, params) -> float:
     return max(params["min_child_weight"], (params["min_child_samples"] - 0.5) * mean)
 
 
+def split_gains(left, parent, quantized, params):
+    """The gain of each candidate, by its left sums; minus infinity where a child is not allowed."""
+    right = parent - left
+    score = split_score(left, quantized, params) + split_score(right, quantized, params)
+    gain = score - split_score(parent, quantized, params)
+    feasible = is_feasible(left, quantized, params) & is_feasible(right, quantized, params)
+    return np.where(feasible, gain, -np.inf)
+
+
+def gain_threshold(parent, quantized, params) -> float:
+    """A split is allowed if its gain is above this, and so above the rounding of equal slopes."""
+    return max(params["min_split_gain"], 1e-12 * float(split_score(parent, quantized, params)))
+
+
 def best_split(matrix, histogram, parent, quantized, params) -> Split | None:
     """The allowed split of largest gain; of equal ones, the first in scan order."""
-    parent_score = float(split_score(parent, quantized, params))
     params = params | {"min_child_weight": min_child_weight(parent, quantized, params)}
-    best, best_gain = None, max(params["min_split_gain"], 1e-12 * parent_score)
+    best, best_gain = None, gain_threshold(parent, quantized, params)
     for feature, thresholds in enumerate(matrix.bin_thresholds):
         n_value_bins, has_missing = len(thresholds) + 1, bool(matrix.has_missing[feature])
         left, bins, missing_left = split_candidates(histogram[feature], n_value_bins, has_missing)
         if len(left) == 0:
             continue
-        right = parent - left
-        gain = split_score(left, quantized, params) + split_score(right, quantized, params)
-        gain = gain - parent_score
-        feasible = is_feasible(left, quantized, params) & is_feasible(right, quantized, params)
-        gain = np.where(feasible, gain, -np.inf)
+        gain = split_gains(left, parent, quantized, params)
         c = int(np.argmax(gain))  # the first of equals
         if gain[c] > best_gain:
             # No NaN was seen in this feature: one at prediction follows the larger child.
-            side = missing_left[c] if has_missing else left[c, COUNT] >= right[c, COUNT]
+            side = missing_left[c] if has_missing else 2 * left[c, COUNT] >= parent[COUNT]
             threshold = np.inf if bins[c] == n_value_bins - 1 else thresholds[bins[c]]
             best_gain = float(gain[c])
             best = Split(best_gain, feature, int(bins[c]), bool(side), float(threshold))

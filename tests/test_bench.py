@@ -19,6 +19,7 @@ sys.path.insert(0, str(BENCH))
 import compare  # noqa: E402
 import demo  # noqa: E402
 import fit_once  # noqa: E402
+import kernels  # noqa: E402
 import metrics  # noqa: E402
 import peers  # noqa: E402
 import plots  # noqa: E402
@@ -229,6 +230,24 @@ def test_predict_end_to_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert float(nanoseconds) > 0
     assert float(microseconds) > 0
     assert float(ratio) == float(single_ratio) == 1
+
+
+def test_kernels_prints_a_row_a_kernel(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(kernels, "EVICTING_BYTES", 1 << 12)
+    kernels.main(["--rows", "500", "--features", "8", "--repeat", "1"])
+    lines = [
+        line.split("|") for line in capsys.readouterr().out.splitlines() if line.count("|") > 5
+    ]
+    kernel_rows = [(name.strip(), rows.strip()) for _, name, rows, *_ in lines[2:]]
+    assert len(set(kernel_rows)) == len(kernel_rows)
+    assert {("add_rows8", rows) for rows in ("cached", "all", "scattered")} <= set(kernel_rows)
+    named = {name.split(",")[0].rstrip("0123456789") for name, _ in kernel_rows}
+    offered = {name for name in dir(kernels.kernels) if not name.startswith("_")}
+    assert named - {"find_split"} == offered - {"find_splits", "store_rows"}
+    kernels.main(["--rows", "500", "--features", "8", "--repeat", "1", "--only", "flush"])
+    assert capsys.readouterr().out.count("| flush") == 2
 
 
 def test_child_reports_what_the_library_cannot_do(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@
 #include "../predictor.h"
 #include "../support/check.h"
 #include "../support/parallel.h"
+#include "kernels.h"
 
 namespace py = pybind11;
 
@@ -270,4 +271,5 @@ PYBIND11_MODULE(_core, m) {
 
   m.def("train", &train_on_cpu, py::arg("matrix"), py::arg("y"), py::arg("sample_weight"),
         py::arg("query_sizes"), py::arg("feature_names"), py::arg("params"), py::arg("n_threads"));
+  bind_kernels(m);
 }
