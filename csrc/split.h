@@ -72,8 +72,7 @@ struct ScoreBound {
   float least;                // what e adds to: G^2 / H
   bool usable;                // all of it within the range of float32
 };
-constexpr double kBoundMargin =
-    4e-6;  // more than the roundings of what is only added and multiplied
+constexpr double kBoundMargin = 4e-6;  // more than the roundings of sums and products
 
 QGBDT_FN ScoreBound score_bound(const SplitParams& p, HistCell total) {
   const double gs = p.gradient_scale, hs = p.hessian_scale;
