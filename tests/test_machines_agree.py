@@ -59,6 +59,13 @@ def test_sparse_data(bits, monkeypatch):
     assert_machines_agree(X, y, params, monkeypatch)
 
 
+@pytest.mark.parametrize("n_features", [1, 4, 9, 28, 33, 65])
+def test_tiles_cut_into_parts(n_features, monkeypatch):
+    X = hurting_data(6000, n_features)
+    y = np.nan_to_num(X).clip(-3, 3).sum(axis=1)
+    assert_machines_agree(X, y, native_params(n_estimators=2), monkeypatch)
+
+
 def as_target(y, objective):
     """A real target bent to what the objective takes."""
     if objective == "binary":

@@ -50,7 +50,8 @@ std::vector<FeatureTile> cut_tiles(const std::vector<FeatureTile>& tiles, int n_
   std::vector<FeatureTile> parts;
   for (const FeatureTile& tile : tiles) {
     const int32_t n_parts = tile.is_sparse() ? 1 : n_threads;
-    const int32_t width = (tile.n_features / n_parts + 3) / 4 * 4;  // adds read four bytes at once
+    const int32_t fours = (tile.n_features + 3) / 4;  // adds read four bytes at once
+    const int32_t width = (fours + n_parts - 1) / n_parts * 4;
     for (int32_t i = 0; i < tile.n_features; i += width) {
       FeatureTile part = tile;
       part.first_feature += i;
