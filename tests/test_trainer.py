@@ -83,7 +83,6 @@ def test_equals_reference(objective, bits, variant, weighted):
 @pytest.mark.parametrize("reg_lambda", [0.0, 20.0])
 @pytest.mark.parametrize("reg_alpha", [1.0, 10.0, 50.0])
 def test_regularized_as_in_reference(reg_alpha, reg_lambda, max_bin):
-    """With 7 bins each cut has a bound of its own, which a wrong formula makes too low."""
     X = hurting_data(2000, 20)
     y, _ = targets(X, "poisson")
     params = native_params(

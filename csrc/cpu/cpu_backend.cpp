@@ -6,6 +6,7 @@
 #include <cstring>
 #include <functional>
 #include <numeric>
+#include <optional>
 
 #include "../fixed_point.h"
 
@@ -447,13 +448,15 @@ void CpuBackend::find_tile_splits(const SearchedNode& node, const SearchedNode* 
   };
   const TileSums sums = sums_of(node.task);
   const TileSums sibling_sums = sibling ? sums_of(sibling->task) : TileSums{};
-  FeatureSearch search{kernels_, node.rules},
-      sibling_search{kernels_, (sibling ? *sibling : node).rules};
+  FeatureSearch search{kernels_, node.rules};
+  std::optional<FeatureSearch> sibling_search;  // it may be there to be subtracted only
+  if (sibling && enough_rows_for_two(sibling->task.count, sibling->rules.params))
+    sibling_search.emplace(FeatureSearch{kernels_, sibling->rules});
   for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
     if (sibling) {
       const FeatureBins bins = bins_of(sibling_sums, tile, f);
       subtract(bins, cells_of(node.task.slot, f));
-      sibling->features[f] = sibling_search.next(bins);
+      if (sibling_search) sibling->features[f] = sibling_search->next(bins);
     }
     node.features[f] = search.next(bins_of(sums, tile, f));
   }
