@@ -4,9 +4,9 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <numeric>
-#include <optional>
 
 #include "../fixed_point.h"
 
@@ -32,19 +32,10 @@ bool has_enough_rows(const FeatureSplit& split, const NodeRules& rules) {
          std::min(left, right) >= int64_t(p.min_child_samples) * p.hessian_levels;
 }
 
-// Searches one feature after the other. What is below a split that is sure to be allowed is not
-// looked for.
-struct FeatureSearch {
-  const Kernels& kernels;
-  const NodeRules& rules;
-  double sure_gain = 0;
-
-  FeatureSplit next(const FeatureBins& bins) {
-    const FeatureSplit best = kernels.find_split(bins, nullptr, 0, rules, sure_gain);
-    if (best.gain > sure_gain && has_enough_rows(best, rules)) sure_gain = best.gain;
-    return best;
-  }
-};
+// Nodes cut into some chunks for each thread, none too small.
+int64_t rows_per_chunk(int64_t total_rows, int n_threads) {
+  return std::clamp(total_rows / (8 * n_threads), kMinChunkRows, kMaxChunkRows);
+}
 
 // Dense tiles cut into as many parts as may feed n_threads with few nodes.
 std::vector<FeatureTile> cut_tiles(const std::vector<FeatureTile>& tiles, int n_threads) {
@@ -112,11 +103,25 @@ struct CpuBackend::RowChunk {
   RowRange rows;
 };
 
-// A node that is searched: the best split of each feature, with counts unchecked.
+// A node that is searched, by many threads at once: the best split of each feature, with counts
+// unchecked. What is below a split that is sure to be allowed is not looked for.
 struct CpuBackend::SearchedNode {
   const FindSplitTask& task;
   NodeRules rules;
   FeatureSplit* features;
+  std::atomic<double> sure_gain{0};
+
+  SearchedNode(const FindSplitTask& task_, const NodeRules& rules_, FeatureSplit* features_)
+      : task(task_), rules(rules_), features(features_) {}
+
+  void search(const Kernels& kernels, int32_t feature, const FeatureBins& bins) {
+    double sure = sure_gain.load(std::memory_order_relaxed);
+    const FeatureSplit best = kernels.find_split(bins, nullptr, 0, rules, sure);
+    features[feature] = best;
+    if (best.gain > sure && has_enough_rows(best, rules))
+      while (sure < best.gain && !sure_gain.compare_exchange_weak(sure, best.gain)) {
+      }
+  }
 };
 
 // The sums of a node's rows in one tile: lanes (kBinPlaces a feature, or side by side like cells
@@ -358,8 +363,7 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
   const int64_t n_tiles = int64_t(tiles.size()), n_units = int64_t(tasks.size()) * n_tiles;
   const bool cut_nodes = threads > 1 && n_units < 8 * threads && !few_rows;
   const int64_t chunk_rows =
-      cut_nodes ? std::clamp(total_rows / (8 * threads), kMinChunkRows, kMaxChunkRows)
-                : std::max<int64_t>(n_samples_, 1);
+      cut_nodes ? rows_per_chunk(total_rows, threads) : std::max<int64_t>(n_samples_, 1);
   const std::vector<RowChunk> chunks = cut(ranges, chunk_rows);
 
   const auto unit_cells = [&](int64_t unit) {
@@ -440,7 +444,7 @@ void CpuBackend::subtract(const FeatureBins& bins, HistCell* cells) const {
 }
 
 // The sums of at most one of the two are not in a slot.
-void CpuBackend::find_tile_splits(const SearchedNode& node, const SearchedNode* sibling,
+void CpuBackend::find_tile_splits(SearchedNode& node, SearchedNode* sibling,
                                   const FeatureTile& tile, ThreadScratch& scratch) {
   const auto sums_of = [&](const FindSplitTask& task) {
     return task.slot == kNone ? sum_tile(task, tile, scratch)
@@ -448,17 +452,15 @@ void CpuBackend::find_tile_splits(const SearchedNode& node, const SearchedNode* 
   };
   const TileSums sums = sums_of(node.task);
   const TileSums sibling_sums = sibling ? sums_of(sibling->task) : TileSums{};
-  FeatureSearch search{kernels_, node.rules};
-  std::optional<FeatureSearch> sibling_search;  // it may be there to be subtracted only
-  if (sibling && enough_rows_for_two(sibling->task.count, sibling->rules.params))
-    sibling_search.emplace(FeatureSearch{kernels_, sibling->rules});
+  const bool search_sibling =  // it may be there to be subtracted only
+      sibling && enough_rows_for_two(sibling->task.count, sibling->rules.params);
   for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
     if (sibling) {
       const FeatureBins bins = bins_of(sibling_sums, tile, f);
       subtract(bins, cells_of(node.task.slot, f));
-      if (sibling_search) sibling->features[f] = sibling_search->next(bins);
+      if (search_sibling) sibling->search(kernels_, f, bins);
     }
-    node.features[f] = search.next(bins_of(sums, tile, f));
+    node.search(kernels_, f, bins_of(sums, tile, f));
   }
 }
 
@@ -507,11 +509,11 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
   const auto& tiles = tiles_for(threads, n_tasks, true);
   const int64_t n_tiles = int64_t(tiles.size());
   std::vector<FeatureSplit> features(n_tasks * n_features);
-  std::vector<SearchedNode> nodes;
+  std::deque<SearchedNode> nodes;  // they never move
   std::vector<bool> is_sibling(n_tasks);
   for (const FindSplitTask& task : tasks) {
-    nodes.push_back({task, rules_of_node(params, task.total, task.count),
-                     &features[nodes.size() * n_features]});
+    nodes.emplace_back(task, rules_of_node(params, task.total, task.count),
+                       &features[nodes.size() * n_features]);
     if (task.sibling != kNone) is_sibling[task.sibling] = true;
   }
   team_.run(threads, n_tasks * n_tiles, [&](int64_t i, int thread) {
@@ -526,13 +528,13 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
 }
 
 std::vector<CpuBackend::RowChunk> CpuBackend::cut(std::span<const RowRange> ranges,
-                                                  int64_t rows_per_chunk) const {
+                                                  int64_t chunk_rows) const {
   std::vector<RowChunk> chunks;
   for (size_t i = 0; i < ranges.size(); ++i)
-    for (int64_t begin = ranges[i].begin; begin < ranges[i].end; begin += rows_per_chunk)
+    for (int64_t begin = ranges[i].begin; begin < ranges[i].end; begin += chunk_rows)
       chunks.push_back(
           {int64_t(i),
-           {uint32_t(begin), uint32_t(std::min<int64_t>(ranges[i].end, begin + rows_per_chunk))}});
+           {uint32_t(begin), uint32_t(std::min<int64_t>(ranges[i].end, begin + chunk_rows))}});
   return chunks;
 }
 
@@ -547,7 +549,7 @@ void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64
     total_rows += t.rows.size();
   }
   const int threads = team_.threads_for(total_rows, kRowsPerThread);
-  const std::vector<RowChunk> chunks = cut(ranges, kMaxChunkRows);
+  const std::vector<RowChunk> chunks = cut(ranges, rows_per_chunk(total_rows, threads));
   std::vector<int64_t> left(chunks.size());
   uint32_t* const order = row_order_.data();
   uint32_t* const scratch = scratch_rows_.data();

@@ -57,7 +57,7 @@ class CpuBackend final : public Backend {
   void rank_documents(int64_t query, Document* documents) const;
   void make_slot(int32_t slot);
   HistCell* cells_of(int32_t slot, int32_t feature);
-  std::vector<RowChunk> cut(std::span<const RowRange> ranges, int64_t rows_per_chunk) const;
+  std::vector<RowChunk> cut(std::span<const RowRange> ranges, int64_t chunk_rows) const;
   template <class Lane>
   void fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64_t n, Lane* lanes);
   template <class Lane>
@@ -72,8 +72,8 @@ class CpuBackend final : public Backend {
   TileSums sum_tile(const FindSplitTask& task, const FeatureTile& tile, ThreadScratch& scratch);
   FeatureBins bins_of(const TileSums& sums, const FeatureTile& tile, int32_t feature) const;
   void subtract(const FeatureBins& bins, HistCell* cells) const;
-  void find_tile_splits(const SearchedNode& node, const SearchedNode* sibling,
-                        const FeatureTile& tile, ThreadScratch& scratch);
+  void find_tile_splits(SearchedNode& node, SearchedNode* sibling, const FeatureTile& tile,
+                        ThreadScratch& scratch);
   SplitCandidate best_counted_split(const SearchedNode& node);
   FeatureSplit find_counted_split(const FindSplitTask& task, int32_t feature,
                                   const NodeRules& rules);
