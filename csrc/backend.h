@@ -19,6 +19,8 @@ namespace qgbdt {
 struct HistogramTask {
   int32_t slot;  // of the histogram pool
   RowRange rows;
+  int64_t count;  // over all workers, as the next
+  HistCell total;
 };
 
 constexpr int32_t kNone = -1;
@@ -27,8 +29,13 @@ struct FindSplitTask {
   int32_t slot;     // or kNone: look at the rows themselves (see max_direct_rows)
   int32_t sibling;  // kNone, or: `slot` still holds the parent, and this is the other child's task
   RowRange rows;
-  int64_t count;  // rows of all workers
+  int64_t count;  // over all workers, as the next
   HistCell total;
+};
+
+struct CountTask {
+  int32_t node;  // a task of the last find_splits
+  int32_t feature;
 };
 
 struct PartitionTask {
@@ -69,10 +76,24 @@ class Backend {
   // It changes with the quantization.
   virtual int64_t max_direct_rows() const = 0;
 
-  // The best allowed split of each node; both children have at least min_child_samples rows,
-  // counted. Where a sibling is named, slot <- parent - sibling: exactly this node's.
+  // Adds what the other workers have in the same slots, for the features that this worker
+  // searches.
+  virtual void reduce_histograms(std::span<const HistogramTask> tasks, Comm& comm) = 0;
+
+  // The best split of each node among the features that this worker searches, as if all children
+  // had min_child_samples rows; is_allowed says whether these are known to. Where a sibling is
+  // named, slot <- parent - sibling: exactly this node's.
   virtual void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params,
                            std::span<SplitCandidate> best) = 0;
+
+  // Rows of this worker in each place of a feature; counts is [tasks][kBinPlaces].
+  virtual void count_rows(std::span<const CountTask> tasks, std::span<int64_t> counts) = 0;
+
+  // Searches the tasks' features again, if they are this worker's, with the rows of all workers
+  // counted; `best` is brought up to date.
+  virtual void find_counted_splits(std::span<const CountTask> tasks,
+                                   std::span<const int64_t> counts,
+                                   std::span<SplitCandidate> best) = 0;
 
   // Sorts each task's rows into left | right; returns how many went left on this worker.
   virtual void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) = 0;

@@ -69,15 +69,18 @@ void list_entries(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t
 
 }  // namespace
 
-BinnedMatrix::BinnedMatrix(const MatrixView& X, int max_bin, const BinKernels& kernels, Team& team)
+BinnedMatrix::BinnedMatrix(const MatrixView& X, int max_bin, const BinKernels& kernels, Comm& comm,
+                           Team& team)
     : n_samples_(X.n_samples),
+      rows_(global_rows(comm, X.n_samples)),
       has_missing_(X.n_features, 0),
       cell_offsets_(X.n_features + 1, 0),
       default_places_(X.n_features, 0) {
   check(2 <= max_bin && max_bin <= kMaxValueBins, "max_bin must be in [2, 255]");
-  check(X.n_samples >= 1 && X.n_samples <= INT32_MAX, "n_samples must be in [1, 2^31 - 1]");
+  check(rows_.total >= 1 && rows_.total <= INT32_MAX, "n_samples must be in [1, 2^31 - 1]");
   check(X.n_features >= 1 && X.n_features <= INT32_MAX / kBinPlaces, "too many features");
-  thresholds_ = find_bin_thresholds(X, max_bin, team);
+  comm.begin_phase("binning");
+  thresholds_ = find_bin_thresholds(X, rows_, max_bin, comm, team);
   for (int32_t f = 0; f < n_features(); ++f) {
     bin_orders_.push_back(order_of_bins(n_value_bins(f)));
     cell_offsets_[f + 1] = cell_offsets_[f] + bin_orders_[f].n_places();
@@ -89,6 +92,9 @@ BinnedMatrix::BinnedMatrix(const MatrixView& X, int max_bin, const BinKernels& k
     lay_out_tiles(find_default_places(X, data, tables, bin_column));
     assign_bins(X, data, tables, bin_column, team);
   });
+  std::vector<double> missing(has_missing_.begin(), has_missing_.end());
+  comm.allreduce_max(missing);
+  has_missing_.assign(missing.begin(), missing.end());
 }
 
 // The most frequent place of each feature, and its share, among some rows: the layout depends on
@@ -110,7 +116,7 @@ std::vector<double> BinnedMatrix::find_default_places(const MatrixView& X, const
     for (int64_t i = 0; i < n; ++i) ++counts[bins[i]];
     const auto most = std::max_element(counts, counts + kBinPlaces);
     default_places_[f] = uint8_t(most - counts);
-    shares.push_back(double(*most) / double(n));
+    shares.push_back(double(*most) / double(std::max<int64_t>(n, 1)));
   }
   return shares;
 }
@@ -215,6 +221,15 @@ void BinnedMatrix::join_sparse_tiles(std::vector<std::vector<uint16_t>>& entries
     saved += std::max(0.0, tiles_[i].n_features - entries_per_row);
   }
   updates_per_feature_ = 1 - saved / n_features();
+}
+
+FeatureRange searched_features(const BinnedMatrix& bins, int rank, int world_size) {
+  const auto first_of = [&](int worker) {
+    int32_t feature = 0;
+    while (bins.cell_offset(feature) * world_size < bins.n_cells() * worker) ++feature;
+    return feature;
+  };
+  return {first_of(rank), first_of(rank + 1)};
 }
 
 }  // namespace qgbdt

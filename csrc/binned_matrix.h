@@ -33,7 +33,9 @@
 #include "bin_order.h"
 #include "bin_search.h"
 #include "binning.h"
+#include "comm.h"
 #include "support/buffer.h"
+#include "types.h"
 
 namespace qgbdt {
 
@@ -53,14 +55,17 @@ struct FeatureTile {
 
 class BinnedMatrix {
  public:
-  // Reads X during the call only.
-  BinnedMatrix(const MatrixView& X, int max_bin, const BinKernels& kernels, Team& team);
+  // Reads X, the rows of this worker, during the call only.
+  BinnedMatrix(const MatrixView& X, int max_bin, const BinKernels& kernels, Comm& comm, Team& team);
 
   int64_t n_samples() const { return n_samples_; }
+  // The rows of all workers, and the number of this worker's first one among them.
+  int64_t n_samples_of_all() const { return rows_.total; }
+  int64_t first_row() const { return rows_.first; }
   int32_t n_features() const { return int32_t(thresholds_.size()); }
   const std::vector<FeatureTile>& tiles() const { return tiles_; }
   const std::vector<double>& thresholds(int32_t feature) const { return thresholds_[feature]; }
-  bool has_missing(int32_t feature) const { return has_missing_[feature]; }
+  bool has_missing(int32_t feature) const { return has_missing_[feature]; }  // on any worker
   // The missing bin of a column comes right after the value bins.
   int32_t n_value_bins(int32_t feature) const { return int32_t(thresholds_[feature].size()) + 1; }
   BinOrder bin_order(int32_t feature) const { return bin_orders_[feature]; }
@@ -94,6 +99,7 @@ class BinnedMatrix {
   void join_sparse_tiles(std::vector<std::vector<uint16_t>>& entries, Team& team);
 
   int64_t n_samples_;
+  GlobalRows rows_;
   std::vector<std::vector<double>> thresholds_;
   std::vector<uint8_t> has_missing_;
   std::vector<int64_t> cell_offsets_;
@@ -104,5 +110,8 @@ class BinnedMatrix {
   double updates_per_feature_ = 1;
   Buffer<uint8_t> tile_storage_, columns_;
 };
+
+// The features that a worker searches: about an equal part of the cells, in the order of ranks.
+FeatureRange searched_features(const BinnedMatrix& bins, int rank, int world_size);
 
 }  // namespace qgbdt

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <numeric>
 #include <type_traits>
+#include <utility>
 
 #include "support/buffer.h"
 #include "support/rng.h"
@@ -157,11 +158,12 @@ std::vector<int64_t> bin_ends(const K* sorted, int64_t n, int max_bin) {
   return ends;
 }
 
-// Thresholds of features [first, last). memory: a column of keys for each, and one more.
+// The keys of the sample in features [first, last), without missing values: columns of as many as
+// the sample has rows. Returns how many each column has.
 template <class T>
-void find_task(const T* data, const MatrixView& X, const std::vector<uint32_t>& sample, int max_bin,
-               int64_t first, int64_t last, Key<T>* memory,
-               std::vector<std::vector<double>>& thresholds) {
+std::vector<int64_t> gather_keys(const T* data, const MatrixView& X,
+                                 const std::vector<uint32_t>& sample, int64_t first, int64_t last,
+                                 Key<T>* columns) {
   const int64_t n = int64_t(sample.size());
   const int64_t width = last - first;
   std::vector<int64_t> count(width);
@@ -173,17 +175,88 @@ void find_task(const T* data, const MatrixView& X, const std::vector<uint32_t>& 
     }
     const T* x = data + sample[j] * X.row_stride + first * X.column_stride;
     for (int64_t i = 0; i < width; ++i, x += X.column_stride) {
-      memory[i * n + count[i]] = float_key(*x);
+      columns[i * n + count[i]] = float_key(*x);
       count[i] += *x == *x;  // the next key overwrites a missing one
     }
   }
-  for (int64_t i = 0; i < width; ++i) {
-    Key<T>* keys = memory + i * n;
-    sort_keys(keys, memory + width * n, count[i]);
-    const auto value = [keys](int64_t k) { return double(key_float<T>(keys[k])); };
-    for (int64_t end : bin_ends(keys, count[i], max_bin))
-      thresholds[first + i].push_back(threshold_between(value(end - 1), value(end)));
+  return count;
+}
+
+// Sorts the keys of a feature on the way.
+template <class T>
+std::vector<double> thresholds_of(Key<T>* keys, Key<T>* scratch, int64_t n, int max_bin) {
+  sort_keys(keys, scratch, n);
+  const auto value = [keys](int64_t k) { return double(key_float<T>(keys[k])); };
+  std::vector<double> thresholds;
+  for (int64_t end : bin_ends(keys, n, max_bin))
+    thresholds.push_back(threshold_between(value(end - 1), value(end)));
+  return thresholds;
+}
+
+using Thresholds = std::vector<std::vector<double>>;
+
+// Features are taken by the task, for the sake of rows; each thread has columns for a task, and one
+// to sort with.
+template <class T, class UseColumn>
+void for_columns(const T* data, const MatrixView& X, const std::vector<uint32_t>& sample,
+                 Team& team, const UseColumn& use_column) {
+  const int64_t n = int64_t(sample.size());
+  const int threads = team.threads_for(n * X.n_features, kValuesPerThread);
+  const int64_t rounds = divide_up(X.n_features, kFeaturesPerTask * threads);
+  const int64_t width = divide_up(X.n_features, rounds * threads);
+  std::vector<Buffer<Key<T>>> memory(threads);
+  for (auto& columns : memory) columns = Buffer<Key<T>>((width + 1) * n);
+  team.run_blocks(threads, X.n_features, width, [&](int64_t first, int64_t last, int thread) {
+    Key<T>* const columns = memory[thread].data();
+    const std::vector<int64_t> count = gather_keys(data, X, sample, first, last, columns);
+    for (int64_t f = first; f < last; ++f)
+      use_column(f, columns + (f - first) * n, columns + width * n, count[f - first]);
+  });
+}
+
+// The first feature that a worker decides for; that of worker world_size is the end.
+int64_t first_decided(const MatrixView& X, const Comm& comm, int worker) {
+  return X.n_features * worker / comm.world_size();
+}
+
+template <class T>
+Thresholds find_together(const T* data, const MatrixView& X, const std::vector<uint32_t>& sample,
+                         int max_bin, Comm& comm, Team& team) {
+  std::vector<Bytes> samples(X.n_features);
+  for_columns(data, X, sample, team, [&](int64_t f, const Key<T>* keys, Key<T>*, int64_t n) {
+    append(std::span<const int64_t>(&n, 1), &samples[f]);
+    append(std::span<const Key<T>>(keys, n), &samples[f]);
+  });
+  std::vector<Bytes> messages(comm.world_size());
+  for (int to = 0; to < comm.world_size(); ++to)
+    for (int64_t f = first_decided(X, comm, to); f < first_decided(X, comm, to + 1); ++f)
+      append(std::span<const uint8_t>(std::exchange(samples[f], {})), &messages[to]);
+  const std::vector<Bytes> received = comm.exchange(std::move(messages));
+
+  std::vector<ByteReader> readers(received.begin(), received.end());
+  Bytes decided;
+  for (int64_t f = first_decided(X, comm, comm.rank()); f < first_decided(X, comm, comm.rank() + 1);
+       ++f) {
+    std::vector<Key<T>> keys;
+    for (ByteReader& reader : readers) {
+      const auto part = reader.take<Key<T>>(reader.take<int64_t>(1)[0]);
+      keys.insert(keys.end(), part.begin(), part.end());
+    }
+    std::vector<Key<T>> scratch(keys.size());
+    const std::vector<double> found =
+        thresholds_of<T>(keys.data(), scratch.data(), int64_t(keys.size()), max_bin);
+    const int64_t n = int64_t(found.size());
+    append(std::span<const int64_t>(&n, 1), &decided);
+    append(std::span<const double>(found), &decided);
   }
+  Thresholds thresholds;
+  const std::vector<Bytes> all = comm.allgather(std::move(decided));
+  for (int from = 0; from < comm.world_size(); ++from) {
+    ByteReader reader(all[from]);
+    for (int64_t f = first_decided(X, comm, from); f < first_decided(X, comm, from + 1); ++f)
+      thresholds.push_back(reader.take<double>(reader.take<int64_t>(1)[0]));
+  }
+  return thresholds;
 }
 
 // For float32 data each threshold becomes the largest float32 not above it, which compares alike.
@@ -214,12 +287,12 @@ void lay_out_cells(BinTable<T>& table, int64_t n_thresholds) {
 
 }  // namespace
 
-std::vector<uint32_t> binning_sample(int64_t n_samples) {
+std::vector<uint32_t> binning_sample(GlobalRows global, int64_t n_samples) {
   constexpr int64_t kBlock = 4096;
   const uint64_t key =
       row_key(stream_key(0, UINT64_MAX, 0), 0);  // apart from every tree's rounding
   const uint64_t limit =
-      (uint64_t(kBinningSample) << 32) / uint64_t(std::max<int64_t>(n_samples, 1));
+      (uint64_t(kBinningSample) << 32) / uint64_t(std::max<int64_t>(global.total, 1));
   std::vector<uint32_t> rows;
   rows.reserve(std::min(n_samples, 2 * kBinningSample));
   uint32_t chosen[kBlock];
@@ -227,7 +300,8 @@ std::vector<uint32_t> binning_sample(int64_t n_samples) {
     int64_t n = 0;
     for (int64_t row = begin; row < std::min(n_samples, begin + kBlock); ++row) {
       chosen[n] = uint32_t(row);
-      n += n_samples <= kBinningSample || keyed_row_hash(key, uint32_t(row)) < limit;
+      n += global.total <= kBinningSample ||
+           keyed_row_hash(key, uint32_t(global.first + row)) < limit;
     }
     rows.insert(rows.end(), chosen, chosen + n);
   }
@@ -259,21 +333,17 @@ BinTable<T> bin_table(const std::vector<double>& thresholds) {
 template BinTable<float> bin_table(const std::vector<double>&);
 template BinTable<double> bin_table(const std::vector<double>&);
 
-std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, int max_bin, Team& team) {
-  const std::vector<uint32_t> sample = binning_sample(X.n_samples);
-  const int64_t n = int64_t(sample.size());
-  const int threads = team.threads_for(n * X.n_features, kValuesPerThread);
-  const int64_t rounds = divide_up(X.n_features, kFeaturesPerTask * threads);
-  const int64_t width = divide_up(X.n_features, rounds * threads);
-  std::vector<std::vector<double>> thresholds(X.n_features);
-  visit_elements(X, [&]<class T>(const T* data) {
-    std::vector<Buffer<Key<T>>> memory(threads);
-    for (auto& columns : memory) columns = Buffer<Key<T>>((width + 1) * n);
-    team.run_blocks(threads, X.n_features, width, [&](int64_t first, int64_t last, int thread) {
-      find_task(data, X, sample, max_bin, first, last, memory[thread].data(), thresholds);
+std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, GlobalRows rows,
+                                                     int max_bin, Comm& comm, Team& team) {
+  const std::vector<uint32_t> sample = binning_sample(rows, X.n_samples);
+  return visit_elements(X, [&]<class T>(const T* data) {
+    if (comm.world_size() > 1) return find_together(data, X, sample, max_bin, comm, team);
+    Thresholds thresholds(X.n_features);
+    for_columns(data, X, sample, team, [&](int64_t f, Key<T>* keys, Key<T>* scratch, int64_t n) {
+      thresholds[f] = thresholds_of<T>(keys, scratch, n, max_bin);
     });
+    return thresholds;
   });
-  return thresholds;
 }
 
 }  // namespace qgbdt

@@ -1,7 +1,7 @@
 // From raw columns to bin thresholds. A sample of at most about 200,000 rows, chosen by a hash of
 // the row number, decides; a column with few distinct values gets one bin per value, any other gets
 // bins of equal frequency in which a very frequent value stands alone. NaN is missing and decides
-// nothing.
+// nothing. Of several workers, each decides for some features; the others send it their samples.
 //
 // The sample is sorted as integers, and the ends of the bins are found by looking ahead by a bin's
 // fair share: of a sorted column only the values around 254 ends are looked at.
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bin_search.h"
+#include "comm.h"
 #include "support/parallel.h"
 
 namespace qgbdt {
@@ -36,11 +37,13 @@ auto visit_elements(const MatrixView& X, F&& f) {
   return f(static_cast<const double*>(X.data));
 }
 
-// The rows that decide the thresholds: all, or those whose hash is small.
-std::vector<uint32_t> binning_sample(int64_t n_samples);
+// The rows that decide the thresholds, among `n_samples` that begin at rows.first: all, or those
+// whose hash is small.
+std::vector<uint32_t> binning_sample(GlobalRows rows, int64_t n_samples);
 
 // Thresholds of every feature, ascending: bin(x) = number of thresholds below x.
-std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, int max_bin, Team& team);
+std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, GlobalRows rows,
+                                                     int max_bin, Comm& comm, Team& team);
 
 // The table in which values of type T find their bins among at most 255 ascending thresholds.
 template <class T>

@@ -14,9 +14,7 @@ class Booster {
   Booster(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
           GrowthReport& report)
       : backend_(backend), comm_(comm), bins_(bins), params_(params), report_(report) {
-    int64_t n = backend.n_samples();
-    comm.allreduce_sum({&n, 1});
-    n_samples_ = n;
+    n_samples_ = bins.n_samples_of_all();
     max_levels_ = max_levels(params.grad_bits, n_samples_);
     check(max_levels_ >= 1, "too many rows: a 32-bit sum of gradients could overflow");
     constant_hessian_ =
@@ -29,6 +27,7 @@ class Booster {
     std::vector<GradientRange> ranges(params_.n_outputs);
     for (int iteration = 0; iteration < params_.n_estimators; ++iteration) {
       before_iteration(iteration);
+      comm_.begin_phase("growing tree " + std::to_string(model.trees.size()));
       compute_gradients(ranges);
       for (int output = 0; output < params_.n_outputs; ++output)
         model.trees.push_back(grow(iteration, output, ranges[output]));
@@ -58,11 +57,23 @@ class Booster {
 
   void compute_gradients(std::vector<GradientRange>& ranges) {
     backend_.compute_gradients(ranges);
+    std::vector<Magnitudes*> magnitudes;
     for (GradientRange& range : ranges) {
-      for (Magnitudes* m : {&range.gradient, &range.hessian}) {
-        comm_.allreduce_max({&m->max, 1});
-        comm_.allreduce_sum(m->counts);
-      }
+      magnitudes.push_back(&range.gradient);
+      magnitudes.push_back(&range.hessian);
+    }
+    std::vector<double> largest;
+    std::vector<int64_t> counts;
+    for (const Magnitudes* m : magnitudes) {
+      largest.push_back(m->max);
+      counts.insert(counts.end(), std::begin(m->counts), std::end(m->counts));
+    }
+    comm_.allreduce_max(largest);
+    comm_.allreduce_sum(counts);
+    for (size_t i = 0; i < magnitudes.size(); ++i) {
+      magnitudes[i]->max = largest[i];
+      std::copy_n(&counts[i * std::size(magnitudes[i]->counts)], std::size(magnitudes[i]->counts),
+                  magnitudes[i]->counts);
     }
   }
 

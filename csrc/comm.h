@@ -7,6 +7,10 @@
 #include <stdint.h>
 
 #include <span>
+#include <string>
+#include <vector>
+
+#include "support/bytes.h"
 
 namespace qgbdt {
 
@@ -15,16 +19,36 @@ class Comm {
   virtual ~Comm() = default;
   virtual int rank() const = 0;
   virtual int world_size() const = 0;
-  virtual void allreduce_sum(std::span<int64_t> values) = 0;
-  virtual void allreduce_max(std::span<double> values) = 0;
+
+  // Sends messages[i] to worker i and returns what each worker sent to this one, by rank. All
+  // workers call it, the same number of times and for the same purposes. What a worker sends to
+  // itself comes back unchanged.
+  virtual std::vector<Bytes> exchange(std::vector<Bytes> messages) = 0;
+
+  // What the workers are at, for messages.
+  virtual void begin_phase(const std::string&) {}
+
+  // Tells the others that this worker stops; whoever waits for it raises WorkerLost.
+  virtual void leave(const std::string& why) noexcept = 0;
+
+  // Every worker's message, by rank.
+  std::vector<Bytes> allgather(Bytes message);
+  void allreduce_sum(std::span<int64_t> values);
+  void allreduce_max(std::span<double> values);
 };
 
 class AloneComm final : public Comm {
  public:
   int rank() const override { return 0; }
   int world_size() const override { return 1; }
-  void allreduce_sum(std::span<int64_t>) override {}
-  void allreduce_max(std::span<double>) override {}
+  std::vector<Bytes> exchange(std::vector<Bytes> messages) override { return messages; }
+  void leave(const std::string&) noexcept override {}
 };
+
+// A worker's rows among those of all workers, in the order of ranks.
+struct GlobalRows {
+  int64_t first, total;
+};
+GlobalRows global_rows(Comm& comm, int64_t n_samples);
 
 }  // namespace qgbdt

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <utility>
 
 #include "histogram_pool.h"
 
@@ -77,8 +78,7 @@ class Grower {
     if (params_.num_leaves < 2 || !may_split(root)) return;
     if (root.count > max_direct_rows_) {
       root.slot = pool_.take();
-      const HistogramTask task{root.slot, root.rows};
-      backend_.build_histograms({&task, 1});
+      build_histograms({histogram_task(root)});
     }
     find_splits({find_task(root, kNone)}, {0});
   }
@@ -87,10 +87,49 @@ class Grower {
     return {leaf.slot, sibling, leaf.rows, leaf.count, leaf.total};
   }
 
+  static HistogramTask histogram_task(const Leaf& leaf) {
+    return {leaf.slot, leaf.rows, leaf.count, leaf.total};
+  }
+
+  void build_histograms(const std::vector<HistogramTask>& tasks) {
+    backend_.build_histograms(tasks);
+    backend_.reduce_histograms(tasks, comm_);
+  }
+
+  // Children too small are rare, and to count all bins of all features would cost as much as their
+  // sums: only the best split of a node is counted, unless it is sure to be allowed. If it is not,
+  // the next best takes its place; the first that is allowed is the best of all.
   void find_splits(const std::vector<FindSplitTask>& tasks, const std::vector<int32_t>& ids) {
-    std::vector<SplitCandidate> best(tasks.size());
-    backend_.find_splits(tasks, split_params_, best);
-    for (size_t i = 0; i < ids.size(); ++i) leaves_[ids[i]].split = best[i];
+    std::vector<SplitCandidate> own(tasks.size());
+    backend_.find_splits(tasks, split_params_, own);
+    for (;;) {
+      const std::vector<SplitCandidate> best = best_of_workers(own);
+      std::vector<CountTask> doubtful;
+      for (size_t i = 0; i < best.size(); ++i) {
+        leaves_[ids[i]].split = best[i];
+        if (best[i].exists() && !best[i].is_allowed)
+          doubtful.push_back({int32_t(i), best[i].feature});
+      }
+      if (doubtful.empty()) return;
+      std::vector<int64_t> counts(doubtful.size() * kBinPlaces);
+      backend_.count_rows(doubtful, counts);
+      comm_.allreduce_sum(counts);
+      backend_.find_counted_splits(doubtful, counts, own);
+    }
+  }
+
+  // Of equal gains that of the first feature; workers search features in the order of ranks.
+  std::vector<SplitCandidate> best_of_workers(const std::vector<SplitCandidate>& own) {
+    if (comm_.world_size() == 1) return own;
+    Bytes message;
+    append(std::span<const SplitCandidate>(own), &message);
+    std::vector<SplitCandidate> best(own.size());
+    for (const Bytes& bytes : comm_.allgather(std::move(message))) {
+      const auto found = ByteReader(bytes).take<SplitCandidate>(int64_t(own.size()));
+      for (size_t i = 0; i < best.size(); ++i)
+        if (found[i].gain > best[i].gain) best[i] = found[i];
+    }
+    return best;
   }
 
   // The best unexpanded leaves that are likely to be split before the leaves run out. The first is
@@ -170,13 +209,13 @@ class Grower {
       }
       if (subtract && small.count > max_direct_rows_) {
         small.slot = pool_.take();
-        build.push_back({small.slot, small.rows});
+        build.push_back(histogram_task(small));
       }
       give_back_slot(leaves_[id]);
       if (may_split(small) || subtract) look_for(small_id, kNone);
       if (may_split(large)) look_for(large_id, subtract ? int32_t(find.size()) - 1 : kNone);
     }
-    backend_.build_histograms(build);
+    build_histograms(build);
     find_splits(find, found);
     for (int32_t id : batch)
       for (int32_t child : {leaves_[id].left_leaf, leaves_[id].left_leaf + 1})

@@ -1,12 +1,12 @@
 #include "model_io.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <cmath>
 #include <utility>
 
 #include "support/check.h"
+#include "support/crc32.h"
 
 namespace qgbdt {
 namespace {
@@ -21,25 +21,10 @@ constexpr std::pair<ObjectiveKind, const char*> kObjectives[] = {
     {ObjectiveKind::lambdarank, "lambdarank"},
 };
 
-// CRC-32 (IEEE 802.3, reflected), for accidents: it does not keep an attacker out, the checks do.
-uint32_t crc32(std::string_view data) {
-  static constexpr auto table = [] {
-    std::array<uint32_t, 256> t{};
-    for (uint32_t i = 0; i < 256; ++i) {
-      t[i] = i;
-      for (int bit = 0; bit < 8; ++bit) t[i] = t[i] & 1 ? (t[i] >> 1) ^ 0xEDB88320u : t[i] >> 1;
-    }
-    return t;
-  }();
-  uint32_t crc = ~0u;
-  for (char c : data) crc = table[(crc ^ uint8_t(c)) & 0xff] ^ (crc >> 8);
-  return ~crc;
-}
-
 constexpr size_t kChecksumLine = 9 + 8 + 1;  // "checksum " + 8 digits + newline
 
 std::string checksum_line(std::string_view body) {
-  const uint32_t crc = crc32(body);
+  const uint32_t crc = crc32({reinterpret_cast<const uint8_t*>(body.data()), body.size()});
   std::string line = "checksum ";
   for (int shift = 28; shift >= 0; shift -= 4) line += kHex[(crc >> shift) & 15];
   return line + '\n';

@@ -42,6 +42,11 @@ struct RowRange {
   int64_t size() const { return int64_t(end) - begin; }
 };
 
+struct FeatureRange {
+  int32_t begin = 0, end = 0;
+  bool contains(int32_t feature) const { return begin <= feature && feature < end; }
+};
+
 // The best split of a node, or none (feature < 0). Rows in value bins <= bin go left.
 struct SplitCandidate {
   double gain = 0;
@@ -49,6 +54,7 @@ struct SplitCandidate {
   int32_t feature = -1;
   int32_t bin = 0;
   bool missing_left = false;
+  bool is_allowed = false;  // both children are known to have min_child_samples rows
   bool exists() const { return feature >= 0; }
 };
 

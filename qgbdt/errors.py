@@ -4,23 +4,29 @@ QGBDTError
 ├── ParameterError (ValueError)                a parameter outside its allowed values
 │   └── UnknownParameterError (TypeError)      a parameter that does not exist: a typo
 ├── DataError (ValueError)                     X, y, weights or groups that cannot be used
-└── DeviceError (RuntimeError)                 a device that this build or machine lacks
+├── DeviceError (RuntimeError)                 a device that this build or machine lacks
+└── DistributedError (RuntimeError)            workers that do not find each other
+    └── DisagreementError (ValueError)         workers that were told different things
 
 ModelFormatError (ValueError)                  bytes that are no sound model
+WorkerLost (ConnectionError)                   another worker of a fit stopped or is gone
 
 What scikit-learn checks (shapes, NaN in y, sparse or complex X, an unfitted estimator) raises
 scikit-learn's own exceptions with scikit-learn's own words.
 """
 
-from qgbdt._core import ModelFormatError
+from qgbdt._core import ModelFormatError, WorkerLost
 
 __all__ = [
     "DataError",
     "DeviceError",
+    "DisagreementError",
+    "DistributedError",
     "ModelFormatError",
     "ParameterError",
     "QGBDTError",
     "UnknownParameterError",
+    "WorkerLost",
 ]
 
 
@@ -46,3 +52,14 @@ class DataError(QGBDTError, ValueError):
 
 class DeviceError(QGBDTError, RuntimeError):
     """The requested device is not available; the message says what to do."""
+
+
+class DistributedError(QGBDTError, RuntimeError):
+    """Workers do not find each other, or do not let each other in; the message says who and why."""
+
+
+class DisagreementError(DistributedError, ValueError):
+    """Workers have different parameters or data; the message names a worker, what, and both values.
+
+    All workers raise the same error.
+    """

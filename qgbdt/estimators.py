@@ -12,12 +12,13 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from qgbdt import _core
 from qgbdt.booster import Booster
+from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.errors import DataError, DeviceError
 from qgbdt.params import (
     ClassifierParams,
@@ -39,11 +40,18 @@ from qgbdt.validation import (
     label_gains,
     weighted,
 )
+from qgbdt.versions import package_version
 
 __all__ = ["QGBDTClassifier", "QGBDTRanker", "QGBDTRegressor"]
 
 # NaN is a missing value and infinities are ordered like all numbers. Any memory order will do.
 CHECK_X = {"dtype": [np.float64, np.float32], "ensure_all_finite": False}
+
+
+def check_X(workers: Communicator) -> dict[str, Any]:
+    """How scikit-learn checks X in fit: a worker may have no rows."""
+    return CHECK_X | {"ensure_min_samples": 1 if workers.is_alone else 0}
+
 
 ATTRIBUTES = """\
 booster_ : Booster
@@ -86,27 +94,39 @@ def all_or_nothing(
 ) -> Callable[Concatenate[E, P], E]:
     """Make `fit` work on a shallow copy, whose state the estimator takes over at the end.
 
-    So a fit that fails or is interrupted leaves the estimator as it was.
+    So a fit that fails or is interrupted leaves the estimator as it was. Other workers are told.
     """
 
     @functools.wraps(fit)
     def fit_all_or_nothing(self: E, /, *args: P.args, **kwargs: P.kwargs) -> E:
         scratch = object.__new__(type(self))
         scratch.__dict__ = dict(vars(self))
-        fit(scratch, *args, **kwargs)
+        try:
+            fit(scratch, *args, **kwargs)
+        except BaseException as error:
+            if isinstance(workers := kwargs.get("communicator"), Communicator):
+                workers.leave(error)
+            raise
         self.__dict__ = scratch.__dict__
         return self
 
     return fit_all_or_nothing
 
 
-def encode_classes(y: NDArray[Any]) -> tuple[NDArray[Any], Floats]:
-    """The class labels, sorted, and each row's number among them.
+def encode_classes(y: NDArray[Any], workers: Communicator) -> tuple[NDArray[Any], Floats]:
+    """The class labels of all workers, sorted, and each row's number among them."""
+    here, numbers = encode_labels(y)
+    classes = workers.union(here)
+    return classes, np.searchsorted(classes, here)[numbers].astype(np.float64)
+
+
+def encode_labels(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """The distinct labels, sorted, and each row's number among them.
 
     Integers of a small range, which need no check, are counted instead of sorted: that takes a
     tenth of the time.
     """
-    low, high = (int(y.min()), int(y.max())) if y.dtype.kind in "biu" else (0, len(y))
+    low, high = (int(y.min()), int(y.max())) if len(y) and y.dtype.kind in "biu" else (0, len(y))
     if high - low >= len(y) // 2 or high > np.iinfo(np.int64).max:
         check_classification_targets(y)
         classes, numbers = np.unique(y, return_inverse=True)
@@ -115,7 +135,7 @@ def encode_classes(y: NDArray[Any]) -> tuple[NDArray[Any], Floats]:
         present = np.bincount(offsets) > 0
         classes = (np.flatnonzero(present) + low).astype(y.dtype)
         numbers = (np.cumsum(present) - 1)[offsets]
-    return classes, numbers.astype(np.float64)
+    return classes, numbers
 
 
 class QGBDTEstimator(CommonParams, BaseEstimator):
@@ -151,6 +171,19 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
             state = {**state, "booster_": Booster.from_bytes(state["booster_"])}
         super().__setstate__(state)
 
+    def _start(self, communicator: Communicator | None, sample_weight: Any) -> Communicator:
+        """Check what needs no data, and that workers mean the same fit."""
+        self._check_params()
+        workers = communicator or ALONE
+        workers.agree(
+            {
+                "the version of qgbdt": package_version("qgbdt"),
+                "the estimator": type(self).__name__,
+                "sample_weight": "None" if sample_weight is None else "given",
+            }
+        )
+        return workers
+
     def _train(
         self,
         X: NDArray[Any],
@@ -158,6 +191,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
         sample_weight: Floats | None,
         *,
         objective: str,
+        workers: Communicator,
         n_outputs: int = 1,
         query_sizes: NDArray[np.int64] | None = None,
         label_gain: Floats | None = None,
@@ -171,11 +205,18 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
             "seed": draw_seed(self.random_state),
             "label_gain": label_gains(label_gain),
         }
+        names = self._feature_names(X)
+        workers.agree(
+            {name: np.asarray(value).tolist() for name, value in params.items()}
+            | {"max_bin": self.max_bin, "the dtype of X": str(X.dtype), "feature names": names}
+        )
         start = perf_counter()
-        matrix = _core.BinnedMatrix(np.require(X, requirements="A"), self.max_bin, n_threads)
+        matrix = _core.BinnedMatrix(
+            np.require(X, requirements="A"), self.max_bin, n_threads, workers.native
+        )
         binned = perf_counter()
         model, growth = _core.train(
-            matrix, y, sample_weight, query_sizes, self._feature_names(X), params, n_threads
+            matrix, y, sample_weight, query_sizes, names, params, n_threads, workers.native
         )
         self.fit_profile_ = {
             "binning_seconds": binned - start,
@@ -235,7 +276,14 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
     """
 
     @all_or_nothing
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> None:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        communicator: Communicator | None = None,
+    ) -> None:
         """Train on labelled rows.
 
         Parameters
@@ -246,21 +294,25 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             Class labels, of at least two classes.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
+        communicator : Communicator, default=None
+            The way to other workers, each of which calls fit with its own rows; see
+            `qgbdt.distributed`. The model is that of one worker with all rows, in order of rank.
 
         Returns
         -------
         self : QGBDTClassifier
         """
-        self._check_params()
-        X, y = validate_data(self, X, y, **CHECK_X)
-        self.classes_, y_encoded = encode_classes(y)
+        workers = self._start(communicator, sample_weight)
+        X, y = validate_data(self, X, y, **check_X(workers))
+        self.classes_, y_encoded = encode_classes(y, workers)
         self.n_classes_ = len(self.classes_)
         objective = self._resolve_objective()
         self._train(
             X,
             y_encoded,
-            self._class_sample_weight(sample_weight, y),
+            self._class_sample_weight(sample_weight, y_encoded, workers),
             objective=objective,
+            workers=workers,
             n_outputs=self.n_classes_ if objective == "multiclass" else 1,
         )
 
@@ -344,14 +396,24 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             )
         return self.objective or ("binary" if self.n_classes_ == 2 else "multiclass")
 
-    def _class_sample_weight(self, sample_weight: Any, y: NDArray[Any]) -> Floats | None:
+    def _class_sample_weight(
+        self, sample_weight: Any, y_encoded: Floats, workers: Communicator
+    ) -> Floats | None:
         """The weight of each row times that of its class."""
-        weight = check_sample_weight(sample_weight, len(y))
+        weight = check_sample_weight(sample_weight, len(y_encoded), workers=workers)
         if self.class_weight is None:
             return weight
-        class_weight = compute_sample_weight(self.class_weight, y)
-        product = weighted(class_weight, weight)
-        return check_sample_weight(product, len(y), "sample_weight times class_weight")
+        numbers = y_encoded.astype(np.intp)
+        if self.class_weight == "balanced":  # in inverse proportion to the rows of all workers
+            counts = workers.sum(np.bincount(numbers, minlength=self.n_classes_))
+            class_weight = counts.sum() / (self.n_classes_ * counts)
+        else:
+            class_weight = compute_class_weight(
+                self.class_weight, classes=self.classes_, y=self.classes_
+            )
+        product = weighted(class_weight[numbers], weight)
+        name = "sample_weight times class_weight"
+        return check_sample_weight(product, len(numbers), name, workers)
 
 
 @documented
@@ -379,7 +441,14 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
     """
 
     @all_or_nothing
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> None:
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        communicator: Communicator | None = None,
+    ) -> None:
         """Train on rows with target values.
 
         Parameters
@@ -390,17 +459,20 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             Target values, in the range of the objective.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
+        communicator : Communicator, default=None
+            The way to other workers, each of which calls fit with its own rows; see
+            `qgbdt.distributed`. The model is that of one worker with all rows, in order of rank.
 
         Returns
         -------
         self : QGBDTRegressor
         """
-        self._check_params()
+        workers = self._start(communicator, sample_weight)
         objective = self.objective or "regression"
-        X, y = validate_data(self, X, y, y_numeric=True, **CHECK_X)
-        weight = check_sample_weight(sample_weight, len(X))
+        X, y = validate_data(self, X, y, y_numeric=True, **check_X(workers))
+        weight = check_sample_weight(sample_weight, len(X), workers=workers)
         y = check_regression_target(y, weight, objective)
-        self._train(X, y, weight, objective=objective)
+        self._train(X, y, weight, objective=objective, workers=workers)
 
     @documented
     def predict(
@@ -458,7 +530,14 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
 
     @all_or_nothing
     def fit(
-        self, X: Any, y: Any, *, group: Any = None, qid: Any = None, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        group: Any = None,
+        qid: Any = None,
+        sample_weight: Any = None,
+        communicator: Communicator | None = None,
     ) -> None:
         """Train on the rows of queries: the rows of each query follow one another.
 
@@ -474,19 +553,23 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             The query of each row.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
+        communicator : Communicator, default=None
+            The way to other workers, each of which calls fit with its own rows; see
+            `qgbdt.distributed`. The model is that of one worker with all rows, in order of rank.
 
         Returns
         -------
         self : QGBDTRanker
         """
-        self._check_params()
-        X, y = validate_data(self, X, y, y_numeric=True, **CHECK_X)
+        workers = self._start(communicator, sample_weight)
+        X, y = validate_data(self, X, y, y_numeric=True, **check_X(workers))
         gains = label_gains(self.label_gain)
         self._train(
             X,
             check_relevance(y, len(gains)),
-            check_sample_weight(sample_weight, len(X)),
+            check_sample_weight(sample_weight, len(X), workers=workers),
             objective=self.objective or "lambdarank",
+            workers=workers,
             query_sizes=check_query_sizes(group, qid, len(X)),
             label_gain=gains,
         )

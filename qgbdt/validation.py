@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.errors import DataError
 
 Floats = NDArray[np.float64]
@@ -15,7 +16,10 @@ MAX_MAGNITUDE = 1e30
 
 
 def check_sample_weight(
-    sample_weight: Any, n_samples: int, name: str = "sample_weight"
+    sample_weight: Any,
+    n_samples: int,
+    name: str = "sample_weight",
+    workers: Communicator = ALONE,
 ) -> Floats | None:
     """The weights as float64, or None if all are 1: then training is the same, and faster."""
     if sample_weight is None:
@@ -27,11 +31,11 @@ def check_sample_weight(
         raise DataError(f"{name} contains NaN or infinity.")
     if (weight < 0).any():
         raise DataError(f"{name} must not be negative, got {weight.min()}.")
-    if not weight.any():
+    if not workers.any(weight.any()):
         raise DataError(f"{name} is zero on all rows: at least one weight must be positive.")
-    if weight.max() > MAX_MAGNITUDE:
+    if (weight > MAX_MAGNITUDE).any():
         raise DataError(f"{name} must not exceed {MAX_MAGNITUDE}, got {weight.max()}.")
-    return None if (weight == 1).all() else weight
+    return weight if workers.any((weight != 1).any()) else None
 
 
 def weighted(values: Floats, weight: Floats | None) -> Floats:
@@ -47,7 +51,7 @@ def check_regression_target(y: Any, weight: Floats | None, objective: str) -> Fl
         raise DataError(f"objective={objective!r} needs y >= 0, got {target.min()}.")
     if objective == "gamma" and (target <= 0).any():
         raise DataError(f"objective='gamma' needs y > 0, got {target.min()}.")
-    largest = max(np.abs(target).max(), np.abs(weighted(target, weight)).max())
+    largest = max(np.abs(some).max(initial=0) for some in (target, weighted(target, weight)))
     if largest > MAX_MAGNITUDE:
         raise DataError(
             f"y (times sample_weight) must not exceed {MAX_MAGNITUDE}, got {largest}. Scale it."
@@ -60,7 +64,7 @@ def check_relevance(y: Any, n_labels: int) -> Floats:
     labels = numeric_vector("y", y)
     if (labels < 0).any() or (labels != np.floor(labels)).any():
         raise DataError("QGBDTRanker needs relevance labels 0, 1, 2, ... as y.")
-    if labels.max() >= n_labels:
+    if (labels >= n_labels).any():
         raise DataError(
             f"y has the label {labels.max():.0f}, but label_gain only has gains of the labels 0 "
             f"to {n_labels - 1}."

@@ -17,8 +17,16 @@ SOURCES = sorted(p for p in CSRC.rglob("*") if p.suffix in (".h", ".cpp", ".inc"
 
 # A module may include its own layer and the layers above it in this list.
 LAYERS = [
-    {"support/buffer", "support/check", "support/inline", "support/rng", "support/parallel"},
-    {"types", "params"},
+    {
+        "support/buffer",
+        "support/bytes",
+        "support/check",
+        "support/crc32",
+        "support/inline",
+        "support/parallel",
+        "support/rng",
+    },
+    {"types", "params", "comm", "frames", "socket_comm", "thread_comm"},
     {
         "elementary",
         "fixed_point",
@@ -29,9 +37,9 @@ LAYERS = [
         "bin_order",
         "bit_slices",
     },
-    {"binning", "binned_matrix", "tree", "histogram_pool"},
+    {"binning", "binned_matrix", "histogram_codec", "histogram_pool", "tree"},
     {"walked_forest", "sliced_forest"},
-    {"comm", "backend"},
+    {"backend"},
     {"grower"},
     {"booster"},
     {"predictor", "model_io"},

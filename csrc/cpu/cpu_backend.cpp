@@ -4,11 +4,12 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
-#include <deque>
 #include <functional>
 #include <numeric>
 
 #include "../fixed_point.h"
+#include "../histogram_codec.h"
+#include "../support/check.h"
 
 namespace qgbdt {
 namespace {
@@ -53,6 +54,21 @@ std::vector<FeatureTile> cut_tiles(const std::vector<FeatureTile>& tiles, int n_
     }
   }
   return parts;
+}
+
+// What of the tiles lies in a range of features.
+std::vector<FeatureTile> clip_tiles(const std::vector<FeatureTile>& tiles, FeatureRange range) {
+  std::vector<FeatureTile> clipped;
+  for (FeatureTile tile : tiles) {
+    const int32_t first = std::max(tile.first_feature, range.begin);
+    const int32_t last = std::min(tile.first_feature + tile.n_features, range.end);
+    if (first >= last) continue;
+    if (!tile.is_sparse()) tile.bins += first - tile.first_feature;
+    tile.first_feature = first;
+    tile.n_features = last - first;
+    clipped.push_back(tile);
+  }
+  return clipped;
 }
 
 void merge(const Magnitudes& from, Magnitudes* to) {
@@ -106,9 +122,10 @@ struct CpuBackend::RowChunk {
 // A node that is searched, by many threads at once: the best split of each feature, with counts
 // unchecked. What is below a split that is sure to be allowed is not looked for.
 struct CpuBackend::SearchedNode {
-  const FindSplitTask& task;
+  FindSplitTask task;
   NodeRules rules;
   FeatureSplit* features;
+  std::vector<int32_t> counted;  // features whose split has enough rows, counted
   std::atomic<double> sure_gain{0};
 
   SearchedNode(const FindSplitTask& task_, const NodeRules& rules_, FeatureSplit* features_)
@@ -133,7 +150,7 @@ struct CpuBackend::TileSums {
 
 CpuBackend::CpuBackend(TrainingData data, ObjectiveKind objective, ObjectiveArgs args,
                        int n_outputs, std::vector<double> label_gain, int truncation_level,
-                       Team& team)
+                       FeatureRange searched, Team& team)
     : bins_(*data.bins),
       kernels_(choose_kernels()),
       objective_(objective),
@@ -147,7 +164,10 @@ CpuBackend::CpuBackend(TrainingData data, ObjectiveKind objective, ObjectiveArgs
       row_order_(n_samples_),
       scratch_rows_(n_samples_),
       scratch_(team.n_threads()),
-      tile_parts_(cut_tiles(bins_.tiles(), team.n_threads())) {
+      searched_(searched),
+      tile_parts_(cut_tiles(bins_.tiles(), team.n_threads())),
+      searched_tiles_(clip_tiles(bins_.tiles(), searched)),
+      searched_parts_(cut_tiles(searched_tiles_, team.n_threads())) {
   rows_ = {n_samples_,       n_outputs,      data.target, data.weight, raw_prediction_.data(),
            gradient_.data(), hessian_.data()};
   if (objective == ObjectiveKind::lambdarank)
@@ -201,7 +221,9 @@ double CpuBackend::max_weighted_target() {
 }
 
 double CpuBackend::max_weight() {
-  return rows_.weight ? *std::max_element(rows_.weight, rows_.weight + n_samples_) : 1.0;
+  if (!rows_.weight) return 1.0;
+  return std::accumulate(rows_.weight, rows_.weight + n_samples_, 0.0,
+                         [](double a, double b) { return std::max(a, b); });
 }
 
 StartSums CpuBackend::start_sums(int output, int target_exponent, int weight_exponent) {
@@ -249,6 +271,7 @@ HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
   const float* g = rows_.gradient + output * n_samples_;
   const float* h = rows_.hessian + output * n_samples_;
   current_output_ = output;
+  quantization_ = quantization;
   rows_per_flush_ = rows_per_flush(quantization);
   wide_ = quantization.gradient.levels > levels_of_bits(kByteBits) ||
           quantization.hessian.levels > 2 * levels_of_bits(kByteBits);
@@ -258,8 +281,10 @@ HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
   std::vector<HistCell> totals(threads);
   team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {
     std::iota(row_order_.data() + begin, row_order_.data() + end, uint32_t(begin));
-    totals[thread] += wide_ ? kernels_.quantize16(quantization, g, h, begin, end, pairs16_.data())
-                            : kernels_.quantize8(quantization, g, h, begin, end, pairs8_.data());
+    totals[thread] += wide_ ? kernels_.quantize16(quantization, g, h, bins_.first_row(), begin, end,
+                                                  pairs16_.data())
+                            : kernels_.quantize8(quantization, g, h, bins_.first_row(), begin, end,
+                                                 pairs8_.data());
   });
   return std::accumulate(totals.begin(), totals.end(), HistCell(0));
 }
@@ -335,10 +360,9 @@ void CpuBackend::fill_default_places(const FeatureTile& tile, Sum total, Sum* su
 }
 
 // A part of a tile costs its rows' overhead once more: rather cut the rows where there are many.
-const std::vector<FeatureTile>& CpuBackend::tiles_for(int threads, int64_t n_nodes,
-                                                      bool few_rows) const {
+bool CpuBackend::cuts_tiles(int threads, int64_t n_nodes, bool few_rows) const {
   const bool too_few = n_nodes * int64_t(bins_.tiles().size()) < 4 * threads;
-  return threads > 1 && few_rows && too_few ? tile_parts_ : bins_.tiles();
+  return threads > 1 && few_rows && too_few;
 }
 
 int64_t CpuBackend::n_cells(const FeatureTile& tile) const {
@@ -359,7 +383,8 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
   }
   const int threads = team_.threads_for(total_rows * bins_.n_features(), kUpdatesPerThread);
   const bool few_rows = total_rows < kCutRowsPerThread * threads;
-  const auto& tiles = tiles_for(threads, int64_t(tasks.size()), few_rows);
+  const auto& tiles =
+      cuts_tiles(threads, int64_t(tasks.size()), few_rows) ? tile_parts_ : bins_.tiles();
   const int64_t n_tiles = int64_t(tiles.size()), n_units = int64_t(tasks.size()) * n_tiles;
   const bool cut_nodes = threads > 1 && n_units < 8 * threads && !few_rows;
   const int64_t chunk_rows =
@@ -372,6 +397,8 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
   std::vector<std::atomic<bool>> taken(n_units);
   std::vector<std::vector<HistCell*>> cells(threads, std::vector<HistCell*>(n_units));
   for (ThreadScratch& scratch : scratch_) scratch.n_used = 0;
+  for (const HistogramTask& t : tasks)  // no chunk of rows will
+    if (t.rows.size() == 0) std::memset(cells_of(t.slot, 0), 0, bins_.n_cells() * sizeof(HistCell));
   team_.run(threads, int64_t(chunks.size()) * n_tiles, [&](int64_t i, int thread) {
     const RowChunk& chunk = chunks[i / n_tiles];
     const FeatureTile& tile = tiles[i % n_tiles];
@@ -464,67 +491,126 @@ void CpuBackend::find_tile_splits(SearchedNode& node, SearchedNode* sibling,
   }
 }
 
-FeatureSplit CpuBackend::find_counted_split(const FindSplitTask& task, int32_t feature,
-                                            const NodeRules& rules) {
-  uint32_t counts[kBinPlaces] = {};
-  HistCell cells[kBinPlaces] = {};
-  const uint8_t* column = bins_.column(feature);
-  const BinOrder order = bins_.bin_order(feature);
-  const bool direct = task.slot == kNone;
-  for (uint32_t i = task.rows.begin; i < task.rows.end; ++i) {
-    const uint32_t row = row_order_.data()[i];
-    const int32_t k = order.place(position_of_bin(column[row], bins_.n_value_bins(feature)));
-    ++counts[k];
-    if (direct) cells[k] += quantized(row);
-  }
-  const FeatureBins bins{direct ? cells : cells_of(task.slot, feature), nullptr, order};
-  return kernels_.find_split(bins, counts, int32_t(task.rows.size()), rules, 0);
-}
-
-// The best split among `features` (their best with counts unchecked, so no worse than with counts
-// checked). While the leader is not proven to leave min_child_samples rows on both sides, its
-// feature is counted and searched again; the first leader that is proven is the best of all.
-SplitCandidate CpuBackend::best_counted_split(const SearchedNode& node) {
-  FeatureSplit* const features = node.features;
-  const int32_t n_features = bins_.n_features();
-  std::vector<bool> counted(n_features);
-  for (;;) {
-    const auto leader = std::max_element(
-        features, features + n_features,
-        [](const FeatureSplit& a, const FeatureSplit& b) { return a.gain < b.gain; });
-    if (!(leader->gain > 0)) return {};
-    const int32_t f = int32_t(leader - features);
-    if (counted[f] || has_enough_rows(*leader, node.rules))
-      return {leader->gain, leader->left, f, leader->bin, leader->missing_left};
-    *leader = find_counted_split(node.task, f, node.rules);
-    counted[f] = true;
-  }
-}
-
 void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params,
                              std::span<SplitCandidate> best) {
   const int32_t n_features = bins_.n_features();
   const int64_t n_tasks = int64_t(tasks.size());
   const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kBinsPerThread);
-  const auto& tiles = tiles_for(threads, n_tasks, true);
+  const auto& tiles = cuts_tiles(threads, n_tasks, true) ? searched_parts_ : searched_tiles_;
   const int64_t n_tiles = int64_t(tiles.size());
-  std::vector<FeatureSplit> features(n_tasks * n_features);
-  std::deque<SearchedNode> nodes;  // they never move
+  feature_splits_.assign(n_tasks * n_features, {});
+  nodes_.clear();
   std::vector<bool> is_sibling(n_tasks);
   for (const FindSplitTask& task : tasks) {
-    nodes.emplace_back(task, rules_of_node(params, task.total, task.count),
-                       &features[nodes.size() * n_features]);
+    nodes_.emplace_back(task, rules_of_node(params, task.total, task.count),
+                        &feature_splits_[nodes_.size() * n_features]);
     if (task.sibling != kNone) is_sibling[task.sibling] = true;
   }
   team_.run(threads, n_tasks * n_tiles, [&](int64_t i, int thread) {
     const int64_t t = i / n_tiles;
     if (is_sibling[t]) return;
     const int32_t sibling = tasks[t].sibling;
-    find_tile_splits(nodes[t], sibling == kNone ? nullptr : &nodes[sibling], tiles[i % n_tiles],
+    find_tile_splits(nodes_[t], sibling == kNone ? nullptr : &nodes_[sibling], tiles[i % n_tiles],
                      scratch_[thread]);
   });
-  team_.run(team_.threads_for(n_tasks * n_features, kBinsPerThread), n_tasks,
-            [&](int64_t i, int) { best[i] = best_counted_split(nodes[i]); });
+  for (int64_t i = 0; i < n_tasks; ++i) best[i] = best_split(nodes_[i]);
+}
+
+SplitCandidate CpuBackend::best_split(const SearchedNode& node) const {
+  const FeatureSplit* const first = node.features + searched_.begin;
+  const FeatureSplit* const last = node.features + searched_.end;
+  const auto best = std::max_element(
+      first, last, [](const FeatureSplit& a, const FeatureSplit& b) { return a.gain < b.gain; });
+  if (best == last || !(best->gain > 0)) return {};
+  const int32_t feature = int32_t(best - node.features);
+  const bool is_counted =
+      std::find(node.counted.begin(), node.counted.end(), feature) != node.counted.end();
+  return {best->gain, best->left,         feature,
+          best->bin,  best->missing_left, is_counted || has_enough_rows(*best, node.rules)};
+}
+
+void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<int64_t> counts) {
+  int64_t total_rows = 0;
+  for (const CountTask& t : tasks) total_rows += nodes_[t.node].task.rows.size();
+  std::fill(counts.begin(), counts.end(), 0);
+  counted_cells_.assign(counts.size(), 0);
+  team_.run(team_.threads_for(total_rows, kRowsPerThread), int64_t(tasks.size()),
+            [&](int64_t t, int) {
+              const FindSplitTask& node = nodes_[tasks[t].node].task;
+              const int32_t feature = tasks[t].feature;
+              const uint8_t* column = bins_.column(feature);
+              const int32_t missing_bin = bins_.n_value_bins(feature);
+              const BinOrder order = bins_.bin_order(feature);
+              int64_t* const to = &counts[t * kBinPlaces];
+              HistCell* const cells = &counted_cells_[t * kBinPlaces];
+              for (uint32_t i = node.rows.begin; i < node.rows.end; ++i) {
+                const uint32_t row = row_order_.data()[i];
+                const int32_t place = order.place(position_of_bin(column[row], missing_bin));
+                ++to[place];
+                if (node.slot == kNone) cells[place] += quantized(row);
+              }
+            });
+}
+
+void CpuBackend::find_counted_splits(std::span<const CountTask> tasks,
+                                     std::span<const int64_t> counts,
+                                     std::span<SplitCandidate> best) {
+  for (size_t t = 0; t < tasks.size(); ++t) {
+    const auto [node_index, feature] = tasks[t];
+    if (!searched_.contains(feature)) continue;
+    SearchedNode& node = nodes_[node_index];
+    uint32_t row_counts[kBinPlaces];
+    std::copy_n(&counts[t * kBinPlaces], kBinPlaces, row_counts);
+    const HistCell* cells = node.task.slot == kNone ? &counted_cells_[t * kBinPlaces]
+                                                    : cells_of(node.task.slot, feature);
+    const FeatureBins bins{cells, nullptr, bins_.bin_order(feature)};
+    node.features[feature] =
+        kernels_.find_split(bins, row_counts, int32_t(node.task.count), node.rules, 0);
+    node.counted.push_back(feature);
+    best[node_index] = best_split(node);
+  }
+}
+
+// Message i holds the cells of what worker i searches, node after node.
+void CpuBackend::reduce_histograms(std::span<const HistogramTask> tasks, Comm& comm) {
+  if (comm.world_size() == 1 || tasks.empty()) return;
+  const int64_t n_tasks = int64_t(tasks.size());
+  const auto n_cells_of = [&](FeatureRange range) {
+    return bins_.cell_offset(range.end) - bins_.cell_offset(range.begin);
+  };
+  std::vector<CellWidths> widths;
+  for (const HistogramTask& t : tasks)
+    widths.push_back(cell_widths(t.count, t.total, quantization_));
+  const auto message_offsets = [&](int worker) {
+    std::vector<int64_t> offsets{0};
+    for (const CellWidths& w : widths)
+      offsets.push_back(offsets.back() +
+                        w.n_bytes(n_cells_of(searched_features(bins_, worker, comm.world_size()))));
+    return offsets;
+  };
+  const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kBinsPerThread);
+  std::vector<Bytes> messages(comm.world_size());
+  for (int to = 0; to < comm.world_size(); ++to) {
+    if (to == comm.rank()) continue;
+    const FeatureRange range = searched_features(bins_, to, comm.world_size());
+    const std::vector<int64_t> offsets = message_offsets(to);
+    messages[to].resize(offsets.back());
+    team_.run(threads, n_tasks, [&](int64_t i, int) {
+      pack_cells(cells_of(tasks[i].slot, range.begin), n_cells_of(range), widths[i],
+                 messages[to].data() + offsets[i]);
+    });
+  }
+  const std::vector<Bytes> received = comm.exchange(std::move(messages));
+  const std::vector<int64_t> offsets = message_offsets(comm.rank());
+  for (int from = 0; from < comm.world_size(); ++from)
+    if (from != comm.rank())
+      check(int64_t(received[from].size()) == offsets.back(), "a message has the wrong size");
+  team_.run(threads, n_tasks, [&](int64_t i, int) {
+    for (int from = 0; from < comm.world_size(); ++from)
+      if (from != comm.rank())
+        add_packed_cells(received[from].data() + offsets[i], n_cells_of(searched_), widths[i],
+                         cells_of(tasks[i].slot, searched_.begin));
+  });
 }
 
 std::vector<CpuBackend::RowChunk> CpuBackend::cut(std::span<const RowRange> ranges,
@@ -564,8 +650,9 @@ void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64
   std::vector<size_t> first_chunk(tasks.size() + 1, 0);
   for (size_t i = 0; i < chunks.size(); ++i) {
     left_counts[chunks[i].task] += left[i];
-    first_chunk[chunks[i].task + 1] = i + 1;
+    ++first_chunk[chunks[i].task + 1];
   }
+  std::partial_sum(first_chunk.begin(), first_chunk.end(), first_chunk.begin());
   team_.run(threads, int64_t(tasks.size()), [&](int64_t task, int) {
     uint32_t* left_to = order + ranges[task].begin;
     uint32_t* right_to = left_to + left_counts[task];

@@ -2,6 +2,7 @@
 // level, and the scheduling of both over threads.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -23,8 +24,10 @@ struct TrainingData {
 
 class CpuBackend final : public Backend {
  public:
+  // searched: the features whose histograms this worker gets whole.
   CpuBackend(TrainingData data, ObjectiveKind objective, ObjectiveArgs args, int n_outputs,
-             std::vector<double> label_gain, int truncation_level, Team& team);
+             std::vector<double> label_gain, int truncation_level, FeatureRange searched,
+             Team& team);
   ~CpuBackend() override;
 
   int64_t n_samples() const override { return n_samples_; }
@@ -36,9 +39,13 @@ class CpuBackend final : public Backend {
   void compute_gradients(std::span<GradientRange> ranges) override;
   HistCell quantize(int output, const Quantization& quantization) override;
   void build_histograms(std::span<const HistogramTask> tasks) override;
+  void reduce_histograms(std::span<const HistogramTask> tasks, Comm& comm) override;
   int64_t max_direct_rows() const override;
   void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params,
                    std::span<SplitCandidate> best) override;
+  void count_rows(std::span<const CountTask> tasks, std::span<int64_t> counts) override;
+  void find_counted_splits(std::span<const CountTask> tasks, std::span<const int64_t> counts,
+                           std::span<SplitCandidate> best) override;
   void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) override;
   void set_leaves(std::span<const RowRange> leaves) override;
   void leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) override;
@@ -63,7 +70,7 @@ class CpuBackend final : public Backend {
   template <class Lane>
   void add_dense_rows(RowRange range, const FeatureTile& tile, Lane* lanes, HistCell* cells);
   void add_rows(RowRange range, const FeatureTile& tile, ThreadScratch& scratch, HistCell* cells);
-  const std::vector<FeatureTile>& tiles_for(int threads, int64_t n_nodes, bool few_rows) const;
+  bool cuts_tiles(int threads, int64_t n_nodes, bool few_rows) const;
   int64_t n_cells(const FeatureTile& tile) const;
   HistCell quantized(uint32_t row) const;
   HistCell sum_rows(RowRange range) const;
@@ -74,9 +81,7 @@ class CpuBackend final : public Backend {
   void subtract(const FeatureBins& bins, HistCell* cells) const;
   void find_tile_splits(SearchedNode& node, SearchedNode* sibling, const FeatureTile& tile,
                         ThreadScratch& scratch);
-  SplitCandidate best_counted_split(const SearchedNode& node);
-  FeatureSplit find_counted_split(const FindSplitTask& task, int32_t feature,
-                                  const NodeRules& rules);
+  SplitCandidate best_split(const SearchedNode& node) const;
 
   const BinnedMatrix& bins_;
   const Kernels& kernels_;
@@ -103,8 +108,14 @@ class CpuBackend final : public Backend {
   Buffer<uint32_t> row_order_;
   Buffer<uint32_t> scratch_rows_;  // of partition; once the tree is grown, the leaf of each row
   std::vector<ThreadScratch> scratch_;  // [n_threads]
-  std::vector<FeatureTile> tile_parts_;
   std::vector<Buffer<HistCell>> slots_;
+
+  const FeatureRange searched_;
+  std::vector<FeatureTile> tile_parts_, searched_tiles_, searched_parts_;
+  std::deque<SearchedNode> nodes_;  // of the last find_splits; they never move
+  std::vector<FeatureSplit> feature_splits_;
+  std::vector<HistCell> counted_cells_;  // of the last count_rows, where a node has no histogram
+  Quantization quantization_{};
 };
 
 }  // namespace qgbdt

@@ -89,11 +89,12 @@ struct Kernels {
   void (*query_gradients)(const RankingData&, const RowData&, int64_t query,
                           const Document* documents, const RankingScratch&, GradientRange* range);
 
-  // Rounds rows [begin, end) of one output; returns the sum.
-  HistCell (*quantize8)(const Quantization&, const float* g, const float* h, int64_t begin,
-                        int64_t end, Pair8* out);
-  HistCell (*quantize16)(const Quantization&, const float* g, const float* h, int64_t begin,
-                         int64_t end, Pair16* out);
+  // Rounds rows [begin, end) of one output; returns the sum. first_row: the number of row 0 among
+  // the rows of all workers.
+  HistCell (*quantize8)(const Quantization&, const float* g, const float* h, int64_t first_row,
+                        int64_t begin, int64_t end, Pair8* out);
+  HistCell (*quantize16)(const Quantization&, const float* g, const float* h, int64_t first_row,
+                         int64_t begin, int64_t end, Pair16* out);
 
   // lanes[f * kBinPlaces + place] += the row's pair, for the listed rows.
   void (*add_rows8)(const TileView&, const uint32_t* rows, int64_t n, const Pair8* pairs,

@@ -10,6 +10,7 @@
 
 #include "../binned_matrix.h"
 #include "../cpu/kernels.h"
+#include "../histogram_codec.h"
 #include "../model_io.h"
 #include "../support/check.h"
 
@@ -142,8 +143,8 @@ std::pair<int32_t, int32_t> quantize(const Array<float>& gradient, const Array<f
   const Kernels& kernels = choose_kernels();
   HistCell sum;
   if constexpr (sizeof(Pair) == sizeof(Pair8))
-    sum = kernels.quantize8(q, gradient.data(), hessian.data(), 0, n, pairs.mutable_data());
-  else sum = kernels.quantize16(q, gradient.data(), hessian.data(), 0, n, pairs.mutable_data());
+    sum = kernels.quantize8(q, gradient.data(), hessian.data(), 0, 0, n, pairs.mutable_data());
+  else sum = kernels.quantize16(q, gradient.data(), hessian.data(), 0, 0, n, pairs.mutable_data());
   return {cell_gradient(sum), cell_hessian(sum)};
 }
 
@@ -221,6 +222,35 @@ void subtract(const Array<Lane>& lanes, Array<HistCell>& cells) {
   if constexpr (sizeof(Lane) == sizeof(uint32_t))
     choose_kernels().subtract8(lanes.data(), lanes.size(), cells.mutable_data());
   else choose_kernels().subtract16(lanes.data(), lanes.size(), cells.mutable_data());
+}
+
+// ---- histograms between workers
+
+// A node's part of a histogram and what all workers know of the node.
+CellWidths widths_of(int64_t count, int32_t total_hessian, int32_t gradient_levels) {
+  check(count >= 0 && total_hessian >= 0 && gradient_levels >= 1 &&
+            count <= kMaxCellSum / gradient_levels,
+        "a sum could overflow");
+  Quantization q{};
+  q.gradient.levels = gradient_levels;
+  return cell_widths(count, make_cell(0, total_hessian), q);
+}
+
+py::bytes pack(const Array<HistCell>& cells, int64_t count, int32_t total_hessian,
+               int32_t gradient_levels) {
+  const CellWidths widths = widths_of(count, total_hessian, gradient_levels);
+  std::string bytes(widths.n_bytes(cells.size()), '\0');
+  pack_cells(cells.data(), cells.size(), widths, reinterpret_cast<uint8_t*>(bytes.data()));
+  return bytes;
+}
+
+void add_packed(const py::bytes& bytes, int64_t count, int32_t total_hessian,
+                int32_t gradient_levels, Array<HistCell>& cells) {
+  const CellWidths widths = widths_of(count, total_hessian, gradient_levels);
+  const std::string_view text = bytes;
+  check(int64_t(text.size()) == widths.n_bytes(cells.size()), "bytes are of another size");
+  add_packed_cells(reinterpret_cast<const uint8_t*>(text.data()), cells.size(), widths,
+                   cells.mutable_data());
 }
 
 // ---- rows
@@ -303,6 +333,10 @@ void bind_kernels(py::module_& core) {
   def("flush", &flush<HistCell>, array("lanes"), array("cells"));
   def("subtract", &subtract<uint32_t>, array("lanes"), array("cells"));
   def("subtract", &subtract<HistCell>, array("lanes"), array("cells"));
+  m.def("pack_cells", &pack, array("cells"), py::arg("count"), py::arg("total_hessian"),
+        py::arg("gradient_levels"));
+  m.def("add_packed_cells", &add_packed, py::arg("bytes"), py::arg("count"),
+        py::arg("total_hessian"), py::arg("gradient_levels"), array("cells"));
   def("partition", &partition, array("rows"), array("column"), py::arg("bin"),
       py::arg("missing_left_bin"), array("right"));
   def("mark_leaf", &mark_leaf, array("rows"), py::arg("leaf"), array("leaf_of_row"));

@@ -16,7 +16,13 @@
 #include "../predictor.h"
 #include "../support/check.h"
 #include "../support/parallel.h"
+#include "../thread_comm.h"
 #include "kernels.h"
+
+#if defined(__unix__) || defined(__APPLE__)
+#define QGBDT_HAS_SOCKETS
+#include "../socket_comm.h"
+#endif
 
 namespace py = pybind11;
 
@@ -32,6 +38,27 @@ MatrixView matrix_view(const py::array& X) {
             reinterpret_cast<uintptr_t>(X.data()) % uintptr_t(item) == 0,
         "X must be aligned");
   return {X.data(), is_float32, X.shape(0), X.shape(1), X.strides(0) / item, X.strides(1) / item};
+}
+
+void check_signals() {
+  const py::gil_scoped_acquire acquire;
+  if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
+using SharedComm = std::shared_ptr<Comm>;
+
+// Runs body(comm) without the GIL. If it fails, so do the other workers.
+template <class Body>
+void with_comm(const std::optional<SharedComm>& shared, const Body& body) {
+  AloneComm alone;
+  Comm& comm = shared ? **shared : alone;
+  const py::gil_scoped_release release;
+  try {
+    body(comm);
+  } catch (const std::exception& error) {
+    comm.leave(error.what());
+    throw;
+  }
 }
 
 using DoubleArray = py::array_t<double, py::array::c_style>;
@@ -118,7 +145,7 @@ py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
                        const std::optional<DoubleArray>& sample_weight,
                        const std::optional<py::array_t<int64_t>>& query_sizes,
                        std::vector<std::string> feature_names, const py::dict& params_dict,
-                       int n_threads) {
+                       int n_threads, std::optional<SharedComm> shared_comm) {
   const TrainParams params = train_params(params_dict);
   const int64_t n = matrix.n_samples();
   TrainingData data{&matrix, column_of(y, n, "y must be 1-D with n_samples values"), nullptr, {}};
@@ -132,21 +159,17 @@ py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
 
   Model model;
   GrowthReport report;
-  const auto check_signals = [](int) {
-    const py::gil_scoped_acquire acquire;
-    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-  };
-  {
-    const py::gil_scoped_release release;
+  with_comm(shared_comm, [&](Comm& comm) {
     const int useful = threads_for(n * matrix.n_features(), kValuesPerThread, n_threads);
     with_team(useful, [&](Team& team) {
       CpuBackend backend(std::move(data), params.objective, {params.tweedie_variance_power},
                          params.n_outputs, params.label_gain, params.lambdarank_truncation_level,
-                         team);
-      AloneComm comm;
-      model = train(backend, comm, matrix, params, std::move(feature_names), check_signals, report);
+                         searched_features(matrix, comm.rank(), comm.world_size()), team);
+      model = train(
+          backend, comm, matrix, params, std::move(feature_names), [](int) { check_signals(); },
+          report);
     });
-  }
+  });
   py::dict growth;
   growth["rounds"] = report.rounds;
   growth["splits"] = report.splits;
@@ -193,6 +216,7 @@ PYBIND11_MODULE(_core, m) {
   PYBIND11_NUMPY_DTYPE(Node, feature, left, right, missing_left, threshold, value, gain, count,
                        sum_hessian);
   py::register_exception<ModelFormatError>(m, "ModelFormatError", PyExc_ValueError);
+  py::register_exception<WorkerLost>(m, "WorkerLost", PyExc_ConnectionError);
 
   m.def("build_info", [] {
     py::dict info;
@@ -213,19 +237,74 @@ PYBIND11_MODULE(_core, m) {
   });
   m.def("simd_level", [] { return std::string(choose_kernels().name); });
 
+  py::class_<Comm, SharedComm>(m, "Comm")
+      .def_property_readonly("rank", &Comm::rank)
+      .def_property_readonly("world_size", &Comm::world_size)
+      .def(
+          "exchange",
+          [](Comm& comm, const std::vector<py::bytes>& messages) {
+            check(int(messages.size()) == comm.world_size(), "a message for each worker");
+            std::vector<Bytes> sent;
+            for (const std::string_view text : messages)
+              sent.emplace_back(text.begin(), text.end());
+            std::vector<Bytes> received;
+            {
+              const py::gil_scoped_release release;
+              received = comm.exchange(std::move(sent));
+            }
+            std::vector<py::bytes> out;
+            for (const Bytes& bytes : received)
+              out.emplace_back(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+            return out;
+          },
+          py::arg("messages"))
+      .def("leave", &Comm::leave, py::arg("why"), py::call_guard<py::gil_scoped_release>());
+#ifdef QGBDT_HAS_SOCKETS
+  py::class_<SocketComm, Comm, std::shared_ptr<SocketComm>>(m, "SocketComm")
+      .def(py::init([](int rank, const std::vector<int>& sockets, std::vector<std::string> names,
+                       double heartbeat) {
+             check(sockets.size() == names.size() && 0 <= rank && rank < int(names.size()),
+                   "a socket and a name for each worker");
+             check(heartbeat > 0, "heartbeat must be positive");
+             return std::make_shared<SocketComm>(rank, sockets, std::move(names), heartbeat,
+                                                 [] { check_signals(); });
+           }),
+           py::arg("rank"), py::arg("sockets"), py::arg("names"), py::arg("heartbeat"))
+      .def("report", [](SocketComm& comm) {
+        const CommReport report = comm.report();
+        py::dict out;
+        out["exchanges"] = report.n_exchanges;
+        out["bytes_sent"] = report.bytes_sent;
+        out["bytes_received"] = report.bytes_received;
+        out["wait_seconds"] = report.wait_seconds;
+        return out;
+      });
+#endif
+  m.def("thread_comms", [](int world_size) {
+    check(world_size >= 1, "world_size must be at least 1");
+    const auto hub = std::make_shared<ThreadHub>(world_size);
+    std::vector<SharedComm> comms;
+    for (int rank = 0; rank < world_size; ++rank)
+      comms.push_back(std::make_shared<ThreadComm>(hub, rank));
+    return comms;
+  });
+
   py::class_<BinnedMatrix>(m, "BinnedMatrix")
-      .def(py::init([](const py::array& X, int max_bin, int n_threads) {
+      .def(py::init([](const py::array& X, int max_bin, int n_threads,
+                       const std::optional<SharedComm>& shared_comm) {
              const MatrixView view = matrix_view(X);
              const Kernels& kernels = choose_kernels();
-             const py::gil_scoped_release release;
              std::unique_ptr<BinnedMatrix> matrix;
              const int64_t values = view.n_samples * view.n_features;
-             with_team(threads_for(values, kValuesPerThread, n_threads), [&](Team& team) {
-               matrix = std::make_unique<BinnedMatrix>(view, max_bin, kernels.binning, team);
+             with_comm(shared_comm, [&](Comm& comm) {
+               with_team(threads_for(values, kValuesPerThread, n_threads), [&](Team& team) {
+                 matrix =
+                     std::make_unique<BinnedMatrix>(view, max_bin, kernels.binning, comm, team);
+               });
              });
              return matrix;
            }),
-           py::arg("X"), py::arg("max_bin"), py::arg("n_threads"))
+           py::arg("X"), py::arg("max_bin"), py::arg("n_threads"), py::arg("comm") = py::none())
       .def_property_readonly("n_samples", &BinnedMatrix::n_samples)
       .def_property_readonly("n_features", &BinnedMatrix::n_features)
       .def("bins", &bins_array)
@@ -270,6 +349,7 @@ PYBIND11_MODULE(_core, m) {
       });
 
   m.def("train", &train_on_cpu, py::arg("matrix"), py::arg("y"), py::arg("sample_weight"),
-        py::arg("query_sizes"), py::arg("feature_names"), py::arg("params"), py::arg("n_threads"));
+        py::arg("query_sizes"), py::arg("feature_names"), py::arg("params"), py::arg("n_threads"),
+        py::arg("comm") = py::none());
   bind_kernels(m);
 }

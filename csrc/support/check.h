@@ -12,6 +12,11 @@ struct ModelFormatError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// Another worker is gone, or has stopped with an error of its own.
+struct WorkerLost : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 inline void check(bool holds, const char* what) {
   if (!holds) throw std::invalid_argument(what);
 }

@@ -1,0 +1,75 @@
+// Workers that are processes, each joined to each by a stream socket.
+//
+// Whoever holds the lock moves bytes, both ways, with all the others: the thread that waits in an
+// exchange, and while there is none, a thread of its own. That one takes in what has come and tells
+// the others that this worker lives, needs no GIL, and sleeps otherwise. A worker is lost when its
+// connection is closed, when it sends nothing for the length of a heartbeat, or sends nonsense.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "comm.h"
+#include "frames.h"
+
+namespace qgbdt {
+
+struct CommReport {
+  int64_t n_exchanges = 0, bytes_sent = 0, bytes_received = 0;
+  double wait_seconds = 0;
+};
+
+class SocketComm final : public Comm {
+ public:
+  // sockets[i] leads to worker i and is closed in the end; that of this worker is -1. names are for
+  // messages. check_interrupt is called now and then while an exchange waits, and may throw.
+  SocketComm(int rank, const std::vector<int>& sockets, std::vector<std::string> names,
+             double heartbeat_seconds, std::function<void()> check_interrupt);
+  ~SocketComm() override;
+
+  int rank() const override { return rank_; }
+  int world_size() const override { return int(names_.size()); }
+  std::vector<Bytes> exchange(std::vector<Bytes> messages) override;
+  void leave(const std::string& why) noexcept override;
+  void begin_phase(const std::string& phase) override;
+
+  CommReport report();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Peer;
+
+  void send(Peer& peer, FrameKind kind, uint64_t number, Bytes payload);
+  void move_bytes(int timeout_ms);
+  void receive(Peer& peer);
+  void take_frame(Peer& peer, Frame frame);
+  void write(Peer& peer);
+  void lose(Peer& peer, const std::string& why);
+  void stop(const std::string& why);
+  bool is_complete() const;
+  std::string title(int worker) const;
+  void keep_alive();
+
+  const int rank_;
+  const std::vector<std::string> names_;
+  const Clock::duration heartbeat_;
+  const std::function<void()> check_interrupt_;
+
+  std::mutex mutex_;  // of all that follows
+  std::vector<Peer> peers_;
+  std::string phase_, lost_;  // lost_: why no exchange is possible any more
+  uint64_t n_exchanges_ = 0;
+  CommReport report_;
+  Clock::time_point last_moved_, last_beat_;
+
+  std::condition_variable closing_;
+  bool is_closing_ = false;
+  std::thread keeper_;
+};
+
+}  // namespace qgbdt

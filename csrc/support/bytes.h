@@ -1,0 +1,42 @@
+// Plain values in and out of byte strings, in this machine's byte order.
+#pragma once
+
+#include <stdint.h>
+
+#include <cstring>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#include "check.h"
+
+namespace qgbdt {
+
+using Bytes = std::vector<uint8_t>;
+
+template <class T>
+void append(std::span<const T> values, Bytes* bytes) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  const auto* first = reinterpret_cast<const uint8_t*>(values.data());
+  bytes->insert(bytes->end(), first, first + values.size_bytes());
+}
+
+// What append wrote, in the same order.
+class ByteReader {
+ public:
+  explicit ByteReader(const Bytes& bytes) : rest_(bytes) {}
+
+  template <class T>
+  std::vector<T> take(int64_t n) {
+    check(n >= 0 && n <= int64_t(rest_.size() / sizeof(T)), "a message is too short");
+    std::vector<T> values(n);
+    if (n > 0) std::memcpy(values.data(), rest_.data(), n * sizeof(T));
+    rest_ = rest_.subspan(n * sizeof(T));
+    return values;
+  }
+
+ private:
+  std::span<const uint8_t> rest_;
+};
+
+}  // namespace qgbdt

@@ -1,0 +1,384 @@
+"""How workers find each other: a rendezvous, who may come in, and a socket for each pair.
+
+Rank 0 listens at the rendezvous. Every other worker dials it, proves that it knows the key, says
+where it listens itself, and is told its rank and where the others are; then each pair is joined by
+a socket. Nothing of a stranger is parsed but two messages of fixed length: a random number and a
+proof. The proof is an HMAC-SHA256 over both sides' random numbers, so none can be used again.
+"""
+
+import contextlib
+import hmac
+import ipaddress
+import json
+import queue
+import secrets
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from qgbdt.errors import DistributedError
+
+MAGIC = b"qgbdt-1\n"
+NONCE = 32
+AUTHENTICATION_SECONDS = 5.0
+MAX_STRANGERS = 64
+"""Connections that are being authenticated at a time; more are closed."""
+MAX_MESSAGE = 16 << 20
+RETRY_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Address:
+    """A host, by name or number, and a port."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Address":
+        """From ``host:port`` or ``[IPv6]:port``."""
+        host, colon, port = text.rpartition(":")
+        if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise DistributedError(f"A rendezvous is an address, host:port. Got {text!r}.")
+        return cls(host.removeprefix("[").removesuffix("]"), int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Deadline:
+    """A point in time, and how long it is until then."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Seconds that are left; TimeoutError if none are."""
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("out of time")
+        return left
+
+
+class OtherKeyError(ConnectionError):
+    """The other side does not know the key."""
+
+
+class Channel:
+    """A socket over which two workers come to terms, before it is used for training."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, data: bytes, deadline: Deadline) -> None:
+        self.socket.settimeout(deadline.left())
+        self.socket.sendall(data)
+
+    def receive(self, n: int, deadline: Deadline) -> bytes:
+        data = bytearray()
+        while len(data) < n:
+            self.socket.settimeout(deadline.left())
+            part = self.socket.recv(min(n - len(data), 1 << 16))
+            if not part:
+                raise ConnectionError("the connection was closed")
+            data += part
+        return bytes(data)
+
+    def send_json(self, message: Any, deadline: Deadline) -> None:
+        text = json.dumps(message).encode()
+        self.send(struct.pack("!I", len(text)) + text, deadline)
+
+    def receive_json(self, deadline: Deadline) -> Any:
+        (length,) = struct.unpack("!I", self.receive(4, deadline))
+        if length > MAX_MESSAGE:
+            raise ConnectionError("a message is too long")
+        return json.loads(self.receive(length, deadline))
+
+    def authenticate(self, key: bytes, context: bytes, *, dialled: bool) -> None:
+        """Prove to the other side that this one knows the key, and let it prove the same.
+
+        Who dialled proves it first: a stranger who dials learns nothing.
+        """
+        deadline = Deadline(AUTHENTICATION_SECONDS)
+        mine = secrets.token_bytes(NONCE)
+        self.send(MAGIC + mine, deadline)
+        theirs = self.receive(len(MAGIC) + NONCE, deadline)
+        if not theirs.startswith(MAGIC):
+            raise ConnectionError("the other side is no worker of this version of qgbdt")
+        nonces = mine + theirs[len(MAGIC) :]
+        if not dialled:
+            nonces = nonces[NONCE:] + nonces[:NONCE]
+        proofs = [
+            hmac.digest(key, side + nonces + context, "sha256")
+            for side in (b"dialled", b"accepted")
+        ]
+        own, other = proofs if dialled else proofs[::-1]
+        if dialled:
+            self.send(own, deadline)
+        try:
+            proof = self.receive(len(other), deadline)
+        except ConnectionError:
+            proof = b""
+        if not hmac.compare_digest(proof, other):
+            raise OtherKeyError("it has another key")
+        if not dialled:
+            self.send(own, deadline)
+
+    def detach(self) -> int:
+        """The file descriptor; it is the caller's from now on."""
+        self.socket.settimeout(None)
+        return self.socket.detach()
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class Listener:
+    """Accepts connections in the background and hands out those that prove to know the key."""
+
+    def __init__(self, address: Address, key: bytes, context: bytes) -> None:
+        family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
+        try:
+            self.socket = socket.create_server(
+                (address.host, address.port), family=family, backlog=128
+            )
+        except OSError as error:
+            raise DistributedError(f"Cannot listen at {address}: {error.strerror}.") from error
+        self.address = Address(address.host, self.socket.getsockname()[1])
+        self._key, self._context = key, context
+        self._welcome: queue.SimpleQueue[Channel] = queue.SimpleQueue()
+        self._strangers = threading.Semaphore(MAX_STRANGERS)
+        threading.Thread(target=self._accept, name="qgbdt-listener", daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # it is closed
+            while True:
+                connection, _ = self.socket.accept()
+                if self._strangers.acquire(blocking=False):
+                    threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
+                else:
+                    connection.close()
+
+    def _admit(self, connection: socket.socket) -> None:
+        channel = Channel(connection)
+        try:
+            channel.authenticate(self._key, self._context, dialled=False)
+            self._welcome.put(channel)
+        except OSError:
+            channel.close()
+        finally:
+            self._strangers.release()
+
+    def accept(self, deadline: Deadline) -> Channel:
+        """The next connection of someone who knows the key; TimeoutError if none comes in time."""
+        try:
+            return self._welcome.get(timeout=deadline.left())
+        except queue.Empty:
+            raise TimeoutError("out of time") from None
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # wakes accept
+        self.socket.close()
+        while not self._welcome.empty():
+            self._welcome.get().close()
+
+
+def dial(address: Address, key: bytes, context: bytes, deadline: Deadline) -> Channel:
+    """Connect and authenticate, again and again until it works or time is over."""
+    reason: Exception = TimeoutError("out of time")
+    while True:
+        try:
+            left = deadline.left()
+            connection = socket.create_connection((address.host, address.port), timeout=left)
+        except TimeoutError:
+            raise DistributedError(f"No worker answers at {address}: {reason}.") from reason
+        except OSError as error:
+            reason = error
+        else:
+            channel = Channel(connection)
+            try:
+                channel.authenticate(key, context, dialled=True)
+                return channel
+            except OtherKeyError as error:
+                channel.close()
+                raise DistributedError(f"The worker at {address} has another key.") from error
+            except OSError as error:
+                channel.close()
+                reason = error
+        time.sleep(RETRY_SECONDS)
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the workers meet, how many they are, and what they must know."""
+
+    rendezvous: Address
+    world_size: int
+    key: bytes
+    seconds: float  # until all are there
+    advertised: str | None  # this worker's host as others see it
+
+
+@dataclass
+class Joined:
+    """This worker's rank, and a socket to each other worker."""
+
+    rank: int
+    sockets: list[int]  # -1 at this worker's rank
+    names: list[str]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether connections to the host cannot come from another machine."""
+    addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
+    return all(ipaddress.ip_address(str(a).partition("%")[0]).is_loopback for a in addresses)
+
+
+def join(meeting: Meeting, rank: int | None) -> Joined:
+    """Meet the other workers. Rank 0 is the host; None takes the first rank that is free."""
+    check_key(meeting)
+    deadline = Deadline(meeting.seconds)
+    try:
+        return host(meeting, deadline) if rank == 0 else attend(meeting, rank, deadline)
+    except OSError as error:
+        raise DistributedError(
+            f"The {meeting.world_size} workers of {meeting.rendezvous} did not all find each other "
+            f"within {meeting.seconds:g} s: {error}."
+        ) from error
+
+
+def check_key(meeting: Meeting) -> None:
+    """Refuse to meet strangers."""
+    try:
+        open_to_others = not is_loopback(meeting.rendezvous.host)
+    except OSError as error:
+        raise DistributedError(
+            f"The rendezvous {meeting.rendezvous} cannot be found: {error.strerror}."
+        ) from error
+    if open_to_others and not meeting.key:
+        raise DistributedError(
+            f"The rendezvous {meeting.rendezvous} can be reached from other machines: give all "
+            "workers the same secret key."
+        )
+
+
+def host(meeting: Meeting, deadline: Deadline) -> Joined:
+    """Rank 0: wait for the others, and tell them of each other."""
+    listener = Listener(meeting.rendezvous, meeting.key, b"rendezvous")
+    channels: dict[int, Channel] = {}
+    try:
+        asked: list[tuple[Channel, dict[str, Any]]] = []
+        while len(asked) < meeting.world_size - 1:
+            try:
+                channel = listener.accept(deadline)
+            except TimeoutError:
+                raise DistributedError(
+                    f"Only {len(asked) + 1} of {meeting.world_size} workers came to "
+                    f"{meeting.rendezvous} within {meeting.seconds:g} s."
+                ) from None
+            with contextlib.suppress(OSError, ValueError):  # it is gone again
+                asked.append((channel, channel.receive_json(Deadline(AUTHENTICATION_SECONDS))))
+        channels = assign(asked, meeting.world_size)
+        addresses: list[list[Any] | None] = [None] * meeting.world_size
+        for channel, request in asked:
+            given = next(r for r, c in channels.items() if c is channel)
+            addresses[given] = request["address"]
+        session = secrets.token_hex(NONCE)
+        names = [meeting.advertised or meeting.rendezvous.host]
+        names += [str(address[0]) for address in addresses[1:] if address]
+        for given, channel in channels.items():
+            channel.send_json(
+                {"rank": given, "addresses": addresses, "names": names, "session": session},
+                deadline,
+            )
+        for channel in channels.values():  # all pairs are joined: nobody is waited for in vain
+            channel.receive_json(deadline)
+        for channel in channels.values():
+            channel.send_json("go", deadline)
+    except BaseException as error:
+        for channel in channels.values() or [c for c, _ in asked]:
+            with contextlib.suppress(OSError):
+                channel.send_json({"error": str(error)}, Deadline(1))
+            channel.close()
+        raise
+    finally:
+        listener.close()
+    sockets = [-1] + [channels[r].detach() for r in range(1, meeting.world_size)]
+    return Joined(0, sockets, names)
+
+
+def assign(asked: list[tuple[Channel, dict[str, Any]]], world_size: int) -> dict[int, Channel]:
+    """Ranks as asked for, the rest in the order in which workers came."""
+    channels: dict[int, Channel] = {}
+    for channel, request in asked:
+        rank, size = request["rank"], request["world_size"]
+        if size != world_size:
+            raise DistributedError(
+                f"Workers do not agree: world_size is {world_size} on worker 0 and {size} on "
+                f"{'a worker' if rank is None else f'worker {rank}'}."
+            )
+        if rank is None:
+            continue
+        if rank in channels or not 1 <= rank < world_size:
+            taken = rank in channels or rank == 0
+            raise DistributedError(
+                f"Two workers have the rank {rank}."
+                if taken
+                else f"A worker has the rank {rank}, but world_size is {world_size}."
+            )
+        channels[rank] = channel
+    free = (r for r in range(1, world_size) if r not in channels)
+    for channel, request in asked:
+        if request["rank"] is None:
+            channels[next(free)] = channel
+    return dict(sorted(channels.items()))
+
+
+def attend(meeting: Meeting, rank: int | None, deadline: Deadline) -> Joined:
+    """Any other worker: dial rank 0, then those of lower rank; those of higher rank dial here."""
+    with contextlib.ExitStack() as opened:
+        lead = dial(meeting.rendezvous, meeting.key, b"rendezvous", deadline)
+        opened.callback(lead.close)
+        here = str(lead.socket.getsockname()[0])
+        listener = Listener(Address(here, 0), meeting.key, b"worker")
+        opened.callback(listener.close)
+        address = [meeting.advertised or here, listener.address.port]
+        lead.send_json(
+            {"rank": rank, "world_size": meeting.world_size, "address": address}, deadline
+        )
+        answer = told(lead, deadline)
+        given, session = answer["rank"], answer["session"]
+        channels = {0: lead}
+        for other in range(1, given):
+            channel = dial(Address(*answer["addresses"][other]), meeting.key, b"worker", deadline)
+            opened.callback(channel.close)
+            channel.send_json({"rank": given, "session": session}, deadline)
+            channels[other] = channel
+        while len(channels) < meeting.world_size - 1:
+            channel = listener.accept(deadline)
+            opened.callback(channel.close)
+            caller = channel.receive_json(deadline)
+            if caller["session"] == session:  # not of another meeting with the same key
+                channels[caller["rank"]] = channel
+        lead.send_json("ready", deadline)
+        told(lead, deadline)
+        sockets = [-1] * meeting.world_size
+        for other, channel in channels.items():
+            sockets[other] = channel.detach()
+        return Joined(given, sockets, answer["names"])
+
+
+def told(lead: Channel, deadline: Deadline) -> Any:
+    """What rank 0 says; DistributedError if that is why it gave up."""
+    try:
+        answer = lead.receive_json(deadline)
+    except (OSError, ValueError) as error:
+        raise DistributedError(f"Worker 0 did not go on: {error}.") from error
+    if isinstance(answer, dict) and "error" in answer:
+        raise DistributedError(str(answer["error"]))
+    return answer

@@ -1,0 +1,227 @@
+"""qgbdt-worker: one worker of a distributed fit, from the command line.
+
+Each worker is started with its own shard of the rows. Together they train one model, the same that
+one worker with all rows would train; rank 0 writes it. All shards have the same columns; rows are
+numbered in the order of ranks, so the model does not change if shards are cut elsewhere.
+
+    qgbdt-worker --rendezvous 10.0.0.1:5000 --world-size 2 --rank 0 --key-file secret \\
+        --data part-0.csv --target y --task regression --output model.txt
+    qgbdt-worker --rendezvous 10.0.0.1:5000 --world-size 2 --rank 1 --key-file secret \\
+        --data part-1.csv --target y --task regression --output model.txt
+
+Started by torchrun, Slurm, Open MPI or as an indexed job of Kubernetes, a worker finds its rank and
+the number of workers in its environment.
+
+Exit codes: 0 trained; 2 the command line is wrong; 3 the parameters or the data are; 4 the workers
+did not find each other or do not agree; 5 another worker stopped or is gone; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qgbdt.distributed import Communicator, connect
+from qgbdt.errors import DataError, DistributedError, ParameterError, QGBDTError, WorkerLost
+
+TASKS = {
+    "classification": "QGBDTClassifier",
+    "regression": "QGBDTRegressor",
+    "ranking": "QGBDTRanker",
+}
+RANKS = ["RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID", "JOB_COMPLETION_INDEX"]
+WORLD_SIZES = ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_NTASKS"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one worker; returns the exit code."""
+    args = parse(argv, os.environ)
+    try:
+        run(args)
+    except DistributedError as error:
+        return failed(error, 4)
+    except WorkerLost as error:
+        return failed(error, 5)
+    except (QGBDTError, ValueError, OSError, ImportError) as error:
+        return failed(error, 3)
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def failed(error: BaseException, code: int) -> int:
+    print(f"qgbdt-worker: {error}", file=sys.stderr)
+    return code
+
+
+def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> argparse.Namespace:
+    """The command line; what it leaves out is looked up in the environment."""
+    parser = argparse.ArgumentParser(
+        "qgbdt-worker", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    meeting = parser.add_argument_group("the workers")
+    meeting.add_argument(
+        "--rendezvous",
+        metavar="HOST:PORT",
+        help="where rank 0 listens (else MASTER_ADDR and MASTER_PORT)",
+    )
+    meeting.add_argument(
+        "--world-size", type=int, metavar="N", help=f"how many there are (else {WORLD_SIZES})"
+    )
+    meeting.add_argument(
+        "--rank",
+        type=int,
+        metavar="R",
+        help=f"which this is, from 0 (else {RANKS}; without any, one that is left)",
+    )
+    meeting.add_argument(
+        "--key-file", type=Path, metavar="F", help="a secret that all workers know"
+    )
+    meeting.add_argument("--advertise", metavar="HOST", help="where the others reach this worker")
+    meeting.add_argument(
+        "--heartbeat",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="seconds of silence after which a worker is lost (10)",
+    )
+    meeting.add_argument(
+        "--timeout",
+        type=float,
+        default=300.0,
+        metavar="S",
+        help="seconds until all workers must have come (300)",
+    )
+    data = parser.add_argument_group("this worker's rows")
+    data.add_argument(
+        "--data",
+        required=True,
+        metavar="SHARD",
+        help=".csv, .parquet, .npz (an array a column, or X and others) or .npy (columns 0, 1, "
+        "...); {rank} in the name is replaced",
+    )
+    data.add_argument("--target", required=True, metavar="COLUMN")
+    data.add_argument("--weight", metavar="COLUMN")
+    data.add_argument("--query", metavar="COLUMN", help="the query of each row, for ranking")
+    fit = parser.add_argument_group("the model")
+    fit.add_argument("--task", required=True, choices=TASKS)
+    fit.add_argument(
+        "--params", type=Path, metavar="FILE", help="parameters of the estimator, as JSON"
+    )
+    fit.add_argument("--output", required=True, type=Path, metavar="MODEL", help="rank 0 writes it")
+    parser.add_argument("--verbose", action="store_true", help="report bytes and waiting")
+    args = parser.parse_args(argv)
+    if args.rank is None:
+        args.rank = number_in(environment, RANKS, parser)
+    if args.world_size is None:
+        args.world_size = number_in(environment, WORLD_SIZES, parser)
+    if args.world_size is None:
+        parser.error("--world-size is needed: the environment does not tell it")
+    if args.rendezvous is None and "MASTER_ADDR" in environment:
+        args.rendezvous = f"{environment['MASTER_ADDR']}:{environment.get('MASTER_PORT', '29500')}"
+    if args.rendezvous is None:
+        parser.error("--rendezvous is needed: the environment does not tell it")
+    return args
+
+
+def number_in(
+    environment: Mapping[str, str], names: Sequence[str], parser: argparse.ArgumentParser
+) -> int | None:
+    """The first of the variables that is set."""
+    for name in names:
+        if name in environment:
+            if not environment[name].isdecimal():
+                parser.error(f"{name} must be a number, got {environment[name]!r}")
+            return int(environment[name])
+    return None
+
+
+def run(args: argparse.Namespace) -> None:
+    """Load, meet, train, save."""
+    import qgbdt
+
+    params = json.loads(args.params.read_text()) if args.params else {}
+    if not isinstance(params, dict):
+        raise ParameterError(f"{args.params} must hold a JSON object, name to value.")
+    estimator = getattr(qgbdt, TASKS[args.task])().set_params(**params)
+    key = args.key_file.read_bytes() if args.key_file else b""
+    with connect(
+        args.rendezvous,
+        args.world_size,
+        args.rank,
+        key=key,
+        heartbeat=args.heartbeat,
+        timeout=args.timeout,
+        advertise=args.advertise,
+    ) as communicator:
+        data = arguments(load(Path(args.data.format(rank=communicator.rank))), args)
+        if args.task == "classification":
+            check_classes(communicator.union(np.unique(data["y"])))
+        estimator.fit(**data, communicator=communicator)
+        if communicator.rank == 0:
+            estimator.booster_.save_model(args.output)
+        if args.verbose:
+            print(summary(communicator, estimator.fit_profile_), file=sys.stderr)
+
+
+def load(path: Path) -> Any:
+    """The columns of a shard by name: a DataFrame or a dict; X of .npz may be many columns."""
+    if path.suffix == ".npy":
+        table = np.load(path, allow_pickle=False)
+        if table.ndim != 2:
+            raise DataError(f"{path} must hold a table, got {table.ndim} dimensions.")
+        return {str(i): column for i, column in enumerate(table.T)}
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    if path.suffix not in (".csv", ".parquet"):
+        raise DataError(f"{path} must end with .csv, .parquet, .npz or .npy.")
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError(f"To read {path} needs pandas: pip install pandas.") from error
+    return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+
+
+def arguments(columns: Any, args: argparse.Namespace) -> dict[str, Any]:
+    """What fit is called with: named columns apart, all others are features."""
+    taken: dict[str, Any] = {}
+    for name, argument in ((args.target, "y"), (args.weight, "sample_weight"), (args.query, "qid")):
+        if name is None:
+            continue
+        if name not in columns:
+            raise DataError(f"The data has no column {name!r}, but {', '.join(columns)}.")
+        taken[argument] = np.asarray(columns.pop(name))
+    if not isinstance(columns, dict):
+        X = columns
+    elif set(columns) == {"X"}:
+        X = columns["X"]
+    else:
+        X = np.column_stack(list(columns.values()))
+    return {"X": X, **taken}
+
+
+def check_classes(classes: NDArray[Any]) -> None:
+    """A model file has outputs, but no labels."""
+    if list(classes) != list(range(len(classes))):
+        raise DataError(
+            f"The classes of --task classification must be 0, 1, 2, ..., got {classes.tolist()}."
+        )
+
+
+def summary(communicator: Communicator, profile: Mapping[str, float]) -> str:
+    numbers = {**communicator.report(), **profile}
+    lines = [f"  {name}: {value:.6g}" for name, value in numbers.items()]
+    return "\n".join([f"worker {communicator.rank}:", *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,451 @@
+"""Several workers, one model; and what happens when one of them is wrong, gone, or not one at all.
+
+Swept: numbers of workers and threads, where rows are cut (empty shards, too), objectives, bits,
+weights, missing and sparse data, drawn from a seed, over threads and over sockets. Against: one
+worker. Tolerance: none; of times, where the contract names them (docs/distributed.md).
+
+QGBDT_DISTRIBUTED_CASES sets how many cases are drawn (`make distributed`: 1,000; a tenth of them
+over sockets).
+"""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from conftest import (
+    OBJECTIVES,
+    feature_names,
+    hurting_data,
+    native_params,
+    sparse_data,
+    targets,
+    train_native,
+)
+
+from qgbdt import QGBDTClassifier, QGBDTRanker, QGBDTRegressor, _core
+from qgbdt.distributed import connect, connect_threads
+from qgbdt.errors import DataError, DisagreementError, DistributedError, WorkerLost
+
+N_CASES = int(os.environ.get("QGBDT_DISTRIBUTED_CASES", "60"))
+TIMEOUT = 60  # seconds, of what takes about one
+
+
+def in_threads(workers, work):
+    """[work(worker) of each], each in a thread of its own; the first error, if any."""
+    with ThreadPoolExecutor(len(workers)) as pool:
+        futures = [pool.submit(work, worker) for worker in workers]
+        return [future.result(TIMEOUT) for future in futures]
+
+
+def outcome(work):
+    """What it returns or raises."""
+    try:
+        return work()
+    except Exception as error:
+        return error
+
+
+def free_address():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def connect_sockets(world_size, **options):
+    """Communicators over loopback sockets, by rank."""
+    address = free_address()
+    return in_threads(range(world_size), lambda rank: connect(address, world_size, rank, **options))
+
+
+def shards(n, edges, sizes=None):
+    """Slices of rows between the edges, and the query sizes in each."""
+    for begin, end in itertools.pairwise([0, *edges, n]):
+        if sizes is None:
+            yield slice(begin, end), None
+        else:
+            ends = np.cumsum(sizes)
+            yield slice(begin, end), sizes[(ends > begin) & (ends <= end)]
+
+
+# ------------------------------------------------------------------------------- the native core
+
+
+def train_together(
+    comms, X, y, params, edges, *, weight=None, query_sizes=None, max_bin=255, n_threads=1
+):
+    """Each worker's model, of the rows between two edges."""
+    parts = list(shards(len(X), edges, query_sizes))
+
+    def work(comm):
+        rows, sizes = parts[comm.rank]
+        matrix = _core.BinnedMatrix(X[rows], max_bin, n_threads, comm)
+        part_weight = None if weight is None else weight[rows]
+        names = feature_names(X)
+        return _core.train(matrix, y[rows], part_weight, sizes, names, params, n_threads, comm)[0]
+
+    return in_threads(comms, work)
+
+
+def drawn_case(seed):
+    """Keyword arguments of train_native, and the edges of up to eight shards."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.choice([40, 300, 1500]))
+    if rng.random() < 0.3:
+        X, _ = sparse_data(n, int(rng.choice([30, 130])), seed)
+    else:
+        X = hurting_data(n, int(rng.choice([3, 6, 40])), seed)
+    objective = str(rng.choice(OBJECTIVES))
+    y, sizes = targets(X, objective, seed)
+    params = native_params(
+        objective=objective,
+        num_leaves=int(rng.choice([4, 31])),
+        grad_bits=int(rng.choice([2, 3, 5, 8, 16])),
+        min_child_samples=int(rng.choice([1, 5, 20])),
+        min_child_weight=float(rng.choice([0, 1e-3])),
+        reg_lambda=float(rng.choice([0, 1])),
+        rounding=str(rng.choice(["stochastic", "nearest"])),
+        seed=seed,
+    )
+    places = np.arange(n + 1) if sizes is None else np.concatenate([[0], np.cumsum(sizes)])
+    edges = np.sort(rng.choice(places, int(rng.integers(0, 8)))).tolist()
+    data = {
+        "X": X.astype(rng.choice([np.float32, np.float64])),
+        "y": y,
+        "params": params,
+        "weight": rng.random(n) + 0.1 if rng.random() < 0.4 else None,
+        "query_sizes": sizes,
+        "max_bin": int(rng.choice([15, 255])),
+        "n_threads": int(rng.choice([1, 2])),
+    }
+    return data, edges
+
+
+@pytest.mark.parametrize("seed", range(N_CASES))
+def test_workers_make_the_model_of_one(seed):
+    data, edges = drawn_case(seed)
+    alone = train_native(**data)
+    for model in train_together(_core.thread_comms(len(edges) + 1), edges=edges, **data):
+        assert model.to_bytes() == alone.to_bytes()
+
+
+@pytest.mark.parametrize("seed", range(N_CASES, N_CASES + N_CASES // 10))
+def test_workers_over_sockets_make_the_model_of_one(seed):
+    data, edges = drawn_case(seed)
+    alone = train_native(**data)
+    workers = connect_sockets(len(edges) + 1)
+    comms = [worker.native for worker in workers]
+    for model in train_together(comms, edges=edges, **data):
+        assert model.to_bytes() == alone.to_bytes()
+    reports = [worker.report() for worker in workers]
+    assert sum(r["bytes_sent"] for r in reports) >= sum(r["bytes_received"] for r in reports)
+
+
+def test_the_sample_of_binning_is_one_sample():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(250_000, 1))  # more than the sample has
+    alone = _core.BinnedMatrix(X, 255, 1)
+    parts = [X[:1], X[1:100_000], X[100_000:]]
+    matrices = in_threads(
+        _core.thread_comms(3), lambda comm: _core.BinnedMatrix(parts[comm.rank], 255, 1, comm)
+    )
+    for matrix in matrices:
+        assert (matrix.bin_thresholds(0) == alone.bin_thresholds(0)).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_packed_cells_are_added(seed):
+    rng = np.random.default_rng(seed)
+    n, levels = int(rng.integers(1, 300)), int(rng.choice([1, 15, 127, 32767]))
+    count = int(rng.choice([1, 2, 1000, (2**31 - 1) // levels]))
+    total_hessian = int(rng.choice([0, 1, 1000, 2**31 - 1]))
+    g = rng.integers(-count * levels, count * levels, n, endpoint=True)
+    h = rng.integers(0, total_hessian, n, endpoint=True)
+    g[0], h[0] = -count * levels, total_hessian
+    g[-1] = count * levels
+    packed = _core.kernels.pack_cells((g << 32) + h, count, total_hessian, levels)
+    bits = (2 * count * levels).bit_length() + total_hessian.bit_length()
+    assert len(packed) == -(-n * bits // 32) * 4
+    cells = np.full(n, 5, np.int64)
+    _core.kernels.add_packed_cells(packed, count, total_hessian, levels, cells)
+    assert (cells == (g << 32) + h + 5).all()
+
+
+# ----------------------------------------------------------------------------------- estimators
+
+
+def fit_together(workers, estimator, parts):
+    """Each worker's fitted estimator; parts are keyword arguments of fit, by rank."""
+
+    def work(worker):
+        return type(estimator)(**estimator.get_params()).fit(
+            **parts[worker.rank], communicator=worker
+        )
+
+    return in_threads(workers, work)
+
+
+def classification():
+    X = hurting_data(400)
+    y, _ = targets(X, "multiclass")
+    return X, np.array(["few", "more", "most"])[y.astype(int)]
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced", {"few": 3}])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_classifier_together(class_weight, weighted):
+    X, y = classification()
+    weight = np.linspace(0.5, 2, len(X)) if weighted else None
+    order = np.argsort(y == "few", kind="stable")  # no worker but the last has few
+    X, y = X[order], y[order]
+    estimator = QGBDTClassifier(n_estimators=5, class_weight=class_weight)
+    alone = estimator.fit(X, y, weight)
+    parts = [
+        {"X": X[rows], "y": y[rows], "sample_weight": weight[rows] if weighted else None}
+        for rows, _ in shards(len(X), [0, 120, 200])
+    ]
+    for fitted in fit_together(connect_threads(4), estimator, parts):
+        assert (fitted.classes_ == alone.classes_).all()
+        assert fitted.booster_ == alone.booster_
+
+
+def test_regressor_together():
+    X = hurting_data(300)
+    X[100:200, 0] = np.nan  # all that one worker has
+    y, _ = targets(X, "tweedie")
+    weight = np.where(np.arange(300) < 100, 0.0, 1.0)  # a worker without any weight
+    estimator = QGBDTRegressor(n_estimators=5, objective="tweedie")
+    alone = estimator.fit(X, y, weight)
+    parts = [
+        {"X": X[rows], "y": y[rows], "sample_weight": weight[rows]}
+        for rows, _ in shards(300, [100, 200])
+    ]
+    for fitted in fit_together(connect_threads(3), estimator, parts):
+        assert fitted.booster_ == alone.booster_
+
+
+def test_ranker_together():
+    X = hurting_data(300)
+    y, sizes = targets(X, "lambdarank")
+    estimator = QGBDTRanker(n_estimators=5)
+    alone = estimator.fit(X, y, group=sizes)
+    edges = np.cumsum(sizes)[[0, 3, 3]].tolist()
+    parts = [
+        {"X": X[rows], "y": y[rows], "group": group} for rows, group in shards(300, edges, sizes)
+    ]
+    for fitted in fit_together(connect_threads(4), estimator, parts):
+        assert fitted.booster_ == alone.booster_
+
+
+def test_a_communicator_serves_many_fits():
+    X, y = classification()
+    workers = connect_sockets(2)
+    parts = [{"X": X[:100], "y": y[:100]}, {"X": X[100:], "y": y[100:]}]
+    first, second = (fit_together(workers, QGBDTClassifier(n_estimators=3), parts) for _ in "ab")
+    assert first[0].booster_ == first[1].booster_ == second[0].booster_
+
+
+# ---------------------------------------------------------------------------------- disagreement
+
+BASE = {"X": np.zeros((30, 2)), "y": np.arange(30) % 3}
+MISMATCHES = [  # what one worker has instead, and the words for it
+    ({"learning_rate": 0.2}, {}, r"learning_rate is 0.1 on worker 0 .* and 0.2 on worker 2 "),
+    ({"max_depth": 3}, {}, "max_depth is -1 on worker 0 .* and 3 on worker 2 "),
+    ({"num_leaves": 7}, {}, "num_leaves is 31 .* and 7 "),
+    ({"n_estimators": 7}, {}, "n_estimators is 2 .* and 7 "),
+    ({"min_child_samples": 7}, {}, "min_child_samples is 20 .* and 7 "),
+    ({"min_child_weight": 0.5}, {}, "min_child_weight is 0.001 .* and 0.5 "),
+    ({"min_split_gain": 0.5}, {}, "min_split_gain is 0.0 .* and 0.5 "),
+    ({"reg_alpha": 0.5}, {}, "reg_alpha is 0.0 .* and 0.5 "),
+    ({"reg_lambda": 0.5}, {}, "reg_lambda is 0.0 .* and 0.5 "),
+    ({"grad_bits": 3}, {}, "grad_bits is 5 .* and 3 "),
+    ({"rounding": "nearest"}, {}, "rounding is 'stochastic' .* and 'nearest' "),
+    ({"renew_leaves": False}, {}, "renew_leaves is True .* and False "),
+    ({"random_state": 5}, {}, "seed is 0 .* and 5 "),
+    ({"max_bin": 63}, {}, "max_bin is 255 .* and 63 "),
+    ({"objective": "binary"}, {"y": np.arange(30) % 2}, "objective='binary' needs y of two"),
+    ({}, {"X": np.zeros((30, 3))}, "feature names is .* on worker 0 .* on worker 2 "),
+    ({}, {"X": np.zeros((30, 2), np.float32)}, "the dtype of X is 'float64' .* and 'float32' "),
+    ({}, {"sample_weight": np.ones(30)}, "sample_weight is 'None' .* and 'given' "),
+]
+
+
+@pytest.mark.parametrize(("params", "data", "words"), MISMATCHES)
+def test_disagreement_is_the_same_error_on_all(params, data, words):
+    workers = connect_threads(3)
+
+    def work(worker):
+        odd = worker.rank == 2
+        estimator = QGBDTClassifier(n_estimators=2).set_params(**params if odd else {})
+        return outcome(lambda: estimator.fit(**BASE | (data if odd else {}), communicator=worker))
+
+    start = time.monotonic()
+    errors = in_threads(workers, work)
+    assert time.monotonic() - start < 2
+    expected = DataError if "objective" in params else DisagreementError
+    assert isinstance(errors[2], expected)
+    if expected is DisagreementError:
+        assert {type(e) for e in errors} == {expected}
+        assert len({str(e) for e in errors}) == 1
+    for error in errors:
+        assert pytest.raises(type(error), match=words)
+
+
+def test_an_error_of_one_worker_reaches_all():
+    X, y = classification()
+    workers = connect_sockets(3)
+
+    def work(worker):
+        bad = {"sample_weight": np.full(len(X), -1.0 if worker.rank == 1 else 1.0)}
+        return outcome(lambda: QGBDTClassifier().fit(X, y, communicator=worker, **bad))
+
+    errors = in_threads(workers, work)
+    assert isinstance(errors[1], DataError)
+    for error in (errors[0], errors[2]):
+        assert isinstance(error, WorkerLost)
+        assert "worker 1 (127.0.0.1) stopped: DataError: sample_weight must not be" in str(error)
+    with pytest.raises(WorkerLost, match="worker 1"):  # it stays so
+        workers[0].gather(1)
+
+
+# ------------------------------------------------------------------------------- finding another
+
+
+def test_ranks_are_given_and_taken():
+    address = free_address()
+    ranks = [0, None, 3, None]
+    workers = in_threads(ranks, lambda rank: connect(address, 4, rank))
+    assert sorted(worker.rank for worker in workers) == [0, 1, 2, 3]
+    assert workers[2].rank == 3
+    gathered = in_threads(workers, lambda worker: worker.gather(worker.rank))
+    assert gathered == [[0, 1, 2, 3]] * 4
+
+
+@pytest.mark.parametrize(
+    ("calls", "words"),
+    [
+        ([(2, 0, b""), (2, 1, b"secret")], "has another key"),
+        ([(3, 0, b""), (3, 1, b""), (3, 1, b"")], "Two workers have the rank 1"),
+        ([(2, 0, b""), (3, 1, b"")], "world_size is 2 on worker 0 and 3 on worker 1"),
+        ([(3, 0, b""), (3, 2, b"")], "Only 2 of 3 workers came"),
+        ([(2, 1, b"")], "No worker answers at"),
+    ],
+)
+def test_workers_that_do_not_meet(calls, words):
+    address = free_address()
+
+    def work(call):
+        world_size, rank, key = call
+        return outcome(lambda: connect(address, world_size, rank, key=key, timeout=2))
+
+    errors = in_threads(calls, work)
+    assert all(isinstance(error, DistributedError) for error in errors), errors
+    assert any(words in str(error) for error in errors), errors
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:5000", "192.0.2.1:5000", "[::]:5000"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_no_meeting_without_a_key_outside_loopback(address, rank):
+    with pytest.raises(DistributedError, match="give all workers the same secret key"):
+        connect(address, 2, rank)
+
+
+@pytest.mark.parametrize("address", ["", "host", ":5000", "host:port", "host:70000"])
+def test_a_rendezvous_is_an_address(address):
+    with pytest.raises(DistributedError, match="host:port"):
+        connect(address, 2, 0)
+
+
+def test_strangers_change_nothing():
+    address = free_address()
+    host, port = address.split(":")
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(connect, address, 3, 0, key=b"k")
+        strangers = []
+        for sent in (b"", b"GET / HTTP/1.1\r\n\r\n", os.urandom(4), os.urandom(1 << 16)):
+            deadline = time.monotonic() + TIMEOUT
+            while True:
+                try:
+                    strangers.append(socket.create_connection((host, int(port))))
+                    break
+                except ConnectionRefusedError:
+                    assert time.monotonic() < deadline
+            try:
+                strangers[-1].sendall(sent)
+            except OSError:
+                assert len(sent) > 4  # it was hung up on
+        others = [pool.submit(connect, address, 3, rank, key=b"k") for rank in (1, 2)]
+        workers = [future.result(TIMEOUT) for future in (first, *others)]
+    for stranger in strangers:
+        stranger.close()
+    assert in_threads(workers, lambda worker: worker.gather("here")) == [["here"] * 3] * 3
+
+
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n" * 2, os.urandom(100), b"\0" * 28])
+def test_nonsense_on_a_connection_is_noticed(sent):
+    ours, theirs = socket.socketpair()
+    comm = _core.SocketComm(0, [-1, ours.detach()], ["a", "b"], 10.0)
+    theirs.sendall(sent)
+    with pytest.raises(WorkerLost, match=r"worker 1 \(b\) is lost: it sent no message of qgbdt"):
+        comm.exchange([b"", b""])
+    theirs.close()
+
+
+# ----------------------------------------------------------------------------------- lost workers
+
+
+def work_until_lost(rank, world_size, address, heartbeat, answers):
+    """Fit again and again until a worker is lost; then fit alone."""
+    X = hurting_data(3000, 10)
+    y, _ = targets(X, "binary")
+    mine = slice(rank, None, world_size)
+    with connect(address, world_size, rank, heartbeat=heartbeat) as worker:
+        answers.put((rank, "ready", 0.0, 0.0))
+        try:
+            while True:
+                QGBDTClassifier(n_estimators=50, n_jobs=1).fit(
+                    X[mine], y[mine], communicator=worker
+                )
+        except WorkerLost as error:
+            noticed, busy = time.time(), time.process_time()
+            alone = QGBDTClassifier(n_estimators=2, n_jobs=1).fit(X, y)
+            assert alone.booster_.num_trees() == 2
+            answers.put((rank, str(error), noticed, busy))
+
+
+@pytest.mark.parametrize(
+    ("sign", "heartbeat", "words"),
+    [
+        (signal.SIGKILL, 10.0, "its connection was closed"),
+        (signal.SIGSTOP, 2.0, "it has been silent for 2 seconds"),
+    ],
+    ids=["kill", "stop"],
+)
+def test_a_lost_worker_is_noticed_by_all(sign, heartbeat, words):
+    spawn = multiprocessing.get_context("spawn")
+    address, answers = free_address(), spawn.Queue()
+    workers = [
+        spawn.Process(target=work_until_lost, args=(rank, 3, address, heartbeat, answers))
+        for rank in range(3)
+    ]
+    try:
+        for worker in workers:
+            worker.start()
+        for _ in workers:
+            assert answers.get(timeout=TIMEOUT)[1] == "ready"
+        time.sleep(0.3)  # somewhere in a fit
+        os.kill(workers[1].pid, sign)
+        start = time.time()
+        for _ in range(2):
+            rank, message, noticed, _ = answers.get(timeout=TIMEOUT)
+            assert rank != 1
+            assert message.startswith(f"worker 1 (127.0.0.1) is lost: {words}")
+            assert noticed - start < (2 if sign == signal.SIGKILL else heartbeat + 2)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join(TIMEOUT)
