@@ -113,9 +113,9 @@ std::vector<Bytes> SocketComm::exchange(std::vector<Bytes> messages) {
   for (Peer& peer : peers_)
     if (peer.worker != rank_)
       send(peer, FrameKind::message, n_exchanges_, std::move(messages[peer.worker]));
-  for (;;) {
+  while (!is_complete()) {
     move_bytes(kWaitMs);
-    if (is_complete()) break;  // even if a worker that was done has left since
+    if (is_complete()) break;  // even if a worker that is done has left
     if (!lost_.empty()) throw WorkerLost(lost_);
     if (Clock::now() - checked < std::chrono::milliseconds(kWaitMs)) continue;
     lock.unlock();

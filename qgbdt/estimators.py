@@ -208,7 +208,8 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
         names = self._feature_names(X)
         workers.agree(
             {name: np.asarray(value).tolist() for name, value in params.items()}
-            | {"max_bin": self.max_bin, "the dtype of X": str(X.dtype), "feature names": names}
+            | {"max_bin": self.max_bin, "the dtype of X": str(X.dtype), "n_features": len(names)}
+            | {f"the name of feature {i}": name for i, name in enumerate(names)}
         )
         start = perf_counter()
         matrix = _core.BinnedMatrix(

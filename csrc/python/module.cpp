@@ -47,6 +47,11 @@ void check_signals() {
 
 using SharedComm = std::shared_ptr<Comm>;
 
+std::string name_of(const py::error_already_set& error) {
+  const py::gil_scoped_acquire acquire;
+  return error.type().attr("__name__").cast<std::string>();
+}
+
 // Runs body(comm) without the GIL. If it fails, so do the other workers.
 template <class Body>
 void with_comm(const std::optional<SharedComm>& shared, const Body& body) {
@@ -55,6 +60,9 @@ void with_comm(const std::optional<SharedComm>& shared, const Body& body) {
   const py::gil_scoped_release release;
   try {
     body(comm);
+  } catch (const py::error_already_set& error) {
+    comm.leave(name_of(error));
+    throw;
   } catch (const std::exception& error) {
     comm.leave(error.what());
     throw;

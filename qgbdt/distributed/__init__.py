@@ -27,6 +27,7 @@ def connect(
     key: bytes = b"",
     heartbeat: float = 10.0,
     timeout: float = 60.0,
+    bind: str | None = None,
     advertise: str | None = None,
 ) -> Communicator:
     """Meet the other workers of a fit.
@@ -47,9 +48,11 @@ def connect(
         Seconds of silence after which a worker is taken for lost.
     timeout : float, default=60.0
         Seconds until all workers must have come.
+    bind : str, default=None
+        The host at which this worker listens; None is that of the rendezvous for rank 0, and for
+        others the address from which they reach it.
     advertise : str, default=None
-        The host at which the others reach this worker, if that is not the address from which it
-        reaches the rendezvous.
+        The host at which the others reach this worker, if that is another.
 
     Returns
     -------
@@ -64,7 +67,7 @@ def connect(
     check_value("rank", "connect", rank, IntRange(0, world_size - 1) | NONE)
     check_value("heartbeat", "connect", heartbeat, FloatRange(0.1, 3600))
     check_value("timeout", "connect", timeout, FloatRange(0.1, 86400))
-    meeting = Meeting(Address.parse(rendezvous), world_size, key, timeout, advertise)
+    meeting = Meeting(Address.parse(rendezvous), world_size, key, timeout, bind, advertise)
     joined = join(meeting, rank)
     comm = _core.SocketComm(joined.rank, joined.sockets, joined.names, heartbeat)
     return Communicator(comm, joined.names)

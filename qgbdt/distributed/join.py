@@ -12,14 +12,16 @@ import ipaddress
 import json
 import queue
 import secrets
+import selectors
 import socket
 import struct
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qgbdt.errors import DistributedError
+from qgbdt.errors import DisagreementError, DistributedError, WorkerLost
 
 MAGIC = b"qgbdt-1\n"
 NONCE = 32
@@ -28,6 +30,8 @@ MAX_STRANGERS = 64
 """Connections that are being authenticated at a time; more are closed."""
 MAX_MESSAGE = 16 << 20
 RETRY_SECONDS = 0.05
+WATCH_SECONDS = 0.2
+"""While waiting for one worker, how long the others are not looked at."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,9 @@ class Deadline:
         if left <= 0:
             raise TimeoutError("out of time")
         return left
+
+    def is_over(self) -> bool:
+        return time.monotonic() >= self.end
 
 
 class OtherKeyError(ConnectionError):
@@ -97,6 +104,12 @@ class Channel:
         if length > MAX_MESSAGE:
             raise ConnectionError("a message is too long")
         return json.loads(self.receive(length, deadline))
+
+    def has_news(self) -> bool:
+        """Whether something can be read, or the other side has closed."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.socket, selectors.EVENT_READ)
+            return bool(selector.select(0))
 
     def authenticate(self, key: bytes, context: bytes, *, dialled: bool) -> None:
         """Prove to the other side that this one knows the key, and let it prove the same.
@@ -152,16 +165,20 @@ class Listener:
         self._key, self._context = key, context
         self._welcome: queue.SimpleQueue[Channel] = queue.SimpleQueue()
         self._strangers = threading.Semaphore(MAX_STRANGERS)
+        self._closed = False
         threading.Thread(target=self._accept, name="qgbdt-listener", daemon=True).start()
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # it is closed
-            while True:
+        while not self._closed:
+            try:
                 connection, _ = self.socket.accept()
-                if self._strangers.acquire(blocking=False):
-                    threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
-                else:
-                    connection.close()
+            except OSError:  # closed, or this process has too many files open
+                time.sleep(RETRY_SECONDS)
+                continue
+            if self._strangers.acquire(blocking=False):
+                threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
+            else:
+                connection.close()
 
     def _admit(self, connection: socket.socket) -> None:
         channel = Channel(connection)
@@ -181,6 +198,7 @@ class Listener:
             raise TimeoutError("out of time") from None
 
     def close(self) -> None:
+        self._closed = True
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)  # wakes accept
         self.socket.close()
@@ -188,10 +206,20 @@ class Listener:
             self._welcome.get().close()
 
 
-def dial(address: Address, key: bytes, context: bytes, deadline: Deadline) -> Channel:
-    """Connect and authenticate, again and again until it works or time is over."""
+def dial(
+    address: Address,
+    key: bytes,
+    context: bytes,
+    deadline: Deadline,
+    watch: Callable[[], None] = lambda: None,
+) -> Channel:
+    """Connect and authenticate, again and again until it works or time is over.
+
+    Between attempts `watch` may raise.
+    """
     reason: Exception = TimeoutError("out of time")
     while True:
+        watch()
         try:
             left = deadline.left()
             connection = socket.create_connection((address.host, address.port), timeout=left)
@@ -221,7 +249,8 @@ class Meeting:
     world_size: int
     key: bytes
     seconds: float  # until all are there
-    advertised: str | None  # this worker's host as others see it
+    bound: str | None  # the host where this worker listens
+    advertised: str | None  # and as others see it
 
 
 @dataclass
@@ -241,10 +270,13 @@ def is_loopback(host: str) -> bool:
 
 def join(meeting: Meeting, rank: int | None) -> Joined:
     """Meet the other workers. Rank 0 is the host; None takes the first rank that is free."""
-    check_key(meeting)
+    if not meeting.key:
+        refuse_strangers(meeting)
     deadline = Deadline(meeting.seconds)
     try:
         return host(meeting, deadline) if rank == 0 else attend(meeting, rank, deadline)
+    except WorkerLost:
+        raise
     except OSError as error:
         raise DistributedError(
             f"The {meeting.world_size} workers of {meeting.rendezvous} did not all find each other "
@@ -252,91 +284,113 @@ def join(meeting: Meeting, rank: int | None) -> Joined:
         ) from error
 
 
-def check_key(meeting: Meeting) -> None:
-    """Refuse to meet strangers."""
-    try:
-        open_to_others = not is_loopback(meeting.rendezvous.host)
-    except OSError as error:
-        raise DistributedError(
-            f"The rendezvous {meeting.rendezvous} cannot be found: {error.strerror}."
-        ) from error
-    if open_to_others and not meeting.key:
-        raise DistributedError(
-            f"The rendezvous {meeting.rendezvous} can be reached from other machines: give all "
-            "workers the same secret key."
-        )
+def refuse_strangers(meeting: Meeting) -> None:
+    """Without a key, workers meet where no other machine can come."""
+    for host in (meeting.rendezvous.host, meeting.bound):
+        try:
+            open_to_others = host is not None and not is_loopback(host)
+        except OSError as error:
+            raise DistributedError(f"{host} cannot be found: {error.strerror}.") from error
+        if open_to_others:
+            raise DistributedError(
+                f"{host} can be reached from other machines: give all workers the same secret key."
+            )
 
 
 def host(meeting: Meeting, deadline: Deadline) -> Joined:
     """Rank 0: wait for the others, and tell them of each other."""
-    listener = Listener(meeting.rendezvous, meeting.key, b"rendezvous")
-    channels: dict[int, Channel] = {}
+    at = Address(meeting.bound or meeting.rendezvous.host, meeting.rendezvous.port)
+    listener = Listener(at, meeting.key, b"rendezvous")
+    requests: dict[Channel, Request] = {}
     try:
-        asked: list[tuple[Channel, dict[str, Any]]] = []
-        while len(asked) < meeting.world_size - 1:
-            try:
-                channel = listener.accept(deadline)
-            except TimeoutError:
-                raise DistributedError(
-                    f"Only {len(asked) + 1} of {meeting.world_size} workers came to "
-                    f"{meeting.rendezvous} within {meeting.seconds:g} s."
-                ) from None
-            with contextlib.suppress(OSError, ValueError):  # it is gone again
-                asked.append((channel, channel.receive_json(Deadline(AUTHENTICATION_SECONDS))))
-        channels = assign(asked, meeting.world_size)
-        addresses: list[list[Any] | None] = [None] * meeting.world_size
-        for channel, request in asked:
-            given = next(r for r, c in channels.items() if c is channel)
-            addresses[given] = request["address"]
-        session = secrets.token_hex(NONCE)
+        gather(listener, requests, meeting, deadline)
+        ranks = assign(requests, meeting.world_size)
+        addresses = [None, *(requests[channel].address for channel in ranks.values())]
         names = [meeting.advertised or meeting.rendezvous.host]
-        names += [str(address[0]) for address in addresses[1:] if address]
-        for given, channel in channels.items():
-            channel.send_json(
-                {"rank": given, "addresses": addresses, "names": names, "session": session},
-                deadline,
-            )
-        for channel in channels.values():  # all pairs are joined: nobody is waited for in vain
-            channel.receive_json(deadline)
-        for channel in channels.values():
+        names += [address[0] for address in addresses if address]
+        told = {"addresses": addresses, "names": names, "session": secrets.token_hex(NONCE)}
+        for rank, channel in ranks.items():
+            channel.send_json({"rank": rank, **told}, deadline)
+        wait_until_ready(ranks, names, deadline)
+        for channel in ranks.values():
             channel.send_json("go", deadline)
     except BaseException as error:
-        for channel in channels.values() or [c for c, _ in asked]:
+        kind = "lost" if isinstance(error, WorkerLost) else "error"
+        for channel in requests:
             with contextlib.suppress(OSError):
-                channel.send_json({"error": str(error)}, Deadline(1))
+                channel.send_json({kind: str(error)}, Deadline(1))
             channel.close()
         raise
     finally:
         listener.close()
-    sockets = [-1] + [channels[r].detach() for r in range(1, meeting.world_size)]
-    return Joined(0, sockets, names)
+    return Joined(0, [-1, *(channel.detach() for channel in ranks.values())], names)
 
 
-def assign(asked: list[tuple[Channel, dict[str, Any]]], world_size: int) -> dict[int, Channel]:
-    """Ranks as asked for, the rest in the order in which workers came."""
-    channels: dict[int, Channel] = {}
-    for channel, request in asked:
-        rank, size = request["rank"], request["world_size"]
-        if size != world_size:
-            raise DistributedError(
-                f"Workers do not agree: world_size is {world_size} on worker 0 and {size} on "
-                f"{'a worker' if rank is None else f'worker {rank}'}."
-            )
-        if rank is None:
+@dataclass(frozen=True)
+class Request:
+    """What a worker says to rank 0 when it comes."""
+
+    rank: int | None
+    world_size: int
+    address: tuple[str, int]
+
+
+def gather(
+    listener: Listener, requests: dict[Channel, Request], meeting: Meeting, deadline: Deadline
+) -> None:
+    """Wait until all workers are there; one that goes away again may come back."""
+    while len(requests) < meeting.world_size - 1:
+        try:
+            channel = listener.accept(Deadline(min(deadline.left(), WATCH_SECONDS)))
+        except TimeoutError:
+            for channel in [channel for channel in requests if channel.has_news()]:
+                del requests[channel]
+            if deadline.is_over():
+                raise DistributedError(
+                    f"Only {len(requests) + 1} of {meeting.world_size} workers came to "
+                    f"{meeting.rendezvous} within {meeting.seconds:g} s."
+                ) from None
             continue
-        if rank in channels or not 1 <= rank < world_size:
-            taken = rank in channels or rank == 0
-            raise DistributedError(
-                f"Two workers have the rank {rank}."
-                if taken
-                else f"A worker has the rank {rank}, but world_size is {world_size}."
+        with contextlib.suppress(OSError, ValueError):  # it is gone again
+            said = channel.receive_json(Deadline(AUTHENTICATION_SECONDS))
+            host, port = said["address"]
+            requests[channel] = Request(said["rank"], said["world_size"], (host, port))
+
+
+def wait_until_ready(ranks: dict[int, Channel], names: list[str], deadline: Deadline) -> None:
+    """Wait until every worker has its sockets; WorkerLost if one goes away."""
+    waiting = dict(ranks)
+    while waiting:
+        for rank in [rank for rank, channel in waiting.items() if channel.has_news()]:
+            try:
+                waiting.pop(rank).receive_json(deadline)
+            except (OSError, ValueError) as error:
+                raise WorkerLost(
+                    f"worker {rank} ({names[rank]}) is lost: {error} (while the workers meet)"
+                ) from error
+        deadline.left()
+        time.sleep(RETRY_SECONDS)
+
+
+def assign(requests: Mapping[Channel, Request], world_size: int) -> dict[int, Channel]:
+    """Ranks as asked for, the rest in the order in which workers came; sorted."""
+    ranks: dict[int, Channel] = {}
+    for channel, request in requests.items():
+        who = "a worker" if request.rank is None else f"worker {request.rank}"
+        if request.world_size != world_size:
+            raise DisagreementError(
+                f"Workers do not agree: world_size is {world_size} on worker 0 and "
+                f"{request.world_size} on {who}."
             )
-        channels[rank] = channel
-    free = (r for r in range(1, world_size) if r not in channels)
-    for channel, request in asked:
-        if request["rank"] is None:
-            channels[next(free)] = channel
-    return dict(sorted(channels.items()))
+        if request.rank in ranks or request.rank == 0:
+            raise DisagreementError(f"Two workers have the rank {request.rank}.")
+        if request.rank is not None:
+            ranks[request.rank] = channel
+    free = (rank for rank in range(1, world_size) if rank not in ranks)
+    for channel, request in requests.items():
+        if request.rank is None:
+            ranks[next(free)] = channel
+    return dict(sorted(ranks.items()))
 
 
 def attend(meeting: Meeting, rank: int | None, deadline: Deadline) -> Joined:
@@ -345,7 +399,7 @@ def attend(meeting: Meeting, rank: int | None, deadline: Deadline) -> Joined:
         lead = dial(meeting.rendezvous, meeting.key, b"rendezvous", deadline)
         opened.callback(lead.close)
         here = str(lead.socket.getsockname()[0])
-        listener = Listener(Address(here, 0), meeting.key, b"worker")
+        listener = Listener(Address(meeting.bound or here, 0), meeting.key, b"worker")
         opened.callback(listener.close)
         address = [meeting.advertised or here, listener.address.port]
         lead.send_json(
@@ -353,14 +407,25 @@ def attend(meeting: Meeting, rank: int | None, deadline: Deadline) -> Joined:
         )
         answer = told(lead, deadline)
         given, session = answer["rank"], answer["session"]
+
+        def watch() -> None:
+            if lead.has_news():  # it gave up: otherwise it waits for this worker
+                told(lead, deadline)
+
         channels = {0: lead}
         for other in range(1, given):
-            channel = dial(Address(*answer["addresses"][other]), meeting.key, b"worker", deadline)
+            address_there = Address(*answer["addresses"][other])
+            channel = dial(address_there, meeting.key, b"worker", deadline, watch)
             opened.callback(channel.close)
             channel.send_json({"rank": given, "session": session}, deadline)
             channels[other] = channel
         while len(channels) < meeting.world_size - 1:
-            channel = listener.accept(deadline)
+            watch()
+            try:
+                channel = listener.accept(Deadline(min(deadline.left(), WATCH_SECONDS)))
+            except TimeoutError:
+                deadline.left()
+                continue
             opened.callback(channel.close)
             caller = channel.receive_json(deadline)
             if caller["session"] == session:  # not of another meeting with the same key
@@ -374,11 +439,15 @@ def attend(meeting: Meeting, rank: int | None, deadline: Deadline) -> Joined:
 
 
 def told(lead: Channel, deadline: Deadline) -> Any:
-    """What rank 0 says; DistributedError if that is why it gave up."""
+    """What rank 0 says; an error if that is why it gave up."""
     try:
         answer = lead.receive_json(deadline)
+    except TimeoutError:
+        raise
     except (OSError, ValueError) as error:
-        raise DistributedError(f"Worker 0 did not go on: {error}.") from error
+        raise WorkerLost(f"worker 0 is lost: {error} (while the workers meet)") from error
+    if isinstance(answer, dict) and "lost" in answer:
+        raise WorkerLost(answer["lost"])
     if isinstance(answer, dict) and "error" in answer:
-        raise DistributedError(str(answer["error"]))
+        raise DistributedError(answer["error"])
     return answer

@@ -85,6 +85,7 @@ def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> argpars
     meeting.add_argument(
         "--key-file", type=Path, metavar="F", help="a secret that all workers know"
     )
+    meeting.add_argument("--bind", metavar="HOST", help="where this worker listens")
     meeting.add_argument("--advertise", metavar="HOST", help="where the others reach this worker")
     meeting.add_argument(
         "--heartbeat",
@@ -160,6 +161,7 @@ def run(args: argparse.Namespace) -> None:
         key=key,
         heartbeat=args.heartbeat,
         timeout=args.timeout,
+        bind=args.bind,
         advertise=args.advertise,
     ) as communicator:
         data = arguments(load(Path(args.data.format(rank=communicator.rank))), args)
