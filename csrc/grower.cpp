@@ -10,10 +10,9 @@
 namespace qgbdt {
 namespace {
 
-// Measured on higgs-shaped data, 255 leaves: 0.25 expands 0.4 % (a million rows, 74 rounds a tree)
-// to 10 % (20,000 rows, 131 rounds) in vain; 0.5 expands 4 to 17 % for 68 and 129 rounds; 0.06
-// needs 105 and 148.
-constexpr double kBatchShare = 0.25;
+// What a round may expand ahead of its turn, of the splits that are left: more is fewer rounds and
+// more in vain (docs/decisions/0002). Between workers a round is several trips.
+constexpr double kBatchShare = 0.25, kBatchShareOfWorkers = 1;
 
 // A leaf of the growing tree: committed (it has a node) or only tried out ahead of its turn.
 struct Leaf {
@@ -45,7 +44,9 @@ class Grower {
         split_params_(split_params),
         report_(report),
         max_direct_rows_(comm.world_size() == 1 ? backend.max_direct_rows() : 0),
-        queue_(BestFirst{&leaves_}) {}
+        batch_share_(comm.world_size() == 1 ? kBatchShare : kBatchShareOfWorkers),
+        queue_(BestFirst{&leaves_}),
+        known_(LargestGain{&leaves_}) {}
 
   GrownTree grow(HistCell root_total, int64_t n_samples) {
     leaves_.push_back({{0, uint32_t(backend_.n_samples())}, n_samples, root_total, 0});
@@ -65,6 +66,14 @@ class Grower {
       const Leaf &x = (*leaves)[a], &y = (*leaves)[b];
       if (x.split.gain != y.split.gain) return x.split.gain > y.split.gain;
       return x.node < y.node;
+    }
+  };
+
+  struct LargestGain {
+    const std::vector<Leaf>* leaves;
+    bool operator()(int32_t a, int32_t b) const {
+      const double x = (*leaves)[a].split.gain, y = (*leaves)[b].split.gain;
+      return x != y ? x > y : a < b;
     }
   };
 
@@ -110,12 +119,14 @@ class Grower {
         if (best[i].exists() && !best[i].is_allowed)
           doubtful.push_back({int32_t(i), best[i].feature});
       }
-      if (doubtful.empty()) return;
+      if (doubtful.empty()) break;
       std::vector<int64_t> counts(doubtful.size() * kBinPlaces);
       backend_.count_rows(doubtful, counts);
       comm_.allreduce_sum(counts);
       backend_.find_counted_splits(doubtful, counts, own);
     }
+    for (int32_t id : ids)
+      if (leaves_[id].split.exists()) known_.insert(id);
   }
 
   // Of equal gains that of the first feature; workers search features in the order of ranks.
@@ -132,19 +143,20 @@ class Grower {
     return best;
   }
 
-  // The best unexpanded leaves that are likely to be split before the leaves run out. The first is
-  // certain. Before a leaf of gain g is split, so will be every leaf of larger gain G and those of
-  // its descendants that beat g: about G / g in all, if a split leaves its children half its gain
-  // each.
+  // The first in the queue, and the best unexpanded leaves that are likely to be split before the
+  // leaves run out. Before a leaf of gain g is split, so will be every leaf of larger gain G and
+  // those of its descendants that beat g: about G / g in all, if a split leaves its children half
+  // its gain each.
   std::vector<int32_t> choose_batch() const {
     const double splits_left = params_.num_leaves - n_leaves_;
-    std::vector<int32_t> batch;
+    const int32_t first = *queue_.begin();
+    std::vector<int32_t> batch{first};
     double sum_gain = 0;
-    for (int32_t id : queue_) {
+    for (int32_t id : known_) {
       const double gain = leaves_[id].split.gain;
       sum_gain += gain;
-      if (!batch.empty() && sum_gain > kBatchShare * splits_left * gain) break;
-      if (leaves_[id].left_leaf == kNone) batch.push_back(id);
+      if (sum_gain > batch_share_ * splits_left * gain) break;
+      if (id != first && leaves_[id].left_leaf == kNone) batch.push_back(id);
     }
     return batch;
   }
@@ -230,6 +242,7 @@ class Grower {
   int32_t pop_best() {
     const int32_t id = *queue_.begin();
     queue_.erase(queue_.begin());
+    known_.erase(id);
     return id;
   }
 
@@ -281,12 +294,14 @@ class Grower {
   const SplitParams& split_params_;
   GrowthReport& report_;
   const int64_t max_direct_rows_;
+  const double batch_share_;
   HistogramPool pool_;
   std::vector<Leaf> leaves_;
   std::vector<Node> nodes_;
   std::vector<int32_t> node_leaf_;  // the leaf that became a node
   int n_leaves_ = 1;
-  std::set<int32_t, BestFirst> queue_;  // committed leaves that can be split
+  std::set<int32_t, BestFirst> queue_;    // committed leaves that can be split
+  std::set<int32_t, LargestGain> known_;  // these, and leaves tried out that can be
 };
 
 }  // namespace
