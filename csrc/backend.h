@@ -19,8 +19,6 @@ namespace qgbdt {
 struct HistogramTask {
   int32_t slot;  // of the histogram pool
   RowRange rows;
-  int64_t count;  // over all workers, as the next
-  HistCell total;
 };
 
 constexpr int32_t kNone = -1;

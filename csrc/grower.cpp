@@ -87,17 +87,13 @@ class Grower {
     if (params_.num_leaves < 2 || !may_split(root)) return;
     if (root.count > max_direct_rows_) {
       root.slot = pool_.take();
-      build_histograms({histogram_task(root)});
+      build_histograms({{root.slot, root.rows}});
     }
     find_splits({find_task(root, kNone)}, {0});
   }
 
   static FindSplitTask find_task(const Leaf& leaf, int32_t sibling) {
     return {leaf.slot, sibling, leaf.rows, leaf.count, leaf.total};
-  }
-
-  static HistogramTask histogram_task(const Leaf& leaf) {
-    return {leaf.slot, leaf.rows, leaf.count, leaf.total};
   }
 
   void build_histograms(const std::vector<HistogramTask>& tasks) {
@@ -221,7 +217,7 @@ class Grower {
       }
       if (subtract && small.count > max_direct_rows_) {
         small.slot = pool_.take();
-        build.push_back(histogram_task(small));
+        build.push_back({small.slot, small.rows});
       }
       give_back_slot(leaves_[id]);
       if (may_split(small) || subtract) look_for(small_id, kNone);

@@ -1,42 +1,36 @@
-// A part of a node's histogram on the wire: the sums of each cell in as few bits as the node's rows
-// can need, one cell after the other. The width follows from what all workers know, so that it is
-// not sent, and no sum is too large for it.
+// A feature's part of a histogram on the wire, in as few bits as its sums need: a worker has a part
+// of a node's rows, and a bin has a part of those.
 //
-//   hessian    0 .. the hessian of the node over all workers
-//   gradient   - .. + (rows of the node over all workers) x (levels of a gradient), sent as what it
-//              is above the lowest
+//   head    bits of a gradient, + 128 if cells of 0 are left out | bits of a hessian    2 bytes
+//   places  if so: which are there, a bit each                                 n_places / 8 bytes
+//   cells   gradient (two's complement), hessian; gradient, hessian ...      whole bytes at the end
 #pragma once
 
 #include <stdint.h>
 
-#include <bit>
+#include <span>
 
-#include "quantize.h"
 #include "support/bytes.h"
 #include "types.h"
 
 namespace qgbdt {
 
-struct CellWidths {
-  int32_t lowest_gradient;
-  int gradient_bits, hessian_bits;  // at most 32 and 31
+// n_places is a multiple of 8.
+void pack_cells(const HistCell* cells, int32_t n_places, Bytes* bytes);
 
-  // Bytes of n cells: whole 32-bit words.
-  int64_t n_bytes(int64_t n_cells) const {
-    return (n_cells * (gradient_bits + hessian_bits) + 31) / 32 * 4;
-  }
+// What pack_cells wrote, feature after feature. Bytes that it cannot have written throw
+// std::invalid_argument.
+class CellReader {
+ public:
+  explicit CellReader(std::span<const uint8_t> bytes) : rest_(bytes) {}
+  bool is_done() const { return rest_.empty(); }
+  // cells += those of the next feature.
+  void add_to(HistCell* cells, int32_t n_places);
+
+ private:
+  std::span<const uint8_t> take(int64_t n);
+
+  std::span<const uint8_t> rest_;
 };
-
-// `count` and `total` are over all workers.
-inline CellWidths cell_widths(int64_t count, HistCell total, const Quantization& q) {
-  const int64_t most = count * q.gradient.levels;  // below 2^31: max_levels sees to it
-  return {int32_t(-most), int(std::bit_width(uint64_t(2 * most))),
-          int(std::bit_width(uint64_t(cell_hessian(total))))};
-}
-
-// Writes n cells to `bytes`, which have room for n_bytes of them.
-void pack_cells(const HistCell* cells, int64_t n, const CellWidths& widths, uint8_t* bytes);
-// cells += what pack_cells wrote.
-void add_packed_cells(const uint8_t* bytes, int64_t n, const CellWidths& widths, HistCell* cells);
 
 }  // namespace qgbdt

@@ -18,6 +18,7 @@ sys.path.insert(0, str(BENCH))
 
 import compare  # noqa: E402
 import demo  # noqa: E402
+import distributed  # noqa: E402
 import fit_once  # noqa: E402
 import kernels  # noqa: E402
 import metrics  # noqa: E402
@@ -515,6 +516,16 @@ def test_scaling_has_each_case_once(launched: list[tuple[str, int]], tmp_path: P
     records = results.read(tmp_path / "r.jsonl")
     assert list(plots.scaling_panels(records)) == list(scaling.AXES)
     assert [r["busy"] for r in records].count(True) == 2
+
+
+def test_distributed_counts_what_workers_send(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--shapes", "higgs,msltr", "--workers", "2", "--rounds", "2", "--scale", "0.004"]
+    distributed.main([*command, "--leaves", "15"])
+    table = cells_of(capsys.readouterr().out)
+    for row in (table["higgs", "4,000"], table["msltr", "1,200"]):
+        assert float(row[0]) > 0
+        assert float(row[1].removeprefix("1/")) > 3
+        assert int(row[2]) > int(row[3]) > 0
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux only")

@@ -159,22 +159,51 @@ def test_the_sample_of_binning_is_one_sample():
         assert (matrix.bin_thresholds(0) == alone.bin_thresholds(0)).all()
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_packed_cells_are_added(seed):
-    rng = np.random.default_rng(seed)
-    n, levels = int(rng.integers(1, 300)), int(rng.choice([1, 15, 127, 32767]))
-    count = int(rng.choice([1, 2, 1000, (2**31 - 1) // levels]))
-    total_hessian = int(rng.choice([0, 1, 1000, 2**31 - 1]))
-    g = rng.integers(-count * levels, count * levels, n, endpoint=True)
-    h = rng.integers(0, total_hessian, n, endpoint=True)
-    g[0], h[0] = -count * levels, total_hessian
-    g[-1] = count * levels
-    packed = _core.kernels.pack_cells((g << 32) + h, count, total_hessian, levels)
-    bits = (2 * count * levels).bit_length() + total_hessian.bit_length()
-    assert len(packed) == -(-n * bits // 32) * 4
-    cells = np.full(n, 5, np.int64)
-    _core.kernels.add_packed_cells(packed, count, total_hessian, levels, cells)
-    assert (cells == (g << 32) + h + 5).all()
+def cell(g, h):
+    return (np.asarray(g, np.int64) << 32) + h
+
+
+LARGEST = 2**31 - 1
+
+
+@pytest.mark.parametrize("filled", [0.0, 0.02, 0.5, 1.0])
+@pytest.mark.parametrize("largest", [0, 1, 2, 1000, LARGEST])
+@pytest.mark.parametrize("n_places", [8, 256])
+def test_packed_cells_are_added(n_places, largest, filled):
+    rng = np.random.default_rng(largest)
+    g = rng.integers(-largest, largest, n_places, endpoint=True)
+    h = rng.integers(0, largest, n_places, endpoint=True)
+    cells = np.where(rng.random(n_places) < filled, cell(g, h), 0)
+    packed = _core.kernels.pack_cells(cells)
+    n_filled = np.count_nonzero(cells)
+    bits = 2 * largest.bit_length() + 1
+    assert len(packed) <= 2 + -(-n_places // 8) + -(-n_filled * bits // 8)
+    total = np.full(n_places, cell(-5, 7))
+    _core.kernels.add_packed_cells(packed, total)
+    assert (total == cells + cell(-5, 7)).all()
+
+
+@pytest.mark.parametrize(
+    "values", [[-1], [1], [0], [-LARGEST], [LARGEST], [-LARGEST, LARGEST], [-2, 1], [-128, 127]]
+)
+def test_gradients_of_either_sign_are_packed(values):
+    cells = np.zeros(16, np.int64)
+    cells[: len(values)] = cell(values, 0)
+    total = np.zeros(16, np.int64)
+    _core.kernels.add_packed_cells(_core.kernels.pack_cells(cells), total)
+    assert (total == cells).all()
+
+
+def test_what_is_no_packed_histogram_is_refused():
+    rng = np.random.default_rng(0)
+    packed = _core.kernels.pack_cells(cell(rng.integers(-9, 9, 64), 3))
+    cells = np.zeros(64, np.int64)
+    for broken in (b"", packed[:1], packed[:-1], packed + b"0", b"\x21\0", b"\0\x20", b"\x80\1"):
+        with pytest.raises(ValueError, match=r"ends early|too many bits|left over"):
+            _core.kernels.add_packed_cells(broken, cells)
+    for _ in range(2000):  # none crashes
+        drawn = bytes(rng.integers(0, 256, rng.integers(0, 200), dtype=np.uint8))
+        outcome(lambda: _core.kernels.add_packed_cells(drawn, cells))  # noqa: B023
 
 
 # ----------------------------------------------------------------------------------- estimators

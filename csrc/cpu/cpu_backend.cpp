@@ -271,7 +271,6 @@ HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
   const float* g = rows_.gradient + output * n_samples_;
   const float* h = rows_.hessian + output * n_samples_;
   current_output_ = output;
-  quantization_ = quantization;
   rows_per_flush_ = rows_per_flush(quantization);
   wide_ = quantization.gradient.levels > levels_of_bits(kByteBits) ||
           quantization.hessian.levels > 2 * levels_of_bits(kByteBits);
@@ -571,45 +570,48 @@ void CpuBackend::find_counted_splits(std::span<const CountTask> tasks,
   }
 }
 
-// Message i holds the cells of what worker i searches, node after node.
+// What one worker sends another: the cells of the features that the other searches, node after
+// node.
+Bytes CpuBackend::pack_histograms(std::span<const HistogramTask> tasks, FeatureRange features,
+                                  int threads) {
+  std::vector<Bytes> nodes(tasks.size());
+  team_.run(threads, int64_t(tasks.size()), [&](int64_t i, int) {
+    for (int32_t f = features.begin; f < features.end; ++f)
+      pack_cells(cells_of(tasks[i].slot, f), bins_.bin_order(f).n_places(), &nodes[i]);
+  });
+  std::vector<int64_t> sizes;
+  for (const Bytes& node : nodes) sizes.push_back(int64_t(node.size()));
+  Bytes message;
+  append(std::span<const int64_t>(sizes), &message);
+  for (const Bytes& node : nodes) append(std::span<const uint8_t>(node), &message);
+  return message;
+}
+
 void CpuBackend::reduce_histograms(std::span<const HistogramTask> tasks, Comm& comm) {
   if (comm.world_size() == 1 || tasks.empty()) return;
   const int64_t n_tasks = int64_t(tasks.size());
-  const auto n_cells_of = [&](FeatureRange range) {
-    return bins_.cell_offset(range.end) - bins_.cell_offset(range.begin);
-  };
-  std::vector<CellWidths> widths;
-  for (const HistogramTask& t : tasks)
-    widths.push_back(cell_widths(t.count, t.total, quantization_));
-  const auto message_offsets = [&](int worker) {
-    std::vector<int64_t> offsets{0};
-    for (const CellWidths& w : widths)
-      offsets.push_back(offsets.back() +
-                        w.n_bytes(n_cells_of(searched_features(bins_, worker, comm.world_size()))));
-    return offsets;
-  };
   const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kBinsPerThread);
   std::vector<Bytes> messages(comm.world_size());
-  for (int to = 0; to < comm.world_size(); ++to) {
-    if (to == comm.rank()) continue;
-    const FeatureRange range = searched_features(bins_, to, comm.world_size());
-    const std::vector<int64_t> offsets = message_offsets(to);
-    messages[to].resize(offsets.back());
-    team_.run(threads, n_tasks, [&](int64_t i, int) {
-      pack_cells(cells_of(tasks[i].slot, range.begin), n_cells_of(range), widths[i],
-                 messages[to].data() + offsets[i]);
-    });
-  }
+  for (int to = 0; to < comm.world_size(); ++to)
+    if (to != comm.rank())
+      messages[to] =
+          pack_histograms(tasks, searched_features(bins_, to, comm.world_size()), threads);
   const std::vector<Bytes> received = comm.exchange(std::move(messages));
-  const std::vector<int64_t> offsets = message_offsets(comm.rank());
-  for (int from = 0; from < comm.world_size(); ++from)
-    if (from != comm.rank())
-      check(int64_t(received[from].size()) == offsets.back(), "a message has the wrong size");
+  std::vector<std::vector<Bytes>> nodes;  // [other workers][tasks]
+  for (int from = 0; from < comm.world_size(); ++from) {
+    if (from == comm.rank()) continue;
+    ByteReader reader(received[from]);
+    nodes.emplace_back();
+    for (int64_t size : reader.take<int64_t>(n_tasks))
+      nodes.back().push_back(reader.take<uint8_t>(size));
+  }
   team_.run(threads, n_tasks, [&](int64_t i, int) {
-    for (int from = 0; from < comm.world_size(); ++from)
-      if (from != comm.rank())
-        add_packed_cells(received[from].data() + offsets[i], n_cells_of(searched_), widths[i],
-                         cells_of(tasks[i].slot, searched_.begin));
+    for (const std::vector<Bytes>& of_worker : nodes) {
+      CellReader reader(of_worker[i]);
+      for (int32_t f = searched_.begin; f < searched_.end; ++f)
+        reader.add_to(cells_of(tasks[i].slot, f), bins_.bin_order(f).n_places());
+      check(reader.is_done(), "a histogram is too long");
+    }
   });
 }
 

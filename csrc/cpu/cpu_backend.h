@@ -82,6 +82,7 @@ class CpuBackend final : public Backend {
   void find_tile_splits(SearchedNode& node, SearchedNode* sibling, const FeatureTile& tile,
                         ThreadScratch& scratch);
   SplitCandidate best_split(const SearchedNode& node) const;
+  Bytes pack_histograms(std::span<const HistogramTask> tasks, FeatureRange features, int threads);
 
   const BinnedMatrix& bins_;
   const Kernels& kernels_;
@@ -115,7 +116,6 @@ class CpuBackend final : public Backend {
   std::deque<SearchedNode> nodes_;  // of the last find_splits; they never move
   std::vector<FeatureSplit> feature_splits_;
   std::vector<HistCell> counted_cells_;  // of the last count_rows, where a node has no histogram
-  Quantization quantization_{};
 };
 
 }  // namespace qgbdt

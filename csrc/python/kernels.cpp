@@ -226,31 +226,19 @@ void subtract(const Array<Lane>& lanes, Array<HistCell>& cells) {
 
 // ---- histograms between workers
 
-// A node's part of a histogram and what all workers know of the node.
-CellWidths widths_of(int64_t count, int32_t total_hessian, int32_t gradient_levels) {
-  check(count >= 0 && total_hessian >= 0 && gradient_levels >= 1 &&
-            count <= kMaxCellSum / gradient_levels,
-        "a sum could overflow");
-  Quantization q{};
-  q.gradient.levels = gradient_levels;
-  return cell_widths(count, make_cell(0, total_hessian), q);
+py::bytes pack(const Array<HistCell>& cells) {
+  check(cells.size() % kRuns == 0, "cells must be a multiple of 8");
+  Bytes bytes;
+  pack_cells(cells.data(), int32_t(cells.size()), &bytes);
+  return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
-py::bytes pack(const Array<HistCell>& cells, int64_t count, int32_t total_hessian,
-               int32_t gradient_levels) {
-  const CellWidths widths = widths_of(count, total_hessian, gradient_levels);
-  std::string bytes(widths.n_bytes(cells.size()), '\0');
-  pack_cells(cells.data(), cells.size(), widths, reinterpret_cast<uint8_t*>(bytes.data()));
-  return bytes;
-}
-
-void add_packed(const py::bytes& bytes, int64_t count, int32_t total_hessian,
-                int32_t gradient_levels, Array<HistCell>& cells) {
-  const CellWidths widths = widths_of(count, total_hessian, gradient_levels);
+void add_packed(const py::bytes& bytes, Array<HistCell>& cells) {
+  check(cells.size() % kRuns == 0, "cells must be a multiple of 8");
   const std::string_view text = bytes;
-  check(int64_t(text.size()) == widths.n_bytes(cells.size()), "bytes are of another size");
-  add_packed_cells(reinterpret_cast<const uint8_t*>(text.data()), cells.size(), widths,
-                   cells.mutable_data());
+  CellReader reader({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+  reader.add_to(cells.mutable_data(), int32_t(cells.size()));
+  check(reader.is_done(), "bytes are left over");
 }
 
 // ---- rows
@@ -333,10 +321,8 @@ void bind_kernels(py::module_& core) {
   def("flush", &flush<HistCell>, array("lanes"), array("cells"));
   def("subtract", &subtract<uint32_t>, array("lanes"), array("cells"));
   def("subtract", &subtract<HistCell>, array("lanes"), array("cells"));
-  m.def("pack_cells", &pack, array("cells"), py::arg("count"), py::arg("total_hessian"),
-        py::arg("gradient_levels"));
-  m.def("add_packed_cells", &add_packed, py::arg("bytes"), py::arg("count"),
-        py::arg("total_hessian"), py::arg("gradient_levels"), array("cells"));
+  m.def("pack_cells", &pack, array("cells"));
+  m.def("add_packed_cells", &add_packed, py::arg("bytes"), array("cells"));
   def("partition", &partition, array("rows"), array("column"), py::arg("bin"),
       py::arg("missing_left_bin"), array("right"));
   def("mark_leaf", &mark_leaf, array("rows"), py::arg("leaf"), array("leaf_of_row"));
