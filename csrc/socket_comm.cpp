@@ -53,6 +53,7 @@ struct SocketComm::Peer {
   std::deque<Bytes> arrived = {};
   uint64_t n_arrived = 0;
   Clock::time_point last_heard = Clock::now();
+  std::string gone = {};  // why it is not there any more
 
   void close() {
     if (socket >= 0) ::close(socket);
@@ -114,9 +115,8 @@ std::vector<Bytes> SocketComm::exchange(std::vector<Bytes> messages) {
     if (peer.worker != rank_)
       send(peer, FrameKind::message, n_exchanges_, std::move(messages[peer.worker]));
   while (!is_complete()) {
+    check_missing();
     move_bytes(kWaitMs);
-    if (is_complete()) break;  // even if a worker that is done has left
-    if (!lost_.empty()) throw WorkerLost(lost_);
     if (Clock::now() - checked < std::chrono::milliseconds(kWaitMs)) continue;
     lock.unlock();
     check_interrupt_();  // it waits for the GIL
@@ -130,6 +130,13 @@ std::vector<Bytes> SocketComm::exchange(std::vector<Bytes> messages) {
   }
   report_.wait_seconds += std::chrono::duration<double>(Clock::now() - start).count();
   return received;
+}
+
+// A worker that is gone is missed when its message is: the first to be done with all leaves first.
+void SocketComm::check_missing() {
+  for (const Peer& peer : peers_)
+    if (lost_.empty() && peer.arrived.empty()) lost_ = peer.gone;
+  if (!lost_.empty()) throw WorkerLost(lost_);
 }
 
 bool SocketComm::is_complete() const {
@@ -230,9 +237,8 @@ void SocketComm::take_frame(Peer& peer, Frame frame) {
 
 void SocketComm::lose(Peer& peer, const std::string& why) {
   peer.close();
-  if (!lost_.empty()) return;
-  lost_ = title(peer.worker) + " is lost: " + why;
-  if (!phase_.empty()) lost_ += " (while " + phase_ + ")";
+  peer.gone = title(peer.worker) + " is lost: " + why;
+  if (!phase_.empty()) peer.gone += " (while " + phase_ + ")";
 }
 
 // The first reason counts, so that all workers name the same one.

@@ -51,6 +51,7 @@ class SocketComm final : public Comm {
   void write(Peer& peer);
   void lose(Peer& peer, const std::string& why);
   void stop(const std::string& why);
+  void check_missing();
   bool is_complete() const;
   std::string title(int worker) const;
   void keep_alive();

@@ -13,7 +13,9 @@ import multiprocessing
 import os
 import signal
 import socket
+import struct
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -429,6 +431,54 @@ def test_strangers_change_nothing():
     for stranger in strangers:
         stranger.close()
     assert in_threads(workers, lambda worker: worker.gather("here")) == [["here"] * 3] * 3
+
+
+def frame(number, payload, kind=1):
+    """A frame as csrc/frames.h draws it."""
+    head = struct.pack("<IIQQ", kind, zlib.crc32(payload), number, len(payload))
+    return head + struct.pack("<I", zlib.crc32(head)) + payload
+
+
+def one_worker_and_two_sockets():
+    """Worker 1 of three, and the ends that workers 0 and 2 would have."""
+    (zero, end_of_zero), (two, end_of_two) = socket.socketpair(), socket.socketpair()
+    sockets = [zero.detach(), -1, two.detach()]
+    return _core.SocketComm(1, sockets, ["a", "b", "c"], 10.0), (end_of_zero, end_of_two)
+
+
+def test_a_worker_that_is_done_may_leave():
+    comm, (zero, two) = one_worker_and_two_sockets()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(comm.exchange, [b"", b"mine", b""])
+        zero.sendall(frame(1, b"first"))
+        assert zero.recv(100) == frame(1, b"")
+        zero.close()
+        with pytest.raises(TimeoutError):
+            answer.result(0.3)  # worker 2 is late, worker 0 is not missed
+        two.sendall(frame(1, b"third" * 10_000))
+        assert answer.result(TIMEOUT) == [b"first", b"mine", b"third" * 10_000]
+    with pytest.raises(WorkerLost, match=r"worker 0 \(a\) is lost: its connection was closed"):
+        comm.exchange([b"", b"", b""])
+
+
+def test_a_message_out_of_turn_is_noticed():
+    comm, (zero, two) = one_worker_and_two_sockets()
+    zero.sendall(frame(1, b"") + frame(0, b"", kind=2))
+    two.sendall(frame(1, b"") + frame(3, b""))
+    assert comm.exchange([b"", b"", b""]) == [b"", b"", b""]
+    with pytest.raises(WorkerLost, match=r"worker 2 \(c\) is lost: it sent a message out of turn"):
+        comm.exchange([b"", b"", b""])
+
+
+@pytest.mark.parametrize("flipped", range(0, 8 * 34, 7))
+def test_every_damaged_bit_is_noticed(flipped):
+    comm, (zero, two) = one_worker_and_two_sockets()
+    sent = bytearray(frame(1, b"third!"))
+    sent[flipped // 8] ^= 1 << flipped % 8
+    zero.sendall(frame(1, b""))
+    two.sendall(sent)
+    with pytest.raises(WorkerLost, match=r"worker 2 \(c\) is lost: it sent "):
+        comm.exchange([b"", b"", b""])
 
 
 @pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n" * 2, os.urandom(100), b"\0" * 28])
