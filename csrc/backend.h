@@ -84,13 +84,14 @@ class Backend {
   virtual void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params,
                            std::span<SplitCandidate> best) = 0;
 
-  // Rows of this worker in each place of a feature; counts is [tasks][kBinPlaces].
-  virtual void count_rows(std::span<const CountTask> tasks, std::span<int64_t> counts) = 0;
+  // Rows of this worker in each place of a feature, [tasks][kBinPlaces]: cells whose hessians are
+  // counts.
+  virtual void count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) = 0;
 
   // Searches the tasks' features again, if they are this worker's, with the rows of all workers
   // counted; `best` is brought up to date.
   virtual void find_counted_splits(std::span<const CountTask> tasks,
-                                   std::span<const int64_t> counts,
+                                   std::span<const HistCell> counts,
                                    std::span<SplitCandidate> best) = 0;
 
   // Sorts each task's rows into left | right; returns how many went left on this worker.

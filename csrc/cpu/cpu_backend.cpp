@@ -528,7 +528,7 @@ SplitCandidate CpuBackend::best_split(const SearchedNode& node) const {
           best->bin,  best->missing_left, is_counted || has_enough_rows(*best, node.rules)};
 }
 
-void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<int64_t> counts) {
+void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) {
   int64_t total_rows = 0;
   for (const CountTask& t : tasks) total_rows += nodes_[t.node].task.rows.size();
   std::fill(counts.begin(), counts.end(), 0);
@@ -540,7 +540,7 @@ void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<int64_t>
               const uint8_t* column = bins_.column(feature);
               const int32_t missing_bin = bins_.n_value_bins(feature);
               const BinOrder order = bins_.bin_order(feature);
-              int64_t* const to = &counts[t * kBinPlaces];
+              HistCell* const to = &counts[t * kBinPlaces];
               HistCell* const cells = &counted_cells_[t * kBinPlaces];
               for (uint32_t i = node.rows.begin; i < node.rows.end; ++i) {
                 const uint32_t row = row_order_.data()[i];
@@ -552,14 +552,15 @@ void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<int64_t>
 }
 
 void CpuBackend::find_counted_splits(std::span<const CountTask> tasks,
-                                     std::span<const int64_t> counts,
+                                     std::span<const HistCell> counts,
                                      std::span<SplitCandidate> best) {
   for (size_t t = 0; t < tasks.size(); ++t) {
     const auto [node_index, feature] = tasks[t];
     if (!searched_.contains(feature)) continue;
     SearchedNode& node = nodes_[node_index];
     uint32_t row_counts[kBinPlaces];
-    std::copy_n(&counts[t * kBinPlaces], kBinPlaces, row_counts);
+    std::transform(&counts[t * kBinPlaces], &counts[t * kBinPlaces] + kBinPlaces, row_counts,
+                   cell_hessian);
     const HistCell* cells = node.task.slot == kNone ? &counted_cells_[t * kBinPlaces]
                                                     : cells_of(node.task.slot, feature);
     const FeatureBins bins{cells, nullptr, bins_.bin_order(feature)};

@@ -43,8 +43,8 @@ class CpuBackend final : public Backend {
   int64_t max_direct_rows() const override;
   void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params,
                    std::span<SplitCandidate> best) override;
-  void count_rows(std::span<const CountTask> tasks, std::span<int64_t> counts) override;
-  void find_counted_splits(std::span<const CountTask> tasks, std::span<const int64_t> counts,
+  void count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) override;
+  void find_counted_splits(std::span<const CountTask> tasks, std::span<const HistCell> counts,
                            std::span<SplitCandidate> best) override;
   void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) override;
   void set_leaves(std::span<const RowRange> leaves) override;
