@@ -180,6 +180,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
                 "the version of qgbdt": package_version("qgbdt"),
                 "the estimator": type(self).__name__,
                 "sample_weight": "None" if sample_weight is None else "given",
+                "class_weight": str(getattr(self, "class_weight", None)),
             }
         )
         return workers

@@ -34,6 +34,7 @@ from conftest import (
 
 from qgbdt import QGBDTClassifier, QGBDTRanker, QGBDTRegressor, _core
 from qgbdt.distributed import connect, connect_threads
+from qgbdt.distributed.join import Channel
 from qgbdt.errors import DataError, DisagreementError, DistributedError, WorkerLost
 
 N_CASES = int(os.environ.get("QGBDT_DISTRIBUTED_CASES", "60"))
@@ -248,7 +249,7 @@ def test_classifier_together(class_weight, weighted):
 
 def test_regressor_together():
     X = hurting_data(300)
-    X[100:200, 0] = np.nan  # all that one worker has
+    X[100:200] = np.nan  # all that one worker has
     y, _ = targets(X, "tweedie")
     weight = np.where(np.arange(300) < 100, 0.0, 1.0)  # a worker without any weight
     estimator = QGBDTRegressor(n_estimators=5, objective="tweedie")
@@ -300,6 +301,7 @@ MISMATCHES = [  # what one worker has instead, and the words for it
     ({"renew_leaves": False}, {}, "renew_leaves is True .* and False "),
     ({"random_state": 5}, {}, "seed is 0 .* and 5 "),
     ({"max_bin": 63}, {}, "max_bin is 255 .* and 63 "),
+    ({"class_weight": "balanced"}, {}, "class_weight is 'None' .* and 'balanced' "),
     ({"objective": "binary"}, {"y": np.arange(30) % 2}, "objective='binary' needs y of two"),
     ({}, {"X": np.zeros((30, 3))}, "n_features is 2 on worker 0 .* and 3 on worker 2 "),
     (
@@ -406,6 +408,88 @@ def test_where_a_worker_listens_and_is_reached():
 def test_a_rendezvous_is_an_address(address):
     with pytest.raises(DistributedError, match="host:port"):
         connect(address, 2, 0)
+
+
+class Tampered(Channel):
+    """What it sends has one bit of one byte changed on the way."""
+
+    def __init__(self, connection, position):
+        super().__init__(connection)
+        self.until = position
+
+    def send(self, data, deadline):
+        if 0 <= self.until < len(data):
+            data = bytearray(data)
+            data[self.until] ^= 1 << self.until % 8
+        self.until -= len(data)
+        super().send(bytes(data), deadline)
+
+
+def shake_hands(dialler, accepter, keys=(b"key", b"key")):
+    """What each side's authentication returns or raises; who raises hangs up."""
+
+    def work(side):
+        channel, key, dialled = side
+        try:
+            return channel.authenticate(key, b"context", dialled=dialled)
+        except OSError as error:
+            channel.close()
+            return error
+
+    sides = [(dialler, keys[0], True), (accepter, keys[1], False)]
+    try:
+        return in_threads(sides, work)
+    finally:
+        dialler.close()
+        accepter.close()
+
+
+def connected():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return socket.create_connection(server.getsockname()), server.accept()[0]
+
+
+HANDSHAKE = 8 + 32 + 32  # bytes that each side sends
+
+
+@pytest.mark.parametrize("who", ["dialler", "accepter"])
+def test_every_changed_byte_of_a_handshake_is_noticed(who):
+    for position in range(HANDSHAKE):
+        dials, accepts = connected()
+        if who == "dialler":
+            _, error = shake_hands(Tampered(dials, position), Channel(accepts))
+        else:
+            error, _ = shake_hands(Channel(dials), Tampered(accepts, position))
+        assert isinstance(error, ConnectionError), position
+
+
+def test_a_handshake():
+    dials, accepts = connected()
+    assert shake_hands(Tampered(dials, HANDSHAKE), Channel(accepts)) == [None, None]
+    dials, accepts = connected()
+    refused = shake_hands(Channel(dials), Channel(accepts), (b"key", b"other"))
+    assert all(isinstance(error, ConnectionError) for error in refused)
+
+
+def test_a_recorded_handshake_cannot_be_played_again():
+    sent = []
+
+    class Recorded(Channel):
+        def send(self, data, deadline):
+            sent.append(data)
+            super().send(data, deadline)
+
+    dials, accepts = connected()
+    assert shake_hands(Recorded(dials), Channel(accepts)) == [None, None]
+    dials, accepts = connected()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(
+            outcome, lambda: Channel(accepts).authenticate(b"key", b"context", dialled=False)
+        )
+        dials.sendall(b"".join(sent))
+        assert isinstance(answer.result(TIMEOUT), ConnectionError)
+    dials.close()
+    accepts.close()
 
 
 def test_strangers_change_nothing():
