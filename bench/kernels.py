@@ -230,6 +230,25 @@ def histograms(rng: np.random.Generator, n_features: int) -> Iterator[Work]:
                 ),
                 lanes.itemsize + 2 * 8,
             )
+    sums = (rng.integers(-100, 100, n) << 32) + rng.integers(0, 100, n)
+    packed = {full: kernels.pack_cells(sums[: n * full]) for full in (False, True)}
+    bytes_a_bin = len(packed[True]) / n
+    yield Work(
+        "pack_cells",
+        "cached",
+        "bin",
+        n,
+        lambda full: kernels.pack_cells(sums[: n * full]),
+        8 + bytes_a_bin,
+    )
+    yield Work(
+        "add_packed_cells",
+        "cached",
+        "bin",
+        n,
+        lambda full: kernels.add_packed_cells(packed[full], cells[: n * full]),
+        bytes_a_bin + 2 * 8,
+    )
     drawn = rng.normal(size=(n_features, N_BINS)), rng.integers(20, 100, (n_features, N_BINS))
     histogram = np.stack([np.int64(60 * drawn[0]), drawn[1], drawn[1]], axis=2)
     settings = dict.fromkeys(["reg_alpha", "reg_lambda", "min_split_gain", "min_child_weight"], 0.0)

@@ -20,6 +20,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import qgbdt.booster
 import qgbdt.estimators
 from qgbdt import QGBDTClassifier, QGBDTRanker, QGBDTRegressor
+from qgbdt.distributed.communicator import ALONE
 from qgbdt.threads import resolve_n_jobs
 
 FEW = {"n_estimators": 5, "num_leaves": 8, "min_child_samples": 5}
@@ -160,7 +161,7 @@ def test_classes_are_numbered_in_order(dtype):
         near += [np.array([ends.min, ends.max] * 300, dtype)]
     for labels in near:
         y = labels.astype(dtype) if dtype is not object else labels.astype(str).astype(object)
-        classes, numbers = qgbdt.estimators.encode_classes(y)
+        classes, numbers = qgbdt.estimators.encode_classes(y, ALONE)
         expected_classes, expected_numbers = np.unique(y, return_inverse=True)
         assert classes.dtype == y.dtype
         assert numbers.dtype == np.float64
