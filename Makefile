@@ -71,7 +71,7 @@ $(VENV)/extra-%: pyproject.toml | $(BIN)/python
 
 LINK_ASAN = mkdir -p $(ASAN)/qgbdt && \
 	ln -sfn $(addprefix $(CURDIR)/,$(wildcard csrc tests bench docs *.py *.toml *.md)) $(CURDIR)/LICENSE $(ASAN) && \
-	ln -sf $(CURDIR)/qgbdt/*.py* $(CURDIR)/qgbdt/py.typed $(ASAN)/qgbdt
+	ln -sfn $(CURDIR)/qgbdt/*.py* $(CURDIR)/qgbdt/py.typed $(CURDIR)/qgbdt/distributed $(ASAN)/qgbdt
 # libasan must come first in every process, and needs libstdc++ there to see exceptions thrown.
 PRELOAD = $(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)
 
