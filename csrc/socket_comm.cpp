@@ -107,13 +107,13 @@ std::vector<Bytes> SocketComm::exchange(std::vector<Bytes> messages) {
   if (!lost_.empty()) throw WorkerLost(lost_);
   const Clock::time_point start = Clock::now();
   Clock::time_point checked = start;
-  ++n_exchanges_;
   ++report_.n_exchanges;
   std::vector<Bytes> received(world_size());
   received[rank_] = std::move(messages[rank_]);
   for (Peer& peer : peers_)
     if (peer.worker != rank_)
-      send(peer, FrameKind::message, n_exchanges_, std::move(messages[peer.worker]));
+      send(peer, FrameKind::message, uint64_t(report_.n_exchanges),
+           std::move(messages[peer.worker]));
   while (!is_complete()) {
     check_missing();
     move_bytes(kWaitMs);

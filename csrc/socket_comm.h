@@ -6,7 +6,6 @@
 // connection is closed, when it sends nothing for the length of a heartbeat, or sends nonsense.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -64,7 +63,6 @@ class SocketComm final : public Comm {
   std::mutex mutex_;  // of all that follows
   std::vector<Peer> peers_;
   std::string phase_, lost_;  // lost_: why no exchange is possible any more
-  uint64_t n_exchanges_ = 0;
   CommReport report_;
   Clock::time_point last_moved_, last_beat_;
 

@@ -56,7 +56,8 @@ std::vector<FeatureTile> cut_tiles(const std::vector<FeatureTile>& tiles, int n_
   return parts;
 }
 
-// What of the tiles lies in a range of features.
+// What of the tiles lies in a range of features, to be searched. Rows are summed in whole tiles: a
+// worker that searches a part of the features looks at no node's rows alone.
 std::vector<FeatureTile> clip_tiles(const std::vector<FeatureTile>& tiles, FeatureRange range) {
   std::vector<FeatureTile> clipped;
   for (FeatureTile tile : tiles) {
