@@ -58,6 +58,9 @@ class Backend {
   virtual double max_weighted_target() = 0;
   virtual double max_weight() = 0;
   virtual StartSums start_sums(int output, int target_exponent, int weight_exponent) = 0;
+
+  // Raw predictions of a new model, the same for all rows. Without it they are those that the fit
+  // was given to go on from.
   virtual void set_start_scores(std::span<const double> scores) = 0;
 
   // Gradients of every output at the raw predictions.

@@ -5,6 +5,8 @@
 
 import functools
 import inspect
+import os
+import zlib
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -18,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from qgbdt import _core
 from qgbdt.booster import Booster
+from qgbdt.continuation import Continuation, facts_of_data, started
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.errors import DataError, DeviceError
 from qgbdt.params import (
@@ -75,17 +78,37 @@ start_iteration : int, default=0
 num_iteration : int, default=None
     How many iterations are used; None means all that follow."""
 
+COURSE = """\
+init_model : Booster, fitted estimator or path-like, default=None
+    A model to go on from: n_estimators iterations are added to its trees.
+checkpoint_dir : path-like, default=None
+    Where the trees of each iteration are kept, so that a fit that was interrupted can go on.
+    Other workers need none: worker 0 keeps them.
+resume : bool, default=False
+    Whether to go on from the checkpoint in checkpoint_dir, if there is one: the model is that of
+    a fit that was not interrupted. It must be of this fit: only n_estimators, n_jobs and the
+    number of workers may change.
+communicator : Communicator, default=None
+    The way to other workers, each of which calls fit with its own rows; see `qgbdt.distributed`.
+    The model is that of one worker with all rows, in order of rank."""
+
 T = TypeVar("T")
 P = ParamSpec("P")
 E = TypeVar("E", bound="QGBDTEstimator")
 
 
 def documented(item: T) -> T:
-    """Fill in the sections that docstrings share: {parameters}, {attributes}, {iterations}."""
+    """Fill in the sections that docstrings share, such as {parameters}."""
     text = inspect.cleandoc(item.__doc__ or "")
     if isinstance(item, type) and issubclass(item, Parametrized):
         text = text.replace("{parameters}", parameters_section(item))
-    item.__doc__ = text.replace("{attributes}", ATTRIBUTES).replace("{iterations}", ITERATIONS)
+    for section, shared in (
+        ("{attributes}", ATTRIBUTES),
+        ("{iterations}", ITERATIONS),
+        ("{course}", COURSE),
+    ):
+        text = text.replace(section, shared)
+    item.__doc__ = text
     return item
 
 
@@ -193,6 +216,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
         *,
         objective: str,
         workers: Communicator,
+        continuation: Continuation,
         n_outputs: int = 1,
         query_sizes: NDArray[np.int64] | None = None,
         label_gain: Floats | None = None,
@@ -207,19 +231,38 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
             "label_gain": label_gains(label_gain),
         }
         names = self._feature_names(X)
-        workers.agree(
-            {name: np.asarray(value).tolist() for name, value in params.items()}
-            | {"max_bin": self.max_bin, "the dtype of X": str(X.dtype), "n_features": len(names)}
-            | {f"the name of feature {i}": name for i, name in enumerate(names)}
-        )
+        initial = continuation.initial(objective, n_outputs, names)
+        facts = {
+            **{name: np.asarray(value).tolist() for name, value in params.items()},
+            "max_bin": self.max_bin,
+            "the dtype of X": str(X.dtype),
+            "n_features": len(names),
+            **{f"the name of feature {i}": name for i, name in enumerate(names)},
+            "init_model": None if initial is None else zlib.crc32(initial.to_bytes()),
+        }
+        workers.agree(facts)
         start = perf_counter()
         matrix = _core.BinnedMatrix(
             np.require(X, requirements="A"), self.max_bin, n_threads, workers.native
         )
         binned = perf_counter()
-        model, growth = _core.train(
-            matrix, y, sample_weight, query_sizes, names, params, n_threads, workers.native
-        )
+        if workers.any(continuation.checkpoint_dir is not None):
+            facts |= facts_of_data(matrix, y, sample_weight, query_sizes, workers)
+            facts |= {"the version of qgbdt": package_version("qgbdt")}
+        with started(continuation, initial, facts, workers) as begin:
+            model, growth = _core.train(
+                matrix,
+                y,
+                sample_weight,
+                query_sizes,
+                names,
+                params | {"n_estimators": self.n_estimators - begin.n_iterations_done},
+                n_threads,
+                workers.native,
+                begin.model,
+                begin.raw_prediction(X, n_threads),
+                begin.on_iteration,
+            )
         self.fit_profile_ = {
             "binning_seconds": binned - start,
             "training_seconds": perf_counter() - binned,
@@ -277,6 +320,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
     array([0, 1, 2])
     """
 
+    @documented
     @all_or_nothing
     def fit(
         self,
@@ -284,6 +328,9 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         y: Any,
         sample_weight: Any = None,
         *,
+        init_model: Any = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        resume: bool = False,
         communicator: Communicator | None = None,
     ) -> None:
         """Train on labelled rows.
@@ -296,9 +343,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             Class labels, of at least two classes.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
-        communicator : Communicator, default=None
-            The way to other workers, each of which calls fit with its own rows; see
-            `qgbdt.distributed`. The model is that of one worker with all rows, in order of rank.
+        {course}
 
         Returns
         -------
@@ -315,6 +360,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             self._class_sample_weight(sample_weight, y_encoded, workers),
             objective=objective,
             workers=workers,
+            continuation=Continuation(init_model, checkpoint_dir, resume),
             n_outputs=self.n_classes_ if objective == "multiclass" else 1,
         )
 
@@ -442,6 +488,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
     True
     """
 
+    @documented
     @all_or_nothing
     def fit(
         self,
@@ -449,6 +496,9 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         y: Any,
         sample_weight: Any = None,
         *,
+        init_model: Any = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        resume: bool = False,
         communicator: Communicator | None = None,
     ) -> None:
         """Train on rows with target values.
@@ -461,9 +511,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             Target values, in the range of the objective.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
-        communicator : Communicator, default=None
-            The way to other workers, each of which calls fit with its own rows; see
-            `qgbdt.distributed`. The model is that of one worker with all rows, in order of rank.
+        {course}
 
         Returns
         -------
@@ -474,7 +522,14 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         X, y = validate_data(self, X, y, y_numeric=True, **check_X(workers))
         weight = check_sample_weight(sample_weight, len(X), workers=workers)
         y = check_regression_target(y, weight, objective)
-        self._train(X, y, weight, objective=objective, workers=workers)
+        self._train(
+            X,
+            y,
+            weight,
+            objective=objective,
+            workers=workers,
+            continuation=Continuation(init_model, checkpoint_dir, resume),
+        )
 
     @documented
     def predict(
@@ -530,6 +585,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
     True
     """
 
+    @documented
     @all_or_nothing
     def fit(
         self,
@@ -539,6 +595,9 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         group: Any = None,
         qid: Any = None,
         sample_weight: Any = None,
+        init_model: Any = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        resume: bool = False,
         communicator: Communicator | None = None,
     ) -> None:
         """Train on the rows of queries: the rows of each query follow one another.
@@ -555,9 +614,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             The query of each row.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
-        communicator : Communicator, default=None
-            The way to other workers, each of which calls fit with its own rows; see
-            `qgbdt.distributed`. The model is that of one worker with all rows, in order of rank.
+        {course}
 
         Returns
         -------
@@ -572,6 +629,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             check_sample_weight(sample_weight, len(X), workers=workers),
             objective=self.objective or "lambdarank",
             workers=workers,
+            continuation=Continuation(init_model, checkpoint_dir, resume),
             query_sizes=check_query_sizes(group, qid, len(X)),
             label_gain=gains,
         )

@@ -171,6 +171,8 @@ CpuBackend::CpuBackend(TrainingData data, ObjectiveKind objective, ObjectiveArgs
       searched_parts_(cut_tiles(searched_tiles_, team.n_threads())) {
   rows_ = {n_samples_,       n_outputs,      data.target, data.weight, raw_prediction_.data(),
            gradient_.data(), hessian_.data()};
+  if (data.raw_prediction)
+    std::copy_n(data.raw_prediction, raw_prediction_.size(), raw_prediction_.data());
   if (objective == ObjectiveKind::lambdarank)
     prepare_ranking(std::move(label_gain), truncation_level);
 }

@@ -19,6 +19,7 @@ struct TrainingData {
   const BinnedMatrix* bins;
   const double* target;
   const double* weight;              // or null
+  const double* raw_prediction;      // to start from, [n_outputs][n_samples], or null
   std::vector<int64_t> query_begin;  // [n_queries + 1] for a ranker, else empty
 };
 

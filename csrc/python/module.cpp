@@ -149,14 +149,28 @@ void check_targets(const TrainParams& p, const double* y, int64_t n) {
   }
 }
 
+// Hands the trees of each iteration, as the bytes of a model, to Python.
+IterationHooks iteration_hooks(const std::function<void(py::bytes)>& on_iteration) {
+  return {check_signals, [&on_iteration](const Model& model) {
+            if (!on_iteration) return;
+            const int64_t n = model.n_iterations();
+            const std::string trees = model_to_text(model.iterations(n - 1, n));
+            const py::gil_scoped_acquire acquire;
+            on_iteration(trees);
+          }};
+}
+
 py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
                        const std::optional<DoubleArray>& sample_weight,
                        const std::optional<py::array_t<int64_t>>& query_sizes,
                        std::vector<std::string> feature_names, const py::dict& params_dict,
-                       int n_threads, std::optional<SharedComm> shared_comm) {
+                       int n_threads, std::optional<SharedComm> shared_comm,
+                       const Predictor* initial, const std::optional<DoubleArray>& raw_prediction,
+                       const std::function<void(py::bytes)>& on_iteration) {
   const TrainParams params = train_params(params_dict);
   const int64_t n = matrix.n_samples();
-  TrainingData data{&matrix, column_of(y, n, "y must be 1-D with n_samples values"), nullptr, {}};
+  TrainingData data{
+      &matrix, column_of(y, n, "y must be 1-D with n_samples values"), nullptr, nullptr, {}};
   if (sample_weight)
     data.weight = column_of(*sample_weight, n, "sample_weight must be 1-D with n_samples values");
   if (params.objective == ObjectiveKind::lambdarank)
@@ -165,7 +179,15 @@ py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
   check(n_threads >= 1, "n_threads must be at least 1");
   check_targets(params, data.target, n);
 
-  Model model;
+  Model model{params.objective, params.n_outputs, std::move(feature_names), {}, {}};
+  if (initial) {
+    check(initial->model().is_alike(model), "the initial model is of another kind");
+    check(raw_prediction && raw_prediction->size() == n * params.n_outputs,
+          "raw_prediction must have n_samples values an output");
+    data.raw_prediction = raw_prediction->data();
+    model = initial->model();
+  }
+  const IterationHooks hooks = iteration_hooks(on_iteration);
   GrowthReport report;
   with_comm(shared_comm, [&](Comm& comm) {
     const int useful = threads_for(n * matrix.n_features(), kValuesPerThread, n_threads);
@@ -173,9 +195,7 @@ py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
       CpuBackend backend(std::move(data), params.objective, {params.tweedie_variance_power},
                          params.n_outputs, params.label_gain, params.lambdarank_truncation_level,
                          searched_features(matrix, comm.rank(), comm.world_size()), team);
-      model = train(
-          backend, comm, matrix, params, std::move(feature_names), [](int) { check_signals(); },
-          report);
+      model = train(backend, comm, matrix, params, std::move(model), hooks, report);
     });
   });
   py::dict growth;
@@ -198,6 +218,18 @@ py::array_t<double> predict_array(const Predictor& predictor, const py::array& X
   with_team(predictor.useful_threads(view.n_samples, end - begin, n_threads),
             [&](Team& team) { predictor.predict(view, begin, end, raw, kernels, team, to); });
   return out;
+}
+
+// The trees of all models, in their order, on the base scores of the first.
+std::unique_ptr<Predictor> joined(const std::vector<const Predictor*>& models) {
+  check(!models.empty(), "at least one model");
+  Model all = models[0]->model();
+  for (size_t i = 1; i < models.size(); ++i) {
+    const Model& next = models[i]->model();
+    check(next.is_alike(all), "the models are of different kinds");
+    all.trees.insert(all.trees.end(), next.trees.begin(), next.trees.end());
+  }
+  return std::make_unique<Predictor>(std::move(all));
 }
 
 py::array_t<uint8_t> bins_array(const BinnedMatrix& matrix) {
@@ -315,6 +347,7 @@ PYBIND11_MODULE(_core, m) {
            py::arg("X"), py::arg("max_bin"), py::arg("n_threads"), py::arg("comm") = py::none())
       .def_property_readonly("n_samples", &BinnedMatrix::n_samples)
       .def_property_readonly("n_features", &BinnedMatrix::n_features)
+      .def_property_readonly("first_row", &BinnedMatrix::first_row)
       .def("bins", &bins_array)
       .def("bin_thresholds",
            [](const BinnedMatrix& matrix, int32_t feature) {
@@ -352,12 +385,23 @@ PYBIND11_MODULE(_core, m) {
           },
           py::arg("n_samples"), py::arg("start_iteration"), py::arg("end_iteration"))
       .def("to_bytes", [](const Predictor& p) { return py::bytes(model_to_text(p.model())); })
-      .def_static("from_bytes", [](const py::bytes& data) {
-        return std::make_unique<Predictor>(model_from_text(std::string_view(data)));
-      });
+      .def_static("from_bytes",
+                  [](const py::bytes& data) {
+                    return std::make_unique<Predictor>(model_from_text(std::string_view(data)));
+                  })
+      .def(
+          "iterations",
+          [](const Predictor& p, int64_t begin, int64_t end) {
+            check(0 <= begin && begin <= end && end <= p.model().n_iterations(),
+                  "iterations out of range");
+            return std::make_unique<Predictor>(p.model().iterations(begin, end));
+          },
+          py::arg("begin"), py::arg("end"))
+      .def_static("joined", &joined);
 
   m.def("train", &train_on_cpu, py::arg("matrix"), py::arg("y"), py::arg("sample_weight"),
         py::arg("query_sizes"), py::arg("feature_names"), py::arg("params"), py::arg("n_threads"),
-        py::arg("comm") = py::none());
+        py::arg("comm") = py::none(), py::arg("initial") = py::none(),
+        py::arg("raw_prediction") = py::none(), py::arg("on_iteration") = py::none());
   bind_kernels(m);
 }

@@ -118,6 +118,12 @@ def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> argpars
         "--params", type=Path, metavar="FILE", help="parameters of the estimator, as JSON"
     )
     fit.add_argument("--output", required=True, type=Path, metavar="MODEL", help="rank 0 writes it")
+    fit.add_argument(
+        "--checkpoint-dir", type=Path, metavar="D", help="where rank 0 keeps the trees so far"
+    )
+    fit.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint, if there is one"
+    )
     parser.add_argument("--verbose", action="store_true", help="report bytes and waiting")
     args = parser.parse_args(argv)
     if args.rank is None:
@@ -167,7 +173,12 @@ def run(args: argparse.Namespace) -> None:
         data = arguments(load(Path(args.data.format(rank=communicator.rank))), args)
         if args.task == "classification":
             check_classes(communicator.union(np.unique(data["y"])))
-        estimator.fit(**data, communicator=communicator)
+        estimator.fit(
+            **data,
+            checkpoint_dir=args.checkpoint_dir,
+            resume=args.resume,
+            communicator=communicator,
+        )
         if communicator.rank == 0:
             estimator.booster_.save_model(args.output)
         if args.verbose:
