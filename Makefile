@@ -7,7 +7,8 @@
 #   make asan        the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make fuzz-model  100,000 damaged model files, and 1,000 kills while saving
 #   make distributed 1,000 drawn fits over threads and 100 over sockets, each equal to one worker's;
-#                    200 workers killed and 50 stopped; 100 schedules of kills and resumptions
+#                    200 workers killed, 50 stopped, as root 50 cut off, one slow for ten minutes;
+#                    100 schedules of kills and resumptions
 #   make clean       removes everything that make made
 
 PYTHON ?= python3

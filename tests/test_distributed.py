@@ -644,6 +644,20 @@ def test_a_lost_worker_is_noticed_by_all(sign, heartbeat, words):
 
 
 def test_a_share_of_the_kills():
-    report = kill_workers.run(kills=4, stops=1, seed=1)
+    report = kill_workers.run(kills=4, stops=1, cuts=0, seed=1)
     assert not report.faults, str(report)
     assert sum(report.outcomes.values()) >= 5
+
+
+@pytest.mark.skipif(not kill_workers.network.is_possible(), reason=kill_workers.network.NEEDS)
+def test_a_share_of_the_cuts():
+    report = kill_workers.run(kills=0, stops=0, cuts=3, seed=0)
+    assert not report.faults, str(report)
+    assert sum(report.outcomes.values()) >= 6
+
+
+def test_a_slow_worker_is_not_lost():
+    report = kill_workers.Report()
+    kill_workers.run_beside_a_slow_one(4, report)
+    assert not report.faults, str(report)
+    assert report.outcomes == {"finished beside a slow one": 3}
