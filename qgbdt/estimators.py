@@ -70,7 +70,10 @@ fit_profile_ : dict
 n_features_in_ : int
     The number of columns of X.
 objective_ : str
-    The loss that was used."""
+    The loss that was used.
+worker_profiles_ : list of dict
+    For each worker, by rank, arrays with a value an iteration: ``seconds``, those of them that it
+    waited for others (``wait_seconds``), ``exchanges``, ``bytes_sent`` and ``bytes_received``."""
 
 ITERATIONS = """\
 start_iteration : int, default=0
@@ -250,7 +253,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
             facts |= facts_of_data(matrix, y, sample_weight, query_sizes, workers)
             facts |= {"the version of qgbdt": package_version("qgbdt")}
         with started(continuation, initial, facts, workers) as begin:
-            model, growth = _core.train(
+            model, growth, profile = _core.train(
                 matrix,
                 y,
                 sample_weight,
@@ -268,6 +271,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
             "training_seconds": perf_counter() - binned,
             **{f"growth_{name}": count for name, count in growth.items()},
         }
+        self.worker_profiles_ = workers.gather_arrays(profile)
         self.objective_ = objective
         self.booster_ = Booster(model)
 

@@ -276,6 +276,27 @@ def test_ranker_together():
         assert fitted.booster_ == alone.booster_
 
 
+def test_what_an_iteration_took_of_each_worker():
+    X, y = classification()
+    parts = [{"X": X[:100], "y": y[:100]}, {"X": X[100:], "y": y[100:]}]
+    workers = connect_sockets(2)
+    first, second = fit_together(workers, QGBDTClassifier(n_estimators=3), parts)
+    for mine, others in zip(first.worker_profiles_, second.worker_profiles_, strict=True):
+        for name, values in mine.items():
+            assert values.shape == (3,)
+            assert (values > 0).all(), name
+            assert (values == others[name]).all()
+    for worker, profile in zip(workers, first.worker_profiles_, strict=True):
+        assert (profile["wait_seconds"] <= profile["seconds"]).all()
+        assert profile["bytes_sent"].sum() < worker.report()["bytes_sent"]
+    assert (profile["exchanges"] == first.worker_profiles_[0]["exchanges"]).all()
+    received = first.worker_profiles_[0]["bytes_received"].sum()
+    assert abs(profile["bytes_sent"].sum() - received) <= 10 * 28  # but for some beats
+    (alone,) = QGBDTClassifier(n_estimators=4).fit(X, y).worker_profiles_
+    assert (alone["seconds"] > 0).all()
+    assert (alone["bytes_sent"] == np.zeros(4)).all()
+
+
 def test_a_communicator_serves_many_fits():
     X, y = classification()
     workers = connect_sockets(2)

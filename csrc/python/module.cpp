@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <chrono>
 #include <climits>
 #include <cmath>
 #include <string>
@@ -67,6 +68,11 @@ void with_comm(const std::optional<SharedComm>& shared, const Body& body) {
     comm.leave(error.what());
     throw;
   }
+}
+
+template <class T>
+py::array_t<T> array_of(const std::vector<T>& values) {
+  return py::array_t<T>(py::ssize_t(values.size()), values.data());
 }
 
 using DoubleArray = py::array_t<double, py::array::c_style>;
@@ -149,16 +155,50 @@ void check_targets(const TrainParams& p, const double* y, int64_t n) {
   }
 }
 
-// Hands the trees of each iteration, as the bytes of a model, to Python.
-IterationHooks iteration_hooks(const std::function<void(py::bytes)>& on_iteration) {
-  return {check_signals, [&on_iteration](const Model& model) {
-            if (!on_iteration) return;
-            const int64_t n = model.n_iterations();
-            const std::string trees = model_to_text(model.iterations(n - 1, n));
-            const py::gil_scoped_acquire acquire;
-            on_iteration(trees);
-          }};
+// Hands the trees of an iteration, as the bytes of a model, to Python.
+void tell(const std::function<void(py::bytes)>& on_iteration, const Model& model) {
+  if (!on_iteration) return;
+  const int64_t n = model.n_iterations();
+  const std::string trees = model_to_text(model.iterations(n - 1, n));
+  const py::gil_scoped_acquire acquire;
+  on_iteration(trees);
 }
+
+// What each iteration took of this worker.
+class Stopwatch {
+ public:
+  explicit Stopwatch(const Comm& comm) : comm_(comm), report_(comm.report()) {}
+
+  void end_iteration() {
+    const auto now = Clock::now();
+    const CommReport report = comm_.report();
+    seconds_.push_back(std::chrono::duration<double>(now - start_).count());
+    wait_seconds_.push_back(report.wait_seconds - report_.wait_seconds);
+    n_exchanges_.push_back(report.n_exchanges - report_.n_exchanges);
+    bytes_sent_.push_back(report.bytes_sent - report_.bytes_sent);
+    bytes_received_.push_back(report.bytes_received - report_.bytes_received);
+    start_ = now;
+    report_ = report;
+  }
+
+  py::dict profile() const {
+    py::dict out;
+    out["seconds"] = array_of(seconds_);
+    out["wait_seconds"] = array_of(wait_seconds_);
+    out["exchanges"] = array_of(n_exchanges_);
+    out["bytes_sent"] = array_of(bytes_sent_);
+    out["bytes_received"] = array_of(bytes_received_);
+    return out;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  const Comm& comm_;
+  Clock::time_point start_ = Clock::now();
+  CommReport report_;
+  std::vector<double> seconds_, wait_seconds_;
+  std::vector<int64_t> n_exchanges_, bytes_sent_, bytes_received_;
+};
 
 py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
                        const std::optional<DoubleArray>& sample_weight,
@@ -187,9 +227,14 @@ py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
     data.raw_prediction = raw_prediction->data();
     model = initial->model();
   }
-  const IterationHooks hooks = iteration_hooks(on_iteration);
   GrowthReport report;
+  std::optional<Stopwatch> stopwatch;
   with_comm(shared_comm, [&](Comm& comm) {
+    stopwatch.emplace(comm);
+    const IterationHooks hooks{check_signals, [&](const Model& trained) {
+                                 tell(on_iteration, trained);
+                                 stopwatch->end_iteration();
+                               }};
     const int useful = threads_for(n * matrix.n_features(), kValuesPerThread, n_threads);
     with_team(useful, [&](Team& team) {
       CpuBackend backend(std::move(data), params.objective, {params.tweedie_variance_power},
@@ -202,7 +247,8 @@ py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
   growth["rounds"] = report.rounds;
   growth["splits"] = report.splits;
   growth["expansions"] = report.expansions;
-  return py::make_tuple(std::make_unique<Predictor>(std::move(model)), growth);
+  return py::make_tuple(std::make_unique<Predictor>(std::move(model)), growth,
+                        stopwatch->profile());
 }
 
 py::array_t<double> predict_array(const Predictor& predictor, const py::array& X, int64_t begin,
@@ -240,11 +286,6 @@ py::array_t<uint8_t> bins_array(const BinnedMatrix& matrix) {
     for (int64_t i = 0; i < matrix.n_samples(); ++i) to(i, f) = column[i];
   }
   return out;
-}
-
-template <class T>
-py::array_t<T> array_of(const std::vector<T>& values) {
-  return py::array_t<T>(py::ssize_t(values.size()), values.data());
 }
 
 }  // namespace

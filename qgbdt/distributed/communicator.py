@@ -53,6 +53,11 @@ class Communicator:
         message = json.dumps(value).encode()
         return [json.loads(text) for text in self.native.exchange([message] * self.world_size)]
 
+    def gather_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> list[dict[str, NDArray[Any]]]:
+        """Every worker's arrays, by rank."""
+        lists = self.gather({name: array.tolist() for name, array in arrays.items()})
+        return [{name: np.array(of[name], arrays[name].dtype) for name in arrays} for of in lists]
+
     def broadcast(self, message: bytes) -> bytes:
         """Worker 0's message."""
         if self.native is None:

@@ -182,7 +182,7 @@ def run(args: argparse.Namespace) -> None:
         if communicator.rank == 0:
             estimator.booster_.save_model(args.output)
         if args.verbose:
-            print(summary(communicator, estimator.fit_profile_), file=sys.stderr)
+            print(summary(communicator, estimator), file=sys.stderr)
 
 
 def load(path: Path) -> Any:
@@ -230,10 +230,19 @@ def check_classes(classes: NDArray[Any]) -> None:
         )
 
 
-def summary(communicator: Communicator, profile: Mapping[str, float]) -> str:
-    numbers = {**communicator.report(), **profile}
-    lines = [f"  {name}: {value:.6g}" for name, value in numbers.items()]
-    return "\n".join([f"worker {communicator.rank}:", *lines])
+def summary(communicator: Communicator, estimator: Any) -> str:
+    """What the fit took of this worker; of worker 0, what each iteration took of each."""
+    numbers = {**communicator.report(), **estimator.fit_profile_}
+    lines = [f"worker {communicator.rank}:"]
+    lines += [f"  {name}: {value:.6g}" for name, value in numbers.items()]
+    if communicator.rank == 0:
+        columns = list(estimator.worker_profiles_[0])
+        lines.append(" ".join(["iteration", "worker", *columns]))
+        for iteration in range(len(estimator.worker_profiles_[0]["seconds"])):
+            for rank, profile in enumerate(estimator.worker_profiles_):
+                values = (f"{profile[name][iteration]:.6g}" for name in columns)
+                lines.append(" ".join([str(iteration), str(rank), *values]))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
