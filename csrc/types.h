@@ -44,6 +44,7 @@ struct RowRange {
 
 struct FeatureRange {
   int32_t begin = 0, end = 0;
+  int32_t size() const { return end - begin; }
   bool contains(int32_t feature) const { return begin <= feature && feature < end; }
 };
 

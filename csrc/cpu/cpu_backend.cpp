@@ -56,8 +56,16 @@ std::vector<FeatureTile> cut_tiles(const std::vector<FeatureTile>& tiles, int n_
   return parts;
 }
 
-// What of the tiles lies in a range of features, to be searched. Rows are summed in whole tiles: a
-// worker that searches a part of the features looks at no node's rows alone.
+// The tiles that have a feature in the range, whole, to be summed.
+std::vector<FeatureTile> tiles_with(const std::vector<FeatureTile>& tiles, FeatureRange range) {
+  std::vector<FeatureTile> found;
+  for (const FeatureTile& tile : tiles)
+    if (tile.first_feature < range.end && range.begin < tile.first_feature + tile.n_features)
+      found.push_back(tile);
+  return found;
+}
+
+// What of the tiles lies in the range, to be searched.
 std::vector<FeatureTile> clip_tiles(const std::vector<FeatureTile>& tiles, FeatureRange range) {
   std::vector<FeatureTile> clipped;
   for (FeatureTile tile : tiles) {
@@ -167,6 +175,8 @@ CpuBackend::CpuBackend(TrainingData data, ObjectiveKind objective, ObjectiveArgs
       scratch_(team.n_threads()),
       searched_(searched),
       tile_parts_(cut_tiles(bins_.tiles(), team.n_threads())),
+      own_tiles_(tiles_with(bins_.tiles(), searched)),
+      own_parts_(cut_tiles(own_tiles_, team.n_threads())),
       searched_tiles_(clip_tiles(bins_.tiles(), searched)),
       searched_parts_(cut_tiles(searched_tiles_, team.n_threads())) {
   rows_ = {n_samples_,       n_outputs,      data.target, data.weight, raw_prediction_.data(),
@@ -372,10 +382,20 @@ int64_t CpuBackend::n_cells(const FeatureTile& tile) const {
          bins_.cell_offset(tile.first_feature);
 }
 
+void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
+  std::vector<HistogramTask> whole, own;  // own: others get the rows, not their sums
+  for (const HistogramTask& task : tasks) (sends_rows(task.rows) ? own : whole).push_back(task);
+  build_histograms(whole, bins_.tiles(), tile_parts_);
+  build_histograms(own, own_tiles_, own_parts_);
+}
+
 // One unit is one tile of one node. Its rows are cut into chunks, so that it can feed all threads.
 // The first thread to come adds to the node's own cells, any other to cells of its own, which are
 // added up in the end.
-void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
+void CpuBackend::build_histograms(std::span<const HistogramTask> tasks,
+                                  const std::vector<FeatureTile>& whole_tiles,
+                                  const std::vector<FeatureTile>& tile_parts) {
+  if (tasks.empty() || whole_tiles.empty()) return;
   std::vector<RowRange> ranges;
   int64_t total_rows = 0;
   for (const HistogramTask& t : tasks) {
@@ -386,7 +406,7 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
   const int threads = team_.threads_for(total_rows * bins_.n_features(), kUpdatesPerThread);
   const bool few_rows = total_rows < kCutRowsPerThread * threads;
   const auto& tiles =
-      cuts_tiles(threads, int64_t(tasks.size()), few_rows) ? tile_parts_ : bins_.tiles();
+      cuts_tiles(threads, int64_t(tasks.size()), few_rows) ? tile_parts : whole_tiles;
   const int64_t n_tiles = int64_t(tiles.size()), n_units = int64_t(tasks.size()) * n_tiles;
   const bool cut_nodes = threads > 1 && n_units < 8 * threads && !few_rows;
   const int64_t chunk_rows =
@@ -400,7 +420,9 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
   std::vector<std::vector<HistCell*>> cells(threads, std::vector<HistCell*>(n_units));
   for (ThreadScratch& scratch : scratch_) scratch.n_used = 0;
   for (const HistogramTask& t : tasks)  // no chunk of rows will
-    if (t.rows.size() == 0) std::memset(cells_of(t.slot, 0), 0, bins_.n_cells() * sizeof(HistCell));
+    if (t.rows.size() == 0)
+      for (const FeatureTile& tile : tiles)
+        std::memset(cells_of(t.slot, tile.first_feature), 0, n_cells(tile) * sizeof(HistCell));
   team_.run(threads, int64_t(chunks.size()) * n_tiles, [&](int64_t i, int thread) {
     const RowChunk& chunk = chunks[i / n_tiles];
     const FeatureTile& tile = tiles[i % n_tiles];
@@ -573,51 +595,6 @@ void CpuBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
   node.features[feature] =
       kernels_.find_split(bins, counts, int32_t(node.task.count), node.rules, 0);
   node.counted.push_back(feature);
-}
-
-// What one worker sends another: the cells of the features that the other searches, node after
-// node.
-Bytes CpuBackend::pack_histograms(std::span<const HistogramTask> tasks, FeatureRange features,
-                                  int threads) {
-  std::vector<Bytes> nodes(tasks.size());
-  team_.run(threads, int64_t(tasks.size()), [&](int64_t i, int) {
-    for (int32_t f = features.begin; f < features.end; ++f)
-      pack_cells(cells_of(tasks[i].slot, f), bins_.bin_order(f).n_places(), &nodes[i]);
-  });
-  std::vector<int64_t> sizes;
-  for (const Bytes& node : nodes) sizes.push_back(int64_t(node.size()));
-  Bytes message;
-  append(std::span<const int64_t>(sizes), &message);
-  for (const Bytes& node : nodes) append(std::span<const uint8_t>(node), &message);
-  return message;
-}
-
-void CpuBackend::reduce_histograms(std::span<const HistogramTask> tasks, Comm& comm) {
-  if (comm.world_size() == 1 || tasks.empty()) return;
-  const int64_t n_tasks = int64_t(tasks.size());
-  const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kBinsPerThread);
-  std::vector<Bytes> messages(comm.world_size());
-  for (int to = 0; to < comm.world_size(); ++to)
-    if (to != comm.rank())
-      messages[to] =
-          pack_histograms(tasks, searched_features(bins_, to, comm.world_size()), threads);
-  const std::vector<Bytes> received = comm.exchange(std::move(messages));
-  std::vector<std::vector<Bytes>> nodes;  // [other workers][tasks]
-  for (int from = 0; from < comm.world_size(); ++from) {
-    if (from == comm.rank()) continue;
-    ByteReader reader(received[from]);
-    nodes.emplace_back();
-    for (int64_t size : reader.take<int64_t>(n_tasks))
-      nodes.back().push_back(reader.take<uint8_t>(size));
-  }
-  team_.run(threads, n_tasks, [&](int64_t i, int) {
-    for (const std::vector<Bytes>& of_worker : nodes) {
-      CellReader reader(of_worker[i]);
-      for (int32_t f = searched_.begin; f < searched_.end; ++f)
-        reader.add_to(cells_of(tasks[i].slot, f), bins_.bin_order(f).n_places());
-      check(reader.is_done(), "a histogram is too long");
-    }
-  });
 }
 
 std::vector<CpuBackend::RowChunk> CpuBackend::cut(std::span<const RowRange> ranges,

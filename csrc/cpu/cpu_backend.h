@@ -81,7 +81,12 @@ class CpuBackend final : public Backend {
   void subtract(const FeatureBins& bins, HistCell* cells) const;
   void find_tile_splits(SearchedNode& node, SearchedNode* sibling, const FeatureTile& tile,
                         ThreadScratch& scratch);
-  Bytes pack_histograms(std::span<const HistogramTask> tasks, FeatureRange features, int threads);
+  void build_histograms(std::span<const HistogramTask> tasks, const std::vector<FeatureTile>& tiles,
+                        const std::vector<FeatureTile>& tile_parts);
+  bool sends_rows(RowRange range) const;
+  void pack_rows(RowRange range, FeatureRange features, Bytes* part) const;
+  Bytes pack_part(const HistogramTask& task, FeatureRange features);
+  void add_part(const Bytes& part, int32_t slot);
 
   const BinnedMatrix& bins_;
   const Kernels& kernels_;
@@ -111,7 +116,7 @@ class CpuBackend final : public Backend {
   std::vector<Buffer<HistCell>> slots_;
 
   const FeatureRange searched_;
-  std::vector<FeatureTile> tile_parts_, searched_tiles_, searched_parts_;
+  std::vector<FeatureTile> tile_parts_, own_tiles_, own_parts_, searched_tiles_, searched_parts_;
   std::deque<SearchedNode> nodes_;  // of the last find_splits; they never move
   std::vector<FeatureSplit> feature_splits_;
   std::vector<CountTask> count_tasks_;   // of the last count_rows, and

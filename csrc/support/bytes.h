@@ -35,6 +35,16 @@ class ByteReader {
     return values;
   }
 
+  // Bytes where they are.
+  std::span<const uint8_t> view(int64_t n) {
+    check(n >= 0 && n <= int64_t(rest_.size()), "a message is too short");
+    const auto viewed = rest_.first(n);
+    rest_ = rest_.subspan(n);
+    return viewed;
+  }
+
+  bool is_done() const { return rest_.empty(); }
+
  private:
   std::span<const uint8_t> rest_;
 };
