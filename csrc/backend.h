@@ -70,16 +70,13 @@ class Backend {
   // sums.
   virtual HistCell quantize(int output, const Quantization& quantization) = 0;
 
-  // Histograms of the tasks' rows into their slots, overwriting them.
-  virtual void build_histograms(std::span<const HistogramTask> tasks) = 0;
+  // Histograms of the tasks' rows, of all workers, into their slots, overwriting them: of the
+  // features that this worker searches.
+  virtual void build_histograms(std::span<const HistogramTask> tasks, Comm& comm) = 0;
 
   // Up to this many rows find_splits needs no histogram, where this worker has all rows of a node.
   // It changes with the quantization.
   virtual int64_t max_direct_rows() const = 0;
-
-  // Adds what the other workers have in the same slots, for the features that this worker
-  // searches.
-  virtual void reduce_histograms(std::span<const HistogramTask> tasks, Comm& comm) = 0;
 
   // Looks for the best split of each feature that this worker searches, as if all children had
   // min_child_samples rows. Where a sibling is named, slot <- parent - sibling: exactly this

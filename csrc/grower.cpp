@@ -89,18 +89,14 @@ class Grower {
     if (params_.num_leaves < 2 || !may_split(root)) return;
     if (root.count > max_direct_rows_) {
       root.slot = pool_.take();
-      build_histograms({{root.slot, root.rows}});
+      const HistogramTask whole{root.slot, root.rows};
+      backend_.build_histograms({&whole, 1}, comm_);
     }
     find_splits({find_task(root, kNone)}, {0});
   }
 
   static FindSplitTask find_task(const Leaf& leaf, int32_t sibling) {
     return {leaf.slot, sibling, leaf.rows, leaf.count, leaf.total};
-  }
-
-  void build_histograms(const std::vector<HistogramTask>& tasks) {
-    backend_.build_histograms(tasks);
-    backend_.reduce_histograms(tasks, comm_);
   }
 
   void find_splits(const std::vector<FindSplitTask>& tasks, const std::vector<int32_t>& ids) {
@@ -195,7 +191,7 @@ class Grower {
       if (may_split(small) || subtract) look_for(small_id, kNone);
       if (may_split(large)) look_for(large_id, subtract ? int32_t(find.size()) - 1 : kNone);
     }
-    build_histograms(build);
+    backend_.build_histograms(build, comm_);
     find_splits(find, found);
     for (int32_t id : batch)
       for (int32_t child : {leaves_[id].left_leaf, leaves_[id].left_leaf + 1})

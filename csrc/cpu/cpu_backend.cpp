@@ -303,11 +303,12 @@ HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
 
 void CpuBackend::make_slot(int32_t slot) {
   if (slot >= int32_t(slots_.size())) slots_.resize(slot + 1);
-  if (!slots_[slot].size()) slots_[slot] = Buffer<HistCell>(bins_.n_cells());
+  if (!slots_[slot].size()) slots_[slot] = Buffer<HistCell>(n_cells(own_tiles_));
 }
 
 HistCell* CpuBackend::cells_of(int32_t slot, int32_t feature) {
-  return slots_[slot].data() + bins_.cell_offset(feature);
+  return slots_[slot].data() + bins_.cell_offset(feature) -
+         bins_.cell_offset(own_tiles_.front().first_feature);
 }
 
 // Sums rows of a dense tile in lanes.
@@ -377,52 +378,64 @@ bool CpuBackend::cuts_tiles(int threads, int64_t n_nodes, bool few_rows) const {
   return threads > 1 && few_rows && too_few;
 }
 
+int64_t CpuBackend::n_cells(const std::vector<FeatureTile>& tiles) const {
+  return std::accumulate(tiles.begin(), tiles.end(), int64_t(0),
+                         [&](int64_t sum, const FeatureTile& tile) { return sum + n_cells(tile); });
+}
+
 int64_t CpuBackend::n_cells(const FeatureTile& tile) const {
   return bins_.cell_offset(tile.first_feature + tile.n_features) -
          bins_.cell_offset(tile.first_feature);
 }
 
-void CpuBackend::build_histograms(std::span<const HistogramTask> tasks) {
-  std::vector<HistogramTask> whole, own;  // own: others get the rows, not their sums
-  for (const HistogramTask& task : tasks) (sends_rows(task.rows) ? own : whole).push_back(task);
-  build_histograms(whole, bins_.tiles(), tile_parts_);
-  build_histograms(own, own_tiles_, own_parts_);
+void CpuBackend::build_histograms(std::span<const HistogramTask> tasks, Comm& comm) {
+  std::vector<RowSums> nodes, own, whole;
+  for (const HistogramTask& task : tasks) {
+    make_slot(task.slot);
+    const bool own_only = comm.world_size() == 1 || sends_rows(task.rows);
+    if (!own_only && whole.size() == whole_.size()) whole_.emplace_back(bins_.n_cells());
+    HistCell* cells = own_only ? slots_[task.slot].data() : whole_[whole.size()].data();
+    nodes.push_back({task.rows, cells});
+    (own_only ? own : whole).push_back(nodes.back());
+  }
+  sum_rows(own, own_tiles_, own_parts_);
+  sum_rows(whole, bins_.tiles(), tile_parts_);
+  if (comm.world_size() > 1) reduce(tasks, nodes, comm);
 }
 
 // One unit is one tile of one node. Its rows are cut into chunks, so that it can feed all threads.
 // The first thread to come adds to the node's own cells, any other to cells of its own, which are
 // added up in the end.
-void CpuBackend::build_histograms(std::span<const HistogramTask> tasks,
-                                  const std::vector<FeatureTile>& whole_tiles,
-                                  const std::vector<FeatureTile>& tile_parts) {
-  if (tasks.empty() || whole_tiles.empty()) return;
+void CpuBackend::sum_rows(std::span<const RowSums> nodes,
+                          const std::vector<FeatureTile>& whole_tiles,
+                          const std::vector<FeatureTile>& tile_parts) {
+  if (nodes.empty() || whole_tiles.empty()) return;
   std::vector<RowRange> ranges;
   int64_t total_rows = 0;
-  for (const HistogramTask& t : tasks) {
-    make_slot(t.slot);
-    ranges.push_back(t.rows);
-    total_rows += t.rows.size();
+  for (const RowSums& node : nodes) {
+    ranges.push_back(node.rows);
+    total_rows += node.rows.size();
   }
   const int threads = team_.threads_for(total_rows * bins_.n_features(), kUpdatesPerThread);
   const bool few_rows = total_rows < kCutRowsPerThread * threads;
   const auto& tiles =
-      cuts_tiles(threads, int64_t(tasks.size()), few_rows) ? tile_parts : whole_tiles;
-  const int64_t n_tiles = int64_t(tiles.size()), n_units = int64_t(tasks.size()) * n_tiles;
+      cuts_tiles(threads, int64_t(nodes.size()), few_rows) ? tile_parts : whole_tiles;
+  const int64_t n_tiles = int64_t(tiles.size()), n_units = int64_t(nodes.size()) * n_tiles;
   const bool cut_nodes = threads > 1 && n_units < 8 * threads && !few_rows;
   const int64_t chunk_rows =
       cut_nodes ? rows_per_chunk(total_rows, threads) : std::max<int64_t>(n_samples_, 1);
   const std::vector<RowChunk> chunks = cut(ranges, chunk_rows);
 
+  const int64_t first_cell = bins_.cell_offset(tiles.front().first_feature);
   const auto unit_cells = [&](int64_t unit) {
-    return cells_of(tasks[unit / n_tiles].slot, tiles[unit % n_tiles].first_feature);
+    return nodes[unit / n_tiles].cells + bins_.cell_offset(tiles[unit % n_tiles].first_feature) -
+           first_cell;
   };
   std::vector<std::atomic<bool>> taken(n_units);
   std::vector<std::vector<HistCell*>> cells(threads, std::vector<HistCell*>(n_units));
   for (ThreadScratch& scratch : scratch_) scratch.n_used = 0;
-  for (const HistogramTask& t : tasks)  // no chunk of rows will
-    if (t.rows.size() == 0)
-      for (const FeatureTile& tile : tiles)
-        std::memset(cells_of(t.slot, tile.first_feature), 0, n_cells(tile) * sizeof(HistCell));
+  for (const RowSums& node : nodes)  // no chunk of rows will
+    if (node.rows.size() == 0) std::memset(node.cells, 0, n_cells(tiles) * sizeof(HistCell));
   team_.run(threads, int64_t(chunks.size()) * n_tiles, [&](int64_t i, int thread) {
     const RowChunk& chunk = chunks[i / n_tiles];
     const FeatureTile& tile = tiles[i % n_tiles];
@@ -436,9 +449,9 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks,
     add_rows(chunk.rows, tile, scratch, to);
   });
   if (!cut_nodes && !bins_.has_sparse_tiles()) return;
-  std::vector<HistCell> totals(tasks.size());
+  std::vector<HistCell> totals(nodes.size());
   if (bins_.has_sparse_tiles())
-    team_.run(threads, int64_t(tasks.size()),
+    team_.run(threads, int64_t(nodes.size()),
               [&](int64_t i, int) { totals[i] = sum_rows(ranges[i]); });
   team_.run(threads, n_units, [&](int64_t unit, int) {
     HistCell* to = unit_cells(unit);

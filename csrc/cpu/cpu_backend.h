@@ -39,8 +39,7 @@ class CpuBackend final : public Backend {
   void set_start_scores(std::span<const double> scores) override;
   void compute_gradients(std::span<GradientRange> ranges) override;
   HistCell quantize(int output, const Quantization& quantization) override;
-  void build_histograms(std::span<const HistogramTask> tasks) override;
-  void reduce_histograms(std::span<const HistogramTask> tasks, Comm& comm) override;
+  void build_histograms(std::span<const HistogramTask> tasks, Comm& comm) override;
   int64_t max_direct_rows() const override;
   void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) override;
   std::vector<SplitCandidate> best_splits(int32_t node, int32_t n) const override;
@@ -54,6 +53,10 @@ class CpuBackend final : public Backend {
  private:
   struct QueryScratch;
   struct RowChunk;
+  struct RowSums {
+    RowRange rows;
+    HistCell* cells;  // of the first tile on
+  };
   struct SearchedNode;
   struct ThreadScratch;
   struct TileSums;
@@ -72,6 +75,7 @@ class CpuBackend final : public Backend {
   void add_rows(RowRange range, const FeatureTile& tile, ThreadScratch& scratch, HistCell* cells);
   bool cuts_tiles(int threads, int64_t n_nodes, bool few_rows) const;
   int64_t n_cells(const FeatureTile& tile) const;
+  int64_t n_cells(const std::vector<FeatureTile>& tiles) const;
   HistCell quantized(uint32_t row) const;
   HistCell sum_rows(RowRange range) const;
   template <class Sum>
@@ -81,12 +85,13 @@ class CpuBackend final : public Backend {
   void subtract(const FeatureBins& bins, HistCell* cells) const;
   void find_tile_splits(SearchedNode& node, SearchedNode* sibling, const FeatureTile& tile,
                         ThreadScratch& scratch);
-  void build_histograms(std::span<const HistogramTask> tasks, const std::vector<FeatureTile>& tiles,
-                        const std::vector<FeatureTile>& tile_parts);
+  void sum_rows(std::span<const RowSums> nodes, const std::vector<FeatureTile>& whole_tiles,
+                const std::vector<FeatureTile>& tile_parts);
   bool sends_rows(RowRange range) const;
   void pack_rows(RowRange range, FeatureRange features, Bytes* part) const;
-  Bytes pack_part(const HistogramTask& task, FeatureRange features);
+  Bytes pack_part(const RowSums& node, FeatureRange features) const;
   void add_part(const Bytes& part, int32_t slot);
+  void reduce(std::span<const HistogramTask> tasks, std::span<const RowSums> nodes, Comm& comm);
 
   const BinnedMatrix& bins_;
   const Kernels& kernels_;
@@ -112,8 +117,9 @@ class CpuBackend final : public Backend {
 
   Buffer<uint32_t> row_order_;
   Buffer<uint32_t> scratch_rows_;  // of partition; once the tree is grown, the leaf of each row
-  std::vector<ThreadScratch> scratch_;  // [n_threads]
-  std::vector<Buffer<HistCell>> slots_;
+  std::vector<ThreadScratch> scratch_;   // [n_threads]
+  std::vector<Buffer<HistCell>> slots_;  // cells of own_tiles_
+  std::vector<Buffer<HistCell>> whole_;  // of all tiles, until other workers have their parts
 
   const FeatureRange searched_;
   std::vector<FeatureTile> tile_parts_, own_tiles_, own_parts_, searched_tiles_, searched_parts_;

@@ -9,6 +9,8 @@
 //   rows      n (int64); the rows' quantized gradients; feature after feature, n places
 //   cells     what pack_cells makes of each feature
 
+#include <algorithm>
+
 #include "../histogram_codec.h"
 #include "../support/check.h"
 #include "cpu_backend.h"
@@ -58,15 +60,15 @@ void CpuBackend::pack_rows(RowRange range, FeatureRange features, Bytes* part) c
   }
 }
 
-Bytes CpuBackend::pack_part(const HistogramTask& task, FeatureRange features) {
+Bytes CpuBackend::pack_part(const RowSums& node, FeatureRange features) const {
   Bytes part;
-  if (sends_rows(task.rows)) {
+  if (sends_rows(node.rows)) {
     part.push_back(kRows);
-    pack_rows(task.rows, features, &part);
+    pack_rows(node.rows, features, &part);
   } else {
     part.push_back(kCells);
     for (int32_t f = features.begin; f < features.end; ++f)
-      pack_cells(cells_of(task.slot, f), bins_.bin_order(f).n_places(), &part);
+      pack_cells(node.cells + bins_.cell_offset(f), bins_.bin_order(f).n_places(), &part);
   }
   return part;
 }
@@ -92,8 +94,9 @@ void CpuBackend::add_part(const Bytes& part, int32_t slot) {
   }
 }
 
-void CpuBackend::reduce_histograms(std::span<const HistogramTask> tasks, Comm& comm) {
-  if (comm.world_size() == 1 || tasks.empty()) return;
+void CpuBackend::reduce(std::span<const HistogramTask> tasks, std::span<const RowSums> nodes,
+                        Comm& comm) {
+  if (tasks.empty()) return;
   const int64_t n_tasks = int64_t(tasks.size());
   const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kCellsPerThread);
   std::vector<Bytes> messages(comm.world_size());
@@ -101,7 +104,7 @@ void CpuBackend::reduce_histograms(std::span<const HistogramTask> tasks, Comm& c
     if (to == comm.rank()) continue;
     const FeatureRange features = searched_features(bins_, to, comm.world_size());
     std::vector<Bytes> parts(n_tasks);
-    team_.run(threads, n_tasks, [&](int64_t i, int) { parts[i] = pack_part(tasks[i], features); });
+    team_.run(threads, n_tasks, [&](int64_t i, int) { parts[i] = pack_part(nodes[i], features); });
     std::vector<int64_t> sizes;
     for (const Bytes& part : parts) sizes.push_back(int64_t(part.size()));
     append(std::span<const int64_t>(sizes), &messages[to]);
@@ -117,6 +120,11 @@ void CpuBackend::reduce_histograms(std::span<const HistogramTask> tasks, Comm& c
       parts.back().push_back(reader.take<uint8_t>(size));
   }
   team_.run(threads, n_tasks, [&](int64_t i, int) {
+    if (!own_tiles_.empty() && !sends_rows(tasks[i].rows)) {
+      const int32_t first = own_tiles_.front().first_feature;
+      std::copy_n(nodes[i].cells + bins_.cell_offset(first), n_cells(own_tiles_),
+                  cells_of(tasks[i].slot, first));
+    }
     for (const std::vector<Bytes>& of_worker : parts) add_part(of_worker[i], tasks[i].slot);
   });
 }
