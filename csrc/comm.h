@@ -45,10 +45,4 @@ class AloneComm final : public Comm {
   void leave(const std::string&) noexcept override {}
 };
 
-// A worker's rows among those of all workers, in the order of ranks.
-struct GlobalRows {
-  int64_t first, total;
-};
-GlobalRows global_rows(Comm& comm, int64_t n_samples);
-
 }  // namespace qgbdt

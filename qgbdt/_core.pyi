@@ -1,6 +1,6 @@
 """The native module: bins, trains, predicts, reads and writes models."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,12 @@ def thread_comms(world_size: int) -> list[Comm]: ...
 
 class BinnedMatrix:
     def __init__(
-        self, X: NDArray[Any], max_bin: int, n_threads: int, comm: Comm | None = None
+        self,
+        X: NDArray[Any],
+        max_bin: int,
+        n_threads: int,
+        comm: Comm | None = None,
+        row_blocks: Sequence[tuple[int, int]] | None = None,
     ) -> None: ...
     @property
     def n_samples(self) -> int: ...

@@ -5,7 +5,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -36,6 +36,7 @@ from qgbdt.validation import (
     check_query_sizes,
     check_regression_target,
     check_relevance,
+    check_row_blocks,
     check_sample_weight,
     label_gains,
     weighted,
@@ -75,17 +76,30 @@ start_iteration : int, default=0
 num_iteration : int, default=None
     How many iterations are used; None means all that follow."""
 
+WORKERS = """\
+communicator : Communicator, default=None
+    The way to other workers, each of which calls fit with its own rows; see `qgbdt.distributed`.
+    The model is that of one worker with all rows, in order of rank.
+row_blocks : sequence of (int, int), default=None
+    For a worker's rows that lie apart among those of all: the number of each block of its rows,
+    and how many rows it has. All rows are then the blocks of all workers, in order of number.
+    None is one block, whose number is the rank."""
+
+SECTIONS = {"{attributes}": ATTRIBUTES, "{iterations}": ITERATIONS, "{workers}": WORKERS}
+
 T = TypeVar("T")
 P = ParamSpec("P")
 E = TypeVar("E", bound="QGBDTEstimator")
 
 
 def documented(item: T) -> T:
-    """Fill in the sections that docstrings share: {parameters}, {attributes}, {iterations}."""
+    """Fill in what docstrings share: {parameters}, {attributes}, {iterations}, {workers}."""
     text = inspect.cleandoc(item.__doc__ or "")
     if isinstance(item, type) and issubclass(item, Parametrized):
         text = text.replace("{parameters}", parameters_section(item))
-    item.__doc__ = text.replace("{attributes}", ATTRIBUTES).replace("{iterations}", ITERATIONS)
+    for name, section in SECTIONS.items():
+        text = text.replace(name, section)
+    item.__doc__ = text
     return item
 
 
@@ -193,6 +207,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
         *,
         objective: str,
         workers: Communicator,
+        row_blocks: Sequence[tuple[int, int]] | None,
         n_outputs: int = 1,
         query_sizes: NDArray[np.int64] | None = None,
         label_gain: Floats | None = None,
@@ -206,6 +221,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
             "seed": draw_seed(self.random_state),
             "label_gain": label_gains(label_gain),
         }
+        blocks = check_row_blocks(row_blocks, len(X))
         names = self._feature_names(X)
         workers.agree(
             {name: np.asarray(value).tolist() for name, value in params.items()}
@@ -214,7 +230,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
         )
         start = perf_counter()
         matrix = _core.BinnedMatrix(
-            np.require(X, requirements="A"), self.max_bin, n_threads, workers.native
+            np.require(X, requirements="A"), self.max_bin, n_threads, workers.native, blocks
         )
         binned = perf_counter()
         model, growth = _core.train(
@@ -277,6 +293,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
     array([0, 1, 2])
     """
 
+    @documented
     @all_or_nothing
     def fit(
         self,
@@ -285,6 +302,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         sample_weight: Any = None,
         *,
         communicator: Communicator | None = None,
+        row_blocks: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         """Train on labelled rows.
 
@@ -296,9 +314,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             Class labels, of at least two classes.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
-        communicator : Communicator, default=None
-            The way to other workers, each of which calls fit with its own rows; see
-            `qgbdt.distributed`. The model is that of one worker with all rows, in order of rank.
+        {workers}
 
         Returns
         -------
@@ -315,6 +331,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             self._class_sample_weight(sample_weight, y_encoded, workers),
             objective=objective,
             workers=workers,
+            row_blocks=row_blocks,
             n_outputs=self.n_classes_ if objective == "multiclass" else 1,
         )
 
@@ -442,6 +459,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
     True
     """
 
+    @documented
     @all_or_nothing
     def fit(
         self,
@@ -450,6 +468,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         sample_weight: Any = None,
         *,
         communicator: Communicator | None = None,
+        row_blocks: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         """Train on rows with target values.
 
@@ -461,9 +480,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             Target values, in the range of the objective.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
-        communicator : Communicator, default=None
-            The way to other workers, each of which calls fit with its own rows; see
-            `qgbdt.distributed`. The model is that of one worker with all rows, in order of rank.
+        {workers}
 
         Returns
         -------
@@ -474,7 +491,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         X, y = validate_data(self, X, y, y_numeric=True, **check_X(workers))
         weight = check_sample_weight(sample_weight, len(X), workers=workers)
         y = check_regression_target(y, weight, objective)
-        self._train(X, y, weight, objective=objective, workers=workers)
+        self._train(X, y, weight, objective=objective, workers=workers, row_blocks=row_blocks)
 
     @documented
     def predict(
@@ -530,6 +547,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
     True
     """
 
+    @documented
     @all_or_nothing
     def fit(
         self,
@@ -540,6 +558,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         qid: Any = None,
         sample_weight: Any = None,
         communicator: Communicator | None = None,
+        row_blocks: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         """Train on the rows of queries: the rows of each query follow one another.
 
@@ -555,9 +574,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             The query of each row.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
-        communicator : Communicator, default=None
-            The way to other workers, each of which calls fit with its own rows; see
-            `qgbdt.distributed`. The model is that of one worker with all rows, in order of rank.
+        {workers}
 
         Returns
         -------
@@ -572,6 +589,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             check_sample_weight(sample_weight, len(X), workers=workers),
             objective=self.objective or "lambdarank",
             workers=workers,
+            row_blocks=row_blocks,
             query_sizes=check_query_sizes(group, qid, len(X)),
             label_gain=gains,
         )

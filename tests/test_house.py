@@ -26,7 +26,7 @@ LAYERS = [
         "support/parallel",
         "support/rng",
     },
-    {"types", "params", "comm", "frames", "socket_comm", "thread_comm"},
+    {"types", "params", "comm", "frames", "global_rows", "socket_comm", "thread_comm"},
     {
         "elementary",
         "fixed_point",
