@@ -25,10 +25,11 @@ class Comm {
   // itself comes back unchanged.
   virtual std::vector<Bytes> exchange(std::vector<Bytes> messages) = 0;
 
-  // What the workers are at, for messages.
+  // What the workers are at, for messages. Like an exchange, it ends a fit whose worker has left.
   virtual void begin_phase(const std::string&) {}
 
-  // Tells the others that this worker stops; whoever waits for it raises WorkerLost.
+  // Tells the others that this worker stops; whoever waits for it raises WorkerLost, and so does
+  // this worker's own fit, if another thread calls it.
   virtual void leave(const std::string& why) noexcept = 0;
 
   // Every worker's message, by rank.

@@ -406,8 +406,8 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
     def _resolve_objective(self) -> str:
         if self.n_classes_ < 2:
-            label = self.classes_[0]
-            raise DataError(f"QGBDTClassifier needs at least two classes, got one class: {label}.")
+            got = f"one class: {self.classes_[0]}" if self.n_classes_ else "no rows"
+            raise DataError(f"QGBDTClassifier needs at least two classes, got {got}.")
         if self.objective == "binary" and self.n_classes_ > 2:
             raise DataError(
                 f"objective='binary' needs y of two classes, got {self.n_classes_}. Use "
