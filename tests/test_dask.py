@@ -9,12 +9,12 @@ three processes with a thread each serves all tests.
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -55,7 +55,8 @@ def client():
             n_workers=N_WORKERS,
             threads_per_worker=1,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
             memory_limit=None,
         ) as cluster,
         Client(cluster) as client,
@@ -116,6 +117,15 @@ def busy(client, address):
     finally:
         gate.set()
         del task
+
+
+def n_training(client):
+    """How many workers have met the others, and train."""
+
+    def names():
+        return [thread.name for thread in threading.enumerate()]
+
+    return sum(names.count("qgbdt-watch") for names in client.run(names).values())
 
 
 # ------------------------------------------------------------------------------------- one model
@@ -253,7 +263,64 @@ def test_a_fit_that_waits_for_a_worker_keeps_no_other_from_training(client):
         assert waits.result(60) == expected
 
 
-# ----------------------------------------------------------------------------------- lost workers
+def test_nothing_is_left_on_the_scheduler(client):
+    def left(dask_scheduler):
+        names = [*dask_scheduler.extensions["queues"].queues, *map(str, dask_scheduler.tasks)]
+        return [name for name in names if name.startswith("qgbdt-")]
+
+    parts = [lay_out(client, values, ENDS, [0, 1, 2] * 2) for values in (X, REAL)]
+    before = client.run_on_scheduler(left)
+    DaskQGBDTRegressor(n_estimators=2).fit(*parts)
+    eventually(lambda: client.run_on_scheduler(left) == before)
+
+
+# ------------------------------------------------------------------------------- cancelled fits
+
+
+@pytest.mark.parametrize("where", [[0, 1, 2] * 2, [1] * 6], ids=["three workers", "one worker"])
+def test_an_interrupt_ends_the_tasks(where, client):
+    dask_X, y = (lay_out(client, values, ENDS, where) for values in (X, REAL))
+
+    def interrupt():
+        eventually(lambda: n_training(client) == len(set(where)))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        DaskQGBDTRegressor(n_estimators=ENDLESS).fit(dask_X, y)
+    thread.join(30)
+    eventually(lambda: not fit_tasks(client), 10)
+    del caught  # until here, what the call held is held
+
+
+def test_a_client_that_goes_away_ends_the_tasks(client):
+    dask_X, y = (lay_out(client, values, ENDS, [0, 1, 2] * 2) for values in (X, REAL))
+    with ThreadPoolExecutor(1) as pool:
+        with Client(client.scheduler.address, set_as_default=False) as other:
+            estimator = DaskQGBDTRegressor(n_estimators=ENDLESS, client=other)
+            fit = pool.submit(estimator.fit, dask_X, y)
+            eventually(lambda: n_training(client) == N_WORKERS)
+        assert fit.exception(30)
+        eventually(lambda: not fit_tasks(client), 10)
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["training", "waiting for a worker"])
+def test_cancelled_futures_end_the_tasks(waiting, client):
+    dask_X, y = (lay_out(client, values, ENDS, [0, 1] * 3) for values in (X, REAL))
+    estimator = DaskQGBDTRegressor(n_estimators=ENDLESS, client=client)
+    late = workers_of(client)[1] if waiting else None
+    with ThreadPoolExecutor(1) as pool, busy(client, late):
+        fit = pool.submit(estimator.fit, dask_X, y)
+        eventually(lambda: len(fit_tasks(client)) == 1 if waiting else n_training(client) == 2)
+        keys = [key for key in client.futures if str(key).startswith("qgbdt-")]
+        client.cancel([Future(key, client=client) for key in keys], force=True)
+        with pytest.raises(CancelledError):
+            fit.result(30)
+        eventually(lambda: not fit_tasks(client), 10)
+
+
+# ---------------------------------------------------------------------------------------- errors
 
 
 @pytest.fixture
@@ -269,55 +336,6 @@ def starts(monkeypatch):
     monkeypatch.setattr(on_dask, "start_fit", counted)
     return seen
 
-
-@pytest.mark.parametrize("waiting", [False, True], ids=["training", "before its task runs"])
-def test_a_killed_worker(waiting, client, starts):
-    estimator = DaskQGBDTRegressor(n_estimators=150, client=client)
-    dask_X, y = (lay_out(client, values, ENDS, [0, 1, 2] * 2) for values in (X, REAL))
-    killed = workers_of(client)[1]
-    with ThreadPoolExecutor(1) as pool, busy(client, killed if waiting else None):
-        fitted = pool.submit(estimator.fit, dask_X, y)
-        eventually(lambda: len(fit_tasks(client)) == N_WORKERS - waiting)
-        os.kill(client.run(os.getpid)[killed], signal.SIGKILL)
-        assert fitted.result(60).booster_ == estimator.to_local().fit(X, REAL).booster_
-    assert len(starts) >= 2
-    assert killed in starts[0]
-    assert killed not in starts[-1]
-    eventually(lambda: len(workers_of(client)) == N_WORKERS)  # its nanny starts another
-
-
-@pytest.mark.parametrize("where", [[0, 1, 2] * 2, [1] * 6], ids=["three workers", "one worker"])
-def test_an_interrupt_ends_the_tasks(where, client):
-    dask_X, y = (lay_out(client, values, ENDS, where) for values in (X, REAL))
-
-    def interrupt():
-        eventually(lambda: len(fit_tasks(client)) == len(set(where)))
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        DaskQGBDTRegressor(n_estimators=ENDLESS).fit(dask_X, y)
-    thread.join(30)
-    eventually(lambda: not fit_tasks(client), 10)
-
-
-@pytest.mark.parametrize("waiting", [False, True], ids=["training", "waiting for a worker"])
-def test_cancelled_futures_end_the_tasks(waiting, client):
-    dask_X, y = (lay_out(client, values, ENDS, [0, 1] * 3) for values in (X, REAL))
-    estimator = DaskQGBDTRegressor(n_estimators=ENDLESS, client=client)
-    late = workers_of(client)[1] if waiting else None
-    with ThreadPoolExecutor(1) as pool, busy(client, late):
-        fit = pool.submit(estimator.fit, dask_X, y)
-        eventually(lambda: len(fit_tasks(client)) == 2 - waiting)
-        keys = [key for key in client.futures if str(key).startswith("qgbdt-")]
-        client.cancel([Future(key, client=client) for key in keys], force=True)
-        with pytest.raises(CancelledError):
-            fit.result(30)
-        eventually(lambda: not fit_tasks(client), 10)
-
-
-# ---------------------------------------------------------------------------------------- errors
 
 ARRAY = da.from_array(X, chunks=(100, 6))
 TARGET = da.from_array(REAL, chunks=100)
@@ -396,10 +414,11 @@ def test_errors_before_any_work(params, data, error, words):
         DaskQGBDTRegressor(**params).fit(*data)
 
 
-def test_without_dask():
-    code = "import sys; sys.modules['distributed'] = None; import qgbdt; import qgbdt.dask"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert "ImportError: qgbdt.dask needs Dask: pip install 'qgbdt[dask]'" in done.stderr
+def test_without_dask(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.delitem(sys.modules, "qgbdt.dask")
+    with pytest.raises(ImportError, match=r"qgbdt.dask needs Dask: pip install 'qgbdt\[dask\]'"):
+        import_module("qgbdt.dask")
 
 
 # ------------------------------------------------------------------------------- as an estimator
@@ -418,3 +437,21 @@ def test_clones_and_pickles(client):
 
 def test_the_key_of_a_fit_is_not_shown():
     assert "secret" not in repr(on_dask.Session("name", 2, b"secret"))
+
+
+# ----------------------------------------------------------------------------------- lost workers
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["training", "before its task runs"])
+def test_a_killed_worker(waiting, client, starts):
+    estimator = DaskQGBDTRegressor(n_estimators=400, client=client)
+    dask_X, y = (lay_out(client, values, ENDS, [0, 1] * 3) for values in (X, REAL))
+    killed = workers_of(client)[1]
+    with ThreadPoolExecutor(1) as pool, busy(client, killed if waiting else None):
+        fitted = pool.submit(estimator.fit, dask_X, y)
+        eventually(lambda: len(fit_tasks(client)) == 1 if waiting else n_training(client) == 2)
+        os.kill(client.run(os.getpid)[killed], signal.SIGKILL)
+        assert fitted.result(60).booster_ == estimator.to_local().fit(X, REAL).booster_
+    assert len(starts) >= 2
+    assert killed in starts[0]
+    assert killed not in starts[-1]

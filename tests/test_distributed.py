@@ -12,6 +12,7 @@ over sockets).
 import itertools
 import multiprocessing
 import os
+import queue
 import re
 import signal
 import socket
@@ -460,6 +461,49 @@ def test_workers_that_do_not_meet(calls, words):
     errors = in_threads(calls, work)
     assert all(isinstance(error, DistributedError) for error in errors), errors
     assert any(words in str(error) for error in errors), errors
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
+def test_rank_0_says_where_it_listens(host):
+    announced = queue.SimpleQueue()
+
+    def work(rank):
+        address = announced.get(timeout=TIMEOUT) if rank else f"{host}:0"
+        return connect(address, 2, rank, announce=announced.put)
+
+    workers = in_threads(range(2), work)
+    assert in_threads(workers, lambda worker: worker.gather(1)) == [[1, 1]] * 2
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_waiting_can_be_ended(rank):
+    end = time.monotonic() + 0.5
+
+    def watch():
+        if time.monotonic() > end:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        connect(free_address(), 2, rank, watch=watch)
+    assert time.monotonic() < end + 2
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_another_thread_may_end_a_fit(world_size):
+    workers = connect_sockets(world_size)
+    X = hurting_data(500)
+
+    def work(worker):
+        fit = QGBDTRegressor(n_estimators=10**6).fit
+        return outcome(lambda: fit(X, X[:, 0], communicator=worker))
+
+    with ThreadPoolExecutor(world_size) as pool:
+        fits = [pool.submit(work, worker) for worker in workers]
+        workers[0].leave(LookupError("enough"))
+        for fit in fits:
+            error = fit.result(TIMEOUT)
+            assert isinstance(error, WorkerLost)
+            assert str(error) == "worker 0 (127.0.0.1) stopped: LookupError: enough"
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:5000", "192.0.2.1:5000", "[::]:5000"])

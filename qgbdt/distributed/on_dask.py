@@ -122,12 +122,15 @@ class Session:
         repr=False
     )  # of the workers' connections; Dask may show what tasks are given
 
-    def queues(self, client: Client) -> tuple[Queue, Queue]:
+    @contextlib.contextmanager
+    def queues(self) -> Iterator[tuple[Queue, Queue]]:
         """On the scheduler: which tasks run, and copies of the address at which rank 0 listens."""
-        return (
-            Queue(f"{self.name}-started", client=client),
-            Queue(f"{self.name}-rendezvous", client=client),
-        )
+        client = get_client()
+        with (
+            contextlib.closing(Queue(f"{self.name}-started", client=client)) as started,
+            contextlib.closing(Queue(f"{self.name}-rendezvous", client=client)) as rendezvous,
+        ):
+            yield started, rendezvous
 
 
 def fit_on_cluster(client: Client, estimator: E, collections: Mapping[str, Any]) -> E:
@@ -169,8 +172,6 @@ def start_fit(client: Client, estimator: E, placement: Mapping[str, Sequence[Par
         return fitted
     finally:
         client.cancel(list(tasks.values()), force=True)
-        for queue in session.queues(client):
-            queue.close()
 
 
 def outcome(client: Client, tasks: Mapping[str, Future[Any]]) -> Any:
@@ -190,8 +191,7 @@ def outcome(client: Client, tasks: Mapping[str, Future[Any]]) -> Any:
                 fitted = result
         gone = waiting.keys() - client.nthreads().keys()
         if gone:
-            failed = WorkerLost(f"the Dask worker {min(gone)} is lost")
-            waiting = {address: task for address, task in waiting.items() if address not in gone}
+            raise WorkerLost(f"the Dask worker {min(gone)} is lost")
         if failed and not until:
             until = Deadline(GRACE_SECONDS)
     if failed:
@@ -244,7 +244,6 @@ def meet(
     session: Session, rank: int, worker: Worker, check_wanted: Callable[[], None]
 ) -> Communicator:
     """Wait until all tasks run, then join their workers; rank 0 listens at a port that is free."""
-    started, rendezvous = session.queues(get_client())
 
     def wait_until_filled(queue: Queue, size: int) -> None:
         while queue.qsize() < size:
@@ -255,22 +254,23 @@ def meet(
         for _ in range(session.world_size - 1):
             rendezvous.put(address)
 
-    if rank == 0:
-        wait_until_filled(started, session.world_size - 1)
-        address = str(Address(get_address_host(worker.address), 0))
-    else:
-        started.put(rank)
-        wait_until_filled(rendezvous, 1)
-        address = rendezvous.get(timeout=MEETING_SECONDS)
-    return connect(
-        address,
-        session.world_size,
-        rank,
-        key=session.key,
-        timeout=MEETING_SECONDS,
-        announce=announce,
-        watch=check_wanted,
-    )
+    with session.queues() as (started, rendezvous):
+        if rank == 0:
+            wait_until_filled(started, session.world_size - 1)
+            address = str(Address(get_address_host(worker.address), 0))
+        else:
+            started.put(rank)
+            wait_until_filled(rendezvous, 1)
+            address = rendezvous.get(timeout=MEETING_SECONDS)
+        return connect(
+            address,
+            session.world_size,
+            rank,
+            key=session.key,
+            timeout=MEETING_SECONDS,
+            announce=announce,
+            watch=check_wanted,
+        )
 
 
 @contextlib.contextmanager
