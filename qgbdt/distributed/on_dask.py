@@ -118,9 +118,7 @@ class Session:
 
     name: str
     world_size: int
-    key: bytes = field(
-        repr=False
-    )  # of the workers' connections; Dask may show what tasks are given
+    key: bytes = field(repr=False)  # of their connections; Dask may show what tasks are given
 
     @contextlib.contextmanager
     def queues(self) -> Iterator[tuple[Queue, Queue]]:
