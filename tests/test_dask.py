@@ -216,6 +216,14 @@ def test_frames(persisted, client, monkeypatch):
         fitted.predict(dask_X.rename(columns={"a": "z"}))
 
 
+def test_nothing_of_an_earlier_fit_stays(client):
+    estimator = DaskQGBDTClassifier(n_estimators=1)
+    frame = dd.from_pandas(pd.DataFrame(X, columns=list("abcdef")).assign(label=CLASSES), 2)
+    estimator.fit(frame[list("abcdef")], frame["label"])
+    estimator.fit(*(lay_out(client, values, [0, N], [0]) for values in (X, CLASSES)))
+    assert not hasattr(estimator, "feature_names_in_")
+
+
 def test_partitions_are_not_moved(client):
     where = [2, 0, 1, 0, 2, 1]
     dask_X = lay_out(client, X, ENDS, where)
