@@ -7,7 +7,8 @@
 #   make asan        the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make fuzz-model  100,000 damaged model files, and 1,000 kills while saving
 #   make distributed 1,000 drawn fits over threads and 100 over sockets, each equal to one worker's;
-#                    200 workers killed and 50 stopped
+#                    200 workers killed, 50 stopped, as root 50 cut off, one slow for ten minutes;
+#                    100 schedules of kills and resumptions
 #   make clean       removes everything that make made
 
 PYTHON ?= python3
@@ -44,6 +45,7 @@ fuzz-model: $(VENV)/built $(VENV)/extra-test
 distributed: $(VENV)/built $(VENV)/extra-test
 	QGBDT_DISTRIBUTED_CASES=1000 $(BIN)/pytest tests/test_distributed.py $(ARGS)
 	$(BIN)/python tests/campaigns/kill_workers.py
+	$(BIN)/python tests/campaigns/kill_resume.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-asan build dist *.egg-info qgbdt/_core*.so

@@ -9,6 +9,7 @@ Examples
 --------
 python bench/workers.py
 python bench/workers.py --shapes higgs --workers 2 --rounds 5 --scale 0.1
+python bench/workers.py --network 100mbit,1gbit    # beside other libraries: see cluster.py
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import numpy as np
 import results
 import shapes
 import study
+from sources import Part
 
 ROWS = {"higgs": 1_000_000, "msltr": 300_000, "epsilon": 40_000}
 BYTES_OF_FLOAT_BIN = 16  # gradient and hessian as float64
@@ -36,6 +38,12 @@ TIMEOUT = 3600  # seconds
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run each shape alone and together, and print the table."""
+    argv = sys.argv[1:] if argv is None else argv
+    if "--network" in argv:
+        import cluster
+
+        cluster.main(argv)
+        return
     args = parse(argv)
     lines = []
     for name in args.shapes:
@@ -84,25 +92,30 @@ def work(
     import qgbdt
     from qgbdt.distributed import connect
 
-    train = data.train
-    sizes = train.group if train.group is not None else np.ones(len(train.y), np.int64)
-    ends = np.cumsum(sizes)
-    cuts = [np.searchsorted(ends, len(train.y) * k // world_size) for k in (rank, rank + 1)]
-    begin, end = (int(ends[cut - 1]) if cut else 0 for cut in cuts)
-    if rank == world_size - 1:
-        cuts[1], end = len(sizes), len(train.y)
+    part = shard(data.train, rank, world_size)
     estimators = {"rank": qgbdt.QGBDTRanker, "regression": qgbdt.QGBDTRegressor}
     estimator = estimators.get(data.task, qgbdt.QGBDTClassifier)(
         n_estimators=args.rounds, num_leaves=args.leaves, n_jobs=1
     )
-    group = {"group": sizes[cuts[0] : cuts[1]]} if data.task == "rank" else {}
+    group = {} if part.group is None else {"group": part.group}
     with connect(address, world_size, rank) as communicator:
         start = time.perf_counter()
-        estimator.fit(train.X[begin:end], train.y[begin:end], communicator=communicator, **group)
+        estimator.fit(part.X, part.y, communicator=communicator, **group)
         seconds = time.perf_counter() - start
         report = communicator.report()
     model = estimator.booster_.model_to_string()
     return {"model": model, "seconds": seconds, **report, **estimator.fit_profile_}
+
+
+def shard(train: Part, rank: int, world_size: int) -> Part:
+    """A worker's rows, about as many as another's, in whole queries."""
+    n = len(train.y)
+    sizes = np.ones(n, np.int64) if train.group is None else train.group
+    edges = np.concatenate([[0], np.cumsum(sizes)])
+    queries = np.searchsorted(edges, n * np.arange(world_size + 1) // world_size)
+    begin, end = edges[queries[rank : rank + 2]]
+    group = None if train.group is None else train.group[queries[rank] : queries[rank + 1]]
+    return Part(train.X[begin:end], train.y[begin:end], group, None)
 
 
 def line(

@@ -58,6 +58,9 @@ class Backend {
   virtual double max_weighted_target() = 0;
   virtual double max_weight() = 0;
   virtual StartSums start_sums(int output, int target_exponent, int weight_exponent) = 0;
+
+  // Raw predictions of a new model, the same for all rows. Without it they are those that the fit
+  // was given to go on from.
   virtual void set_start_scores(std::span<const double> scores) = 0;
 
   // Gradients of every output at the raw predictions.
@@ -78,21 +81,22 @@ class Backend {
   // searches.
   virtual void reduce_histograms(std::span<const HistogramTask> tasks, Comm& comm) = 0;
 
-  // The best split of each node among the features that this worker searches, as if all children
-  // had min_child_samples rows; is_allowed says whether these are known to. Where a sibling is
-  // named, slot <- parent - sibling: exactly this node's.
-  virtual void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params,
-                           std::span<SplitCandidate> best) = 0;
+  // Looks for the best split of each feature that this worker searches, as if all children had
+  // min_child_samples rows. Where a sibling is named, slot <- parent - sibling: exactly this
+  // node's.
+  virtual void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) = 0;
+
+  // The n best of the splits that were found for a node, best first, but none after the first that
+  // is_allowed: its children are known to have min_child_samples rows.
+  virtual std::vector<SplitCandidate> best_splits(int32_t node, int32_t n) const = 0;
 
   // Rows of this worker in each place of a feature, [tasks][kBinPlaces]: cells whose hessians are
   // counts.
   virtual void count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) = 0;
 
-  // Searches the tasks' features again, if they are this worker's, with the rows of all workers
-  // counted; `best` is brought up to date.
-  virtual void find_counted_splits(std::span<const CountTask> tasks,
-                                   std::span<const HistCell> counts,
-                                   std::span<SplitCandidate> best) = 0;
+  // Searches the feature of a task of the last count_rows again, if it is this worker's, with the
+  // rows of all workers counted.
+  virtual void find_counted_split(int32_t task, const HistCell* row_counts) = 0;
 
   // Sorts each task's rows into left | right; returns how many went left on this worker.
   virtual void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) = 0;

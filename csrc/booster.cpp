@@ -21,16 +21,20 @@ class Booster {
         params.objective == ObjectiveKind::regression && !backend.has_sample_weight();
   }
 
-  Model train(std::vector<std::string> feature_names, const IterationHook& before_iteration) {
-    Model model{params_.objective, params_.n_outputs, std::move(feature_names), start_scores(), {}};
-    backend_.set_start_scores(model.base_score);
+  Model train(Model model, const IterationHooks& hooks) {
+    if (model.base_score.empty()) {
+      model.base_score = start_scores();
+      backend_.set_start_scores(model.base_score);
+    }
     std::vector<GradientRange> ranges(params_.n_outputs);
-    for (int iteration = 0; iteration < params_.n_estimators; ++iteration) {
-      before_iteration(iteration);
+    const int64_t first = model.n_iterations();
+    for (int64_t iteration = first; iteration < first + params_.n_estimators; ++iteration) {
+      hooks.before();
       comm_.begin_phase("growing tree " + std::to_string(model.trees.size()));
       compute_gradients(ranges);
       for (int output = 0; output < params_.n_outputs; ++output)
         model.trees.push_back(grow(iteration, output, ranges[output]));
+      hooks.after(model);
     }
     return model;
   }
@@ -77,7 +81,7 @@ class Booster {
     }
   }
 
-  Quantization quantization(int iteration, int output, const GradientRange& range) const {
+  Quantization quantization(int64_t iteration, int output, const GradientRange& range) const {
     const int32_t levels =
         int32_t(std::min<int64_t>(levels_of_bits(params_.grad_bits), max_levels_));
     Quantization q;
@@ -107,7 +111,7 @@ class Booster {
     return p;
   }
 
-  Tree grow(int iteration, int output, const GradientRange& range) {
+  Tree grow(int64_t iteration, int output, const GradientRange& range) {
     const Quantization q = quantization(iteration, output, range);
     const SplitParams split = split_params(q);
     int64_t root_total = backend_.quantize(output, q);
@@ -166,10 +170,9 @@ class Booster {
 }  // namespace
 
 Model train(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
-            std::vector<std::string> feature_names, const IterationHook& before_iteration,
-            GrowthReport& report) {
+            Model model, const IterationHooks& hooks, GrowthReport& report) {
   Booster booster(backend, comm, bins, params, report);
-  return booster.train(std::move(feature_names), before_iteration);
+  return booster.train(std::move(model), hooks);
 }
 
 }  // namespace qgbdt

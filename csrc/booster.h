@@ -2,8 +2,6 @@
 #pragma once
 
 #include <functional>
-#include <string>
-#include <vector>
 
 #include "backend.h"
 #include "binned_matrix.h"
@@ -14,11 +12,15 @@
 
 namespace qgbdt {
 
-// Called before every iteration; may throw to stop the fit (Ctrl-C).
-using IterationHook = std::function<void(int iteration)>;
+// Called in every iteration; either may throw to stop the fit (Ctrl-C).
+struct IterationHooks {
+  std::function<void()> before;
+  std::function<void(const Model&)> after;
+};
 
+// Grows n_estimators iterations of trees onto `model`. One without base scores is new and gets
+// them; another's raw predictions are where the backend starts.
 Model train(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
-            std::vector<std::string> feature_names, const IterationHook& before_iteration,
-            GrowthReport& report);
+            Model model, const IterationHooks& hooks, GrowthReport& report);
 
 }  // namespace qgbdt

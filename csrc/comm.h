@@ -14,6 +14,12 @@
 
 namespace qgbdt {
 
+// What went over the wire so far.
+struct CommReport {
+  int64_t n_exchanges = 0, bytes_sent = 0, bytes_received = 0;
+  double wait_seconds = 0;  // in exchanges
+};
+
 class Comm {
  public:
   virtual ~Comm() = default;
@@ -31,6 +37,9 @@ class Comm {
   // Tells the others that this worker stops; whoever waits for it raises WorkerLost, and so does
   // this worker's own fit, if another thread calls it.
   virtual void leave(const std::string& why) noexcept = 0;
+
+  // Nothing, for workers that share a process.
+  virtual CommReport report() const { return {}; }
 
   // Every worker's message, by rank.
   std::vector<Bytes> allgather(Bytes message);

@@ -5,8 +5,8 @@
 #include <set>
 #include <utility>
 
-#include "histogram_codec.h"
 #include "histogram_pool.h"
+#include "split_finder.h"
 
 namespace qgbdt {
 namespace {
@@ -44,6 +44,7 @@ class Grower {
         params_(params),
         split_params_(split_params),
         report_(report),
+        split_finder_(backend, comm, bins, split_params),
         max_direct_rows_(comm.world_size() == 1 ? backend.max_direct_rows() : 0),
         batch_share_(comm.world_size() == 1 ? kBatchShare : kBatchShareOfWorkers),
         queue_(BestFirst{&leaves_}),
@@ -102,61 +103,12 @@ class Grower {
     backend_.reduce_histograms(tasks, comm_);
   }
 
-  // Children too small are rare, and to count all bins of all features would cost as much as their
-  // sums: only the best splits of a node, one of each worker, are counted, unless they are sure to
-  // be allowed. The next best take the places of those that are not, until an allowed one is the
-  // best.
   void find_splits(const std::vector<FindSplitTask>& tasks, const std::vector<int32_t>& ids) {
-    std::vector<SplitCandidate> own(tasks.size());
-    backend_.find_splits(tasks, split_params_, own);
-    for (;;) {
-      const auto found = of_all_workers(own);
-      std::vector<CountTask> doubtful;
-      for (size_t i = 0; i < ids.size(); ++i) {
-        SplitCandidate best;
-        for (const auto& of_worker : found)
-          if (of_worker[i].is_allowed && is_better(of_worker[i], best)) best = of_worker[i];
-        for (const auto& of_worker : found)
-          if (!of_worker[i].is_allowed && is_better(of_worker[i], best))
-            doubtful.push_back({int32_t(i), of_worker[i].feature});
-        leaves_[ids[i]].split = best;
-      }
-      if (doubtful.empty()) break;
-      std::vector<HistCell> counts(doubtful.size() * kBinPlaces);
-      backend_.count_rows(doubtful, counts);
-      add_counts_of_others(counts);
-      backend_.find_counted_splits(doubtful, counts, own);
+    const std::vector<SplitCandidate> best = split_finder_.find(tasks);
+    for (size_t i = 0; i < ids.size(); ++i) {
+      leaves_[ids[i]].split = best[i];
+      if (best[i].exists()) known_.insert(ids[i]);
     }
-    for (int32_t id : ids)
-      if (leaves_[id].split.exists()) known_.insert(id);
-  }
-
-  void add_counts_of_others(std::vector<HistCell>& counts) {
-    if (comm_.world_size() == 1) return;
-    Bytes message;
-    for (size_t i = 0; i < counts.size(); i += kBinPlaces)
-      pack_cells(&counts[i], kBinPlaces, &message);
-    const std::vector<Bytes> all = comm_.allgather(std::move(message));
-    for (int worker = 0; worker < comm_.world_size(); ++worker) {
-      if (worker == comm_.rank()) continue;
-      CellReader reader(all[worker]);
-      for (size_t i = 0; i < counts.size(); i += kBinPlaces) reader.add_to(&counts[i], kBinPlaces);
-    }
-  }
-
-  // Of equal gains that of the first feature is the best.
-  static bool is_better(const SplitCandidate& a, const SplitCandidate& b) {
-    return a.gain > b.gain || (a.exists() && a.gain == b.gain && a.feature < b.feature);
-  }
-
-  std::vector<std::vector<SplitCandidate>> of_all_workers(const std::vector<SplitCandidate>& own) {
-    if (comm_.world_size() == 1) return {own};
-    Bytes message;
-    append(std::span<const SplitCandidate>(own), &message);
-    std::vector<std::vector<SplitCandidate>> all;
-    for (const Bytes& bytes : comm_.allgather(std::move(message)))
-      all.push_back(ByteReader(bytes).take<SplitCandidate>(int64_t(own.size())));
-    return all;
   }
 
   // The first in the queue, and the best unexpanded leaves that are likely to be split before the
@@ -309,6 +261,7 @@ class Grower {
   const TrainParams& params_;
   const SplitParams& split_params_;
   GrowthReport& report_;
+  SplitFinder split_finder_;
   const int64_t max_direct_rows_;
   const double batch_share_;
   HistogramPool pool_;

@@ -98,7 +98,7 @@ void SocketComm::begin_phase(const std::string& phase) {
   phase_ = phase;
 }
 
-CommReport SocketComm::report() {
+CommReport SocketComm::report() const {
   const std::scoped_lock lock(mutex_);
   return report_;
 }

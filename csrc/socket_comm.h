@@ -18,11 +18,6 @@
 
 namespace qgbdt {
 
-struct CommReport {
-  int64_t n_exchanges = 0, bytes_sent = 0, bytes_received = 0;
-  double wait_seconds = 0;
-};
-
 class SocketComm final : public Comm {
  public:
   // sockets[i] leads to worker i and is closed in the end; that of this worker is -1. names are for
@@ -37,7 +32,7 @@ class SocketComm final : public Comm {
   void leave(const std::string& why) noexcept override;
   void begin_phase(const std::string& phase) override;
 
-  CommReport report();
+  CommReport report() const override;
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -60,7 +55,7 @@ class SocketComm final : public Comm {
   const Clock::duration heartbeat_;
   const std::function<void()> check_interrupt_;
 
-  std::mutex mutex_;  // of all that follows
+  mutable std::mutex mutex_;  // of all that follows
   std::vector<Peer> peers_;
   std::string phase_, lost_;  // lost_: why no exchange is possible any more
   CommReport report_;

@@ -22,6 +22,20 @@ struct Model {
 
   int32_t n_features() const { return int32_t(feature_names.size()); }
   int64_t n_iterations() const { return int64_t(trees.size()) / n_outputs; }
+
+  // Whether trees of one mean the same in the other.
+  bool is_alike(const Model& other) const {
+    return objective == other.objective && n_outputs == other.n_outputs &&
+           feature_names == other.feature_names;
+  }
+
+  Model iterations(int64_t begin, int64_t end) const {
+    return {objective,
+            n_outputs,
+            feature_names,
+            base_score,
+            {trees.begin() + begin * n_outputs, trees.begin() + end * n_outputs}};
+  }
 };
 
 }  // namespace qgbdt

@@ -4,6 +4,7 @@ QGBDTError
 ├── ParameterError (ValueError)                a parameter outside its allowed values
 │   └── UnknownParameterError (TypeError)      a parameter that does not exist: a typo
 ├── DataError (ValueError)                     X, y, weights or groups that cannot be used
+├── CheckpointError (ValueError)               a checkpoint that cannot be gone on from
 ├── DeviceError (RuntimeError)                 a device that this build or machine lacks
 └── DistributedError (RuntimeError)            workers that do not find each other
     └── DisagreementError (ValueError)         workers that were told different things
@@ -18,6 +19,7 @@ scikit-learn's own exceptions with scikit-learn's own words.
 from qgbdt._core import ModelFormatError, WorkerLost
 
 __all__ = [
+    "CheckpointError",
     "DataError",
     "DeviceError",
     "DisagreementError",
@@ -48,6 +50,10 @@ class UnknownParameterError(ParameterError, TypeError):
 
 class DataError(QGBDTError, ValueError):
     """The data cannot be trained or predicted on; the message says which part and why."""
+
+
+class CheckpointError(QGBDTError, ValueError):
+    """A checkpoint is in the way, of another fit, or none; the message says which and why."""
 
 
 class DeviceError(QGBDTError, RuntimeError):

@@ -5,6 +5,8 @@
 
 import functools
 import inspect
+import os
+import zlib
 from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -18,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from qgbdt import _core
 from qgbdt.booster import Booster
+from qgbdt.continuation import Continuation, facts_of_data, started
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.errors import DataError, DeviceError
 from qgbdt.params import (
@@ -68,7 +71,10 @@ fit_profile_ : dict
 n_features_in_ : int
     The number of columns of X.
 objective_ : str
-    The loss that was used."""
+    The loss that was used.
+worker_profiles_ : list of dict
+    For each worker, by rank, arrays with a value an iteration: ``seconds``, those of them that it
+    waited for others (``wait_seconds``), ``exchanges``, ``bytes_sent`` and ``bytes_received``."""
 
 ITERATIONS = """\
 start_iteration : int, default=0
@@ -76,7 +82,16 @@ start_iteration : int, default=0
 num_iteration : int, default=None
     How many iterations are used; None means all that follow."""
 
-WORKERS = """\
+COURSE = """\
+init_model : Booster, fitted estimator or path-like, default=None
+    A model to go on from: n_estimators iterations are added to its trees.
+checkpoint_dir : path-like, default=None
+    Where the trees of each iteration are kept, so that a fit that was interrupted can go on.
+    Other workers need none: worker 0 keeps them.
+resume : bool, default=False
+    Whether to go on from the checkpoint in checkpoint_dir, if there is one: the model is that of
+    a fit that was not interrupted. It must be of this fit: only n_estimators, n_jobs and the
+    number of workers may change.
 communicator : Communicator, default=None
     The way to other workers, each of which calls fit with its own rows; see `qgbdt.distributed`.
     The model is that of one worker with all rows, in order of rank.
@@ -85,20 +100,22 @@ row_blocks : sequence of (int, int), default=None
     and how many rows it has. All rows are then the blocks of all workers, in order of number.
     None is one block, whose number is the rank."""
 
-SECTIONS = {"{attributes}": ATTRIBUTES, "{iterations}": ITERATIONS, "{workers}": WORKERS}
-
 T = TypeVar("T")
 P = ParamSpec("P")
 E = TypeVar("E", bound="QGBDTEstimator")
 
 
 def documented(item: T) -> T:
-    """Fill in what docstrings share: {parameters}, {attributes}, {iterations}, {workers}."""
+    """Fill in the sections that docstrings share, such as {parameters}."""
     text = inspect.cleandoc(item.__doc__ or "")
     if isinstance(item, type) and issubclass(item, Parametrized):
         text = text.replace("{parameters}", parameters_section(item))
-    for name, section in SECTIONS.items():
-        text = text.replace(name, section)
+    for section, shared in (
+        ("{attributes}", ATTRIBUTES),
+        ("{iterations}", ITERATIONS),
+        ("{course}", COURSE),
+    ):
+        text = text.replace(section, shared)
     item.__doc__ = text
     return item
 
@@ -208,6 +225,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
         objective: str,
         workers: Communicator,
         row_blocks: Sequence[tuple[int, int]] | None,
+        continuation: Continuation,
         n_outputs: int = 1,
         query_sizes: NDArray[np.int64] | None = None,
         label_gain: Floats | None = None,
@@ -223,24 +241,44 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
         }
         blocks = check_row_blocks(row_blocks, len(X))
         names = self._feature_names(X)
-        workers.agree(
-            {name: np.asarray(value).tolist() for name, value in params.items()}
-            | {"max_bin": self.max_bin, "the dtype of X": str(X.dtype), "n_features": len(names)}
-            | {f"the name of feature {i}": name for i, name in enumerate(names)}
-        )
+        initial = continuation.initial(objective, n_outputs, names)
+        facts = {
+            **{name: np.asarray(value).tolist() for name, value in params.items()},
+            "max_bin": self.max_bin,
+            "the dtype of X": str(X.dtype),
+            "n_features": len(names),
+            **{f"the name of feature {i}": name for i, name in enumerate(names)},
+            "init_model": None if initial is None else zlib.crc32(initial.to_bytes()),
+        }
+        workers.agree(facts)
         start = perf_counter()
         matrix = _core.BinnedMatrix(
             np.require(X, requirements="A"), self.max_bin, n_threads, workers.native, blocks
         )
         binned = perf_counter()
-        model, growth = _core.train(
-            matrix, y, sample_weight, query_sizes, names, params, n_threads, workers.native
-        )
+        if workers.any(continuation.checkpoint_dir is not None):
+            facts |= facts_of_data(matrix, y, sample_weight, query_sizes, workers)
+            facts |= {"the version of qgbdt": package_version("qgbdt")}
+        with started(continuation, initial, facts, workers) as begin:
+            model, growth, profile = _core.train(
+                matrix,
+                y,
+                sample_weight,
+                query_sizes,
+                names,
+                params | {"n_estimators": self.n_estimators - begin.n_iterations_done},
+                n_threads,
+                workers.native,
+                begin.model,
+                begin.raw_prediction(X, n_threads),
+                begin.on_iteration,
+            )
         self.fit_profile_ = {
             "binning_seconds": binned - start,
             "training_seconds": perf_counter() - binned,
             **{f"growth_{name}": count for name, count in growth.items()},
         }
+        self.worker_profiles_ = workers.gather_arrays(profile)
         self.objective_ = objective
         self.booster_ = Booster(model)
 
@@ -301,6 +339,9 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         y: Any,
         sample_weight: Any = None,
         *,
+        init_model: Any = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        resume: bool = False,
         communicator: Communicator | None = None,
         row_blocks: Sequence[tuple[int, int]] | None = None,
     ) -> None:
@@ -314,7 +355,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             Class labels, of at least two classes.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
-        {workers}
+        {course}
 
         Returns
         -------
@@ -332,6 +373,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             objective=objective,
             workers=workers,
             row_blocks=row_blocks,
+            continuation=Continuation(init_model, checkpoint_dir, resume),
             n_outputs=self.n_classes_ if objective == "multiclass" else 1,
         )
 
@@ -467,6 +509,9 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         y: Any,
         sample_weight: Any = None,
         *,
+        init_model: Any = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        resume: bool = False,
         communicator: Communicator | None = None,
         row_blocks: Sequence[tuple[int, int]] | None = None,
     ) -> None:
@@ -480,7 +525,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             Target values, in the range of the objective.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
-        {workers}
+        {course}
 
         Returns
         -------
@@ -491,7 +536,15 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         X, y = validate_data(self, X, y, y_numeric=True, **check_X(workers))
         weight = check_sample_weight(sample_weight, len(X), workers=workers)
         y = check_regression_target(y, weight, objective)
-        self._train(X, y, weight, objective=objective, workers=workers, row_blocks=row_blocks)
+        self._train(
+            X,
+            y,
+            weight,
+            objective=objective,
+            workers=workers,
+            row_blocks=row_blocks,
+            continuation=Continuation(init_model, checkpoint_dir, resume),
+        )
 
     @documented
     def predict(
@@ -557,6 +610,9 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         group: Any = None,
         qid: Any = None,
         sample_weight: Any = None,
+        init_model: Any = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        resume: bool = False,
         communicator: Communicator | None = None,
         row_blocks: Sequence[tuple[int, int]] | None = None,
     ) -> None:
@@ -574,7 +630,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             The query of each row.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
-        {workers}
+        {course}
 
         Returns
         -------
@@ -590,6 +646,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             objective=self.objective or "lambdarank",
             workers=workers,
             row_blocks=row_blocks,
+            continuation=Continuation(init_model, checkpoint_dir, resume),
             query_sizes=check_query_sizes(group, qid, len(X)),
             label_gain=gains,
         )

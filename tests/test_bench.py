@@ -21,6 +21,7 @@ import demo  # noqa: E402
 import fit_once  # noqa: E402
 import kernels  # noqa: E402
 import metrics  # noqa: E402
+import network  # noqa: E402
 import peers  # noqa: E402
 import plots  # noqa: E402
 import predict  # noqa: E402
@@ -526,6 +527,17 @@ def test_workers_counts_what_they_send(capsys: pytest.CaptureFixture[str]) -> No
         assert float(row[0]) > 0
         assert float(row[1].removeprefix("1/")) > 3
         assert int(row[2]) > int(row[3]) > 0
+
+
+@pytest.mark.skipif(not network.is_possible(), reason=network.NEEDS)
+def test_distributed_on_a_network(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["--network", "none", "--shapes", "msltr", "--workers", "2", "--rounds", "2"]
+    workers.main([*command, "--scale", "0.01", "--leaves", "15", "--peers", "qgbdt,lightgbm"])
+    table = dict(
+        (row[0], [row[1], *cells]) for row, cells in cells_of(capsys.readouterr().out).items()
+    )
+    assert float(table["qgbdt"][1]) == 1
+    assert all(float(cells[2]) > 0 for name, cells in table.items() if name in peers.PEERS)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux only")

@@ -351,6 +351,27 @@ def test_ranker_together():
         assert fitted.booster_ == alone.booster_
 
 
+def test_what_an_iteration_took_of_each_worker():
+    X, y = classification()
+    parts = [{"X": X[:100], "y": y[:100]}, {"X": X[100:], "y": y[100:]}]
+    workers = connect_sockets(2)
+    first, second = fit_together(workers, QGBDTClassifier(n_estimators=3), parts)
+    for mine, others in zip(first.worker_profiles_, second.worker_profiles_, strict=True):
+        for name, values in mine.items():
+            assert values.shape == (3,)
+            assert (values > 0).all(), name
+            assert (values == others[name]).all()
+    for worker, profile in zip(workers, first.worker_profiles_, strict=True):
+        assert (profile["wait_seconds"] <= profile["seconds"]).all()
+        assert profile["bytes_sent"].sum() < worker.report()["bytes_sent"]
+    assert (profile["exchanges"] == first.worker_profiles_[0]["exchanges"]).all()
+    received = first.worker_profiles_[0]["bytes_received"].sum()
+    assert abs(profile["bytes_sent"].sum() - received) <= 10 * 28  # but for some beats
+    (alone,) = QGBDTClassifier(n_estimators=4).fit(X, y).worker_profiles_
+    assert (alone["seconds"] > 0).all()
+    assert (alone["bytes_sent"] == np.zeros(4)).all()
+
+
 def test_a_communicator_serves_many_fits():
     X, y = classification()
     workers = connect_sockets(2)
@@ -762,6 +783,20 @@ def test_a_lost_worker_is_noticed_by_all(sign, heartbeat, words):
 
 
 def test_a_share_of_the_kills():
-    report = kill_workers.run(kills=4, stops=1, seed=1)
+    report = kill_workers.run(kills=4, stops=1, cuts=0, seed=1)
     assert not report.faults, str(report)
     assert sum(report.outcomes.values()) >= 5
+
+
+@pytest.mark.skipif(not kill_workers.network.is_possible(), reason=kill_workers.network.NEEDS)
+def test_a_share_of_the_cuts():
+    report = kill_workers.run(kills=0, stops=0, cuts=3, seed=0)
+    assert not report.faults, str(report)
+    assert sum(report.outcomes.values()) >= 6
+
+
+def test_a_slow_worker_is_not_lost():
+    report = kill_workers.Report()
+    kill_workers.run_beside_a_slow_one(4, report)
+    assert not report.faults, str(report)
+    assert report.outcomes == {"finished beside a slow one": 3}

@@ -40,6 +40,7 @@ LAYERS = [
     {"binning", "binned_matrix", "histogram_codec", "histogram_pool", "tree"},
     {"walked_forest", "sliced_forest"},
     {"backend"},
+    {"split_finder"},
     {"grower"},
     {"booster"},
     {"predictor", "model_io"},

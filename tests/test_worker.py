@@ -85,6 +85,9 @@ def test_weights_and_queries(tmp_path, capsys):
     assert not said.out
     for rank in (0, 1):
         assert f"worker {rank}:\n  exchanges: " in said.err
+    for iteration in range(PARAMS["n_estimators"]):
+        for rank in (0, 1):
+            assert said.err.count(f"\n{iteration} {rank} ") == 1
 
 
 def test_classes(tmp_path, capsys):

@@ -171,6 +171,8 @@ CpuBackend::CpuBackend(TrainingData data, ObjectiveKind objective, ObjectiveArgs
       searched_parts_(cut_tiles(searched_tiles_, team.n_threads())) {
   rows_ = {n_samples_,       n_outputs,      data.target, data.weight, raw_prediction_.data(),
            gradient_.data(), hessian_.data()};
+  if (data.raw_prediction)
+    std::copy_n(data.raw_prediction, raw_prediction_.size(), raw_prediction_.data());
   if (objective == ObjectiveKind::lambdarank)
     prepare_ranking(std::move(label_gain), truncation_level);
 }
@@ -492,8 +494,7 @@ void CpuBackend::find_tile_splits(SearchedNode& node, SearchedNode* sibling,
   }
 }
 
-void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params,
-                             std::span<SplitCandidate> best) {
+void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) {
   const int32_t n_features = bins_.n_features();
   const int64_t n_tasks = int64_t(tasks.size());
   const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kBinsPerThread);
@@ -514,26 +515,34 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
     find_tile_splits(nodes_[t], sibling == kNone ? nullptr : &nodes_[sibling], tiles[i % n_tiles],
                      scratch_[thread]);
   });
-  for (int64_t i = 0; i < n_tasks; ++i) best[i] = best_split(nodes_[i]);
 }
 
-SplitCandidate CpuBackend::best_split(const SearchedNode& node) const {
-  const FeatureSplit* const first = node.features + searched_.begin;
-  const FeatureSplit* const last = node.features + searched_.end;
-  const auto best = std::max_element(
-      first, last, [](const FeatureSplit& a, const FeatureSplit& b) { return a.gain < b.gain; });
-  if (best == last || !(best->gain > 0)) return {};
-  const int32_t feature = int32_t(best - node.features);
-  const bool is_counted =
-      std::find(node.counted.begin(), node.counted.end(), feature) != node.counted.end();
-  return {best->gain, best->left,         feature,
-          best->bin,  best->missing_left, is_counted || has_enough_rows(*best, node.rules)};
+std::vector<SplitCandidate> CpuBackend::best_splits(int32_t node_index, int32_t n) const {
+  const SearchedNode& node = nodes_[node_index];
+  std::vector<SplitCandidate> best;
+  for (int32_t f = searched_.begin; f < searched_.end; ++f) {
+    const FeatureSplit& split = node.features[f];
+    const bool is_full = int32_t(best.size()) == n;
+    if (!(split.gain > (is_full ? best.back().gain : 0))) continue;
+    if (is_full) best.pop_back();
+    const auto place = std::find_if(best.begin(), best.end(),
+                                    [&](const SplitCandidate& b) { return b.gain < split.gain; });
+    const bool is_counted =
+        std::find(node.counted.begin(), node.counted.end(), f) != node.counted.end();
+    best.insert(place, {split.gain, split.left, f, split.bin, split.missing_left,
+                        is_counted || has_enough_rows(split, node.rules)});
+  }
+  const auto allowed =
+      std::find_if(best.begin(), best.end(), [](const SplitCandidate& b) { return b.is_allowed; });
+  if (allowed != best.end()) best.erase(allowed + 1, best.end());
+  return best;
 }
 
 void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) {
   int64_t total_rows = 0;
   for (const CountTask& t : tasks) total_rows += nodes_[t.node].task.rows.size();
   std::fill(counts.begin(), counts.end(), 0);
+  count_tasks_.assign(tasks.begin(), tasks.end());
   counted_cells_.assign(counts.size(), 0);
   team_.run(team_.threads_for(total_rows, kRowsPerThread), int64_t(tasks.size()),
             [&](int64_t t, int) {
@@ -553,24 +562,18 @@ void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell
             });
 }
 
-void CpuBackend::find_counted_splits(std::span<const CountTask> tasks,
-                                     std::span<const HistCell> counts,
-                                     std::span<SplitCandidate> best) {
-  for (size_t t = 0; t < tasks.size(); ++t) {
-    const auto [node_index, feature] = tasks[t];
-    if (!searched_.contains(feature)) continue;
-    SearchedNode& node = nodes_[node_index];
-    uint32_t row_counts[kBinPlaces];
-    std::transform(&counts[t * kBinPlaces], &counts[t * kBinPlaces] + kBinPlaces, row_counts,
-                   cell_hessian);
-    const HistCell* cells = node.task.slot == kNone ? &counted_cells_[t * kBinPlaces]
-                                                    : cells_of(node.task.slot, feature);
-    const FeatureBins bins{cells, nullptr, bins_.bin_order(feature)};
-    node.features[feature] =
-        kernels_.find_split(bins, row_counts, int32_t(node.task.count), node.rules, 0);
-    node.counted.push_back(feature);
-    best[node_index] = best_split(node);
-  }
+void CpuBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
+  const auto [node_index, feature] = count_tasks_[task];
+  if (!searched_.contains(feature)) return;
+  SearchedNode& node = nodes_[node_index];
+  uint32_t counts[kBinPlaces];
+  std::transform(row_counts, row_counts + kBinPlaces, counts, cell_hessian);
+  const HistCell* cells = node.task.slot == kNone ? &counted_cells_[task * kBinPlaces]
+                                                  : cells_of(node.task.slot, feature);
+  const FeatureBins bins{cells, nullptr, bins_.bin_order(feature)};
+  node.features[feature] =
+      kernels_.find_split(bins, counts, int32_t(node.task.count), node.rules, 0);
+  node.counted.push_back(feature);
 }
 
 // What one worker sends another: the cells of the features that the other searches, node after

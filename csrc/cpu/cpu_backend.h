@@ -19,6 +19,7 @@ struct TrainingData {
   const BinnedMatrix* bins;
   const double* target;
   const double* weight;              // or null
+  const double* raw_prediction;      // to start from, [n_outputs][n_samples], or null
   std::vector<int64_t> query_begin;  // [n_queries + 1] for a ranker, else empty
 };
 
@@ -41,11 +42,10 @@ class CpuBackend final : public Backend {
   void build_histograms(std::span<const HistogramTask> tasks) override;
   void reduce_histograms(std::span<const HistogramTask> tasks, Comm& comm) override;
   int64_t max_direct_rows() const override;
-  void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params,
-                   std::span<SplitCandidate> best) override;
+  void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) override;
+  std::vector<SplitCandidate> best_splits(int32_t node, int32_t n) const override;
   void count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) override;
-  void find_counted_splits(std::span<const CountTask> tasks, std::span<const HistCell> counts,
-                           std::span<SplitCandidate> best) override;
+  void find_counted_split(int32_t task, const HistCell* row_counts) override;
   void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) override;
   void set_leaves(std::span<const RowRange> leaves) override;
   void leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) override;
@@ -81,7 +81,6 @@ class CpuBackend final : public Backend {
   void subtract(const FeatureBins& bins, HistCell* cells) const;
   void find_tile_splits(SearchedNode& node, SearchedNode* sibling, const FeatureTile& tile,
                         ThreadScratch& scratch);
-  SplitCandidate best_split(const SearchedNode& node) const;
   Bytes pack_histograms(std::span<const HistogramTask> tasks, FeatureRange features, int threads);
 
   const BinnedMatrix& bins_;
@@ -115,7 +114,8 @@ class CpuBackend final : public Backend {
   std::vector<FeatureTile> tile_parts_, searched_tiles_, searched_parts_;
   std::deque<SearchedNode> nodes_;  // of the last find_splits; they never move
   std::vector<FeatureSplit> feature_splits_;
-  std::vector<HistCell> counted_cells_;  // of the last count_rows, where a node has no histogram
+  std::vector<CountTask> count_tasks_;   // of the last count_rows, and
+  std::vector<HistCell> counted_cells_;  // its sums, where a node has no histogram
 };
 
 }  // namespace qgbdt

@@ -5,8 +5,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <chrono>
 #include <climits>
 #include <cmath>
+#include <numeric>
 #include <string>
 
 #include "../binned_matrix.h"
@@ -79,6 +81,22 @@ void with_comm(const std::optional<SharedComm>& shared, const Body& body) {
     comm.leave(error.what());
     throw;
   }
+}
+
+// Of this worker's rows, among those of all workers.
+py::array_t<int64_t> row_numbers(const BinnedMatrix& matrix) {
+  py::array_t<int64_t> out(matrix.n_samples());
+  int64_t* to = out.mutable_data();
+  matrix.rows().for_stretches(0, matrix.n_samples(),
+                              [&](int64_t begin, int64_t end, int64_t first_row) {
+                                std::iota(to + begin, to + end, first_row + begin);
+                              });
+  return out;
+}
+
+template <class T>
+py::array_t<T> array_of(const std::vector<T>& values) {
+  return py::array_t<T>(py::ssize_t(values.size()), values.data());
 }
 
 using DoubleArray = py::array_t<double, py::array::c_style>;
@@ -161,14 +179,62 @@ void check_targets(const TrainParams& p, const double* y, int64_t n) {
   }
 }
 
+// Hands the trees of an iteration, as the bytes of a model, to Python.
+void tell(const std::function<void(py::bytes)>& on_iteration, const Model& model) {
+  if (!on_iteration) return;
+  const int64_t n = model.n_iterations();
+  const std::string trees = model_to_text(model.iterations(n - 1, n));
+  const py::gil_scoped_acquire acquire;
+  on_iteration(trees);
+}
+
+// What each iteration took of this worker.
+class Stopwatch {
+ public:
+  explicit Stopwatch(const Comm& comm) : comm_(comm), report_(comm.report()) {}
+
+  void end_iteration() {
+    const auto now = Clock::now();
+    const CommReport report = comm_.report();
+    seconds_.push_back(std::chrono::duration<double>(now - start_).count());
+    wait_seconds_.push_back(report.wait_seconds - report_.wait_seconds);
+    n_exchanges_.push_back(report.n_exchanges - report_.n_exchanges);
+    bytes_sent_.push_back(report.bytes_sent - report_.bytes_sent);
+    bytes_received_.push_back(report.bytes_received - report_.bytes_received);
+    start_ = now;
+    report_ = report;
+  }
+
+  py::dict profile() const {
+    py::dict out;
+    out["seconds"] = array_of(seconds_);
+    out["wait_seconds"] = array_of(wait_seconds_);
+    out["exchanges"] = array_of(n_exchanges_);
+    out["bytes_sent"] = array_of(bytes_sent_);
+    out["bytes_received"] = array_of(bytes_received_);
+    return out;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  const Comm& comm_;
+  Clock::time_point start_ = Clock::now();
+  CommReport report_;
+  std::vector<double> seconds_, wait_seconds_;
+  std::vector<int64_t> n_exchanges_, bytes_sent_, bytes_received_;
+};
+
 py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
                        const std::optional<DoubleArray>& sample_weight,
                        const std::optional<py::array_t<int64_t>>& query_sizes,
                        std::vector<std::string> feature_names, const py::dict& params_dict,
-                       int n_threads, std::optional<SharedComm> shared_comm) {
+                       int n_threads, std::optional<SharedComm> shared_comm,
+                       const Predictor* initial, const std::optional<DoubleArray>& raw_prediction,
+                       const std::function<void(py::bytes)>& on_iteration) {
   const TrainParams params = train_params(params_dict);
   const int64_t n = matrix.n_samples();
-  TrainingData data{&matrix, column_of(y, n, "y must be 1-D with n_samples values"), nullptr, {}};
+  TrainingData data{
+      &matrix, column_of(y, n, "y must be 1-D with n_samples values"), nullptr, nullptr, {}};
   if (sample_weight)
     data.weight = column_of(*sample_weight, n, "sample_weight must be 1-D with n_samples values");
   if (params.objective == ObjectiveKind::lambdarank)
@@ -177,24 +243,36 @@ py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
   check(n_threads >= 1, "n_threads must be at least 1");
   check_targets(params, data.target, n);
 
-  Model model;
+  Model model{params.objective, params.n_outputs, std::move(feature_names), {}, {}};
+  if (initial) {
+    check(initial->model().is_alike(model), "the initial model is of another kind");
+    check(raw_prediction && raw_prediction->size() == n * params.n_outputs,
+          "raw_prediction must have n_samples values an output");
+    data.raw_prediction = raw_prediction->data();
+    model = initial->model();
+  }
   GrowthReport report;
+  std::optional<Stopwatch> stopwatch;
   with_comm(shared_comm, [&](Comm& comm) {
+    stopwatch.emplace(comm);
+    const IterationHooks hooks{check_signals, [&](const Model& trained) {
+                                 tell(on_iteration, trained);
+                                 stopwatch->end_iteration();
+                               }};
     const int useful = threads_for(n * matrix.n_features(), kValuesPerThread, n_threads);
     with_team(useful, [&](Team& team) {
       CpuBackend backend(std::move(data), params.objective, {params.tweedie_variance_power},
                          params.n_outputs, params.label_gain, params.lambdarank_truncation_level,
                          searched_features(matrix, comm.rank(), comm.world_size()), team);
-      model = train(
-          backend, comm, matrix, params, std::move(feature_names), [](int) { check_signals(); },
-          report);
+      model = train(backend, comm, matrix, params, std::move(model), hooks, report);
     });
   });
   py::dict growth;
   growth["rounds"] = report.rounds;
   growth["splits"] = report.splits;
   growth["expansions"] = report.expansions;
-  return py::make_tuple(std::make_unique<Predictor>(std::move(model)), growth);
+  return py::make_tuple(std::make_unique<Predictor>(std::move(model)), growth,
+                        stopwatch->profile());
 }
 
 py::array_t<double> predict_array(const Predictor& predictor, const py::array& X, int64_t begin,
@@ -212,6 +290,18 @@ py::array_t<double> predict_array(const Predictor& predictor, const py::array& X
   return out;
 }
 
+// The trees of all models, in their order, on the base scores of the first.
+std::unique_ptr<Predictor> joined(const std::vector<const Predictor*>& models) {
+  check(!models.empty(), "at least one model");
+  Model all = models[0]->model();
+  for (size_t i = 1; i < models.size(); ++i) {
+    const Model& next = models[i]->model();
+    check(next.is_alike(all), "the models are of different kinds");
+    all.trees.insert(all.trees.end(), next.trees.begin(), next.trees.end());
+  }
+  return std::make_unique<Predictor>(std::move(all));
+}
+
 py::array_t<uint8_t> bins_array(const BinnedMatrix& matrix) {
   py::array_t<uint8_t> out({matrix.n_samples(), int64_t(matrix.n_features())});
   auto to = out.mutable_unchecked<2>();
@@ -220,11 +310,6 @@ py::array_t<uint8_t> bins_array(const BinnedMatrix& matrix) {
     for (int64_t i = 0; i < matrix.n_samples(); ++i) to(i, f) = column[i];
   }
   return out;
-}
-
-template <class T>
-py::array_t<T> array_of(const std::vector<T>& values) {
-  return py::array_t<T>(py::ssize_t(values.size()), values.data());
 }
 
 }  // namespace
@@ -330,6 +415,7 @@ PYBIND11_MODULE(_core, m) {
            py::arg("row_blocks") = py::none())
       .def_property_readonly("n_samples", &BinnedMatrix::n_samples)
       .def_property_readonly("n_features", &BinnedMatrix::n_features)
+      .def("row_numbers", &row_numbers)
       .def("bins", &bins_array)
       .def("bin_thresholds",
            [](const BinnedMatrix& matrix, int32_t feature) {
@@ -367,12 +453,23 @@ PYBIND11_MODULE(_core, m) {
           },
           py::arg("n_samples"), py::arg("start_iteration"), py::arg("end_iteration"))
       .def("to_bytes", [](const Predictor& p) { return py::bytes(model_to_text(p.model())); })
-      .def_static("from_bytes", [](const py::bytes& data) {
-        return std::make_unique<Predictor>(model_from_text(std::string_view(data)));
-      });
+      .def_static("from_bytes",
+                  [](const py::bytes& data) {
+                    return std::make_unique<Predictor>(model_from_text(std::string_view(data)));
+                  })
+      .def(
+          "iterations",
+          [](const Predictor& p, int64_t begin, int64_t end) {
+            check(0 <= begin && begin <= end && end <= p.model().n_iterations(),
+                  "iterations out of range");
+            return std::make_unique<Predictor>(p.model().iterations(begin, end));
+          },
+          py::arg("begin"), py::arg("end"))
+      .def_static("joined", &joined);
 
   m.def("train", &train_on_cpu, py::arg("matrix"), py::arg("y"), py::arg("sample_weight"),
         py::arg("query_sizes"), py::arg("feature_names"), py::arg("params"), py::arg("n_threads"),
-        py::arg("comm") = py::none());
+        py::arg("comm") = py::none(), py::arg("initial") = py::none(),
+        py::arg("raw_prediction") = py::none(), py::arg("on_iteration") = py::none());
   bind_kernels(m);
 }

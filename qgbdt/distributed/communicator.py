@@ -53,6 +53,18 @@ class Communicator:
         message = json.dumps(value).encode()
         return [json.loads(text) for text in self.native.exchange([message] * self.world_size)]
 
+    def gather_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> list[dict[str, NDArray[Any]]]:
+        """Every worker's arrays, by rank."""
+        lists = self.gather({name: array.tolist() for name, array in arrays.items()})
+        return [{name: np.array(of[name], arrays[name].dtype) for name in arrays} for of in lists]
+
+    def broadcast(self, message: bytes) -> bytes:
+        """Worker 0's message."""
+        if self.native is None:
+            return message
+        own = message if self.rank == 0 else b""
+        return self.native.exchange([own] * self.world_size)[0]
+
     def agree(self, facts: Mapping[str, Any]) -> None:
         """Check that all workers have the same facts.
 
@@ -63,12 +75,12 @@ class Communicator:
         """
         first, *others = self.gather(dict(facts))
         for rank, other in enumerate(others, start=1):
-            for key in sorted(first.keys() | other.keys()):
-                if first.get(key) != other.get(key):
-                    raise DisagreementError(
-                        f"Workers do not agree: {key} is {first.get(key)!r} on {self.title(0)} and "
-                        f"{other.get(key)!r} on {self.title(rank)}."
-                    )
+            if difference := first_difference(first, other):
+                key, its, theirs = difference
+                raise DisagreementError(
+                    f"Workers do not agree: {key} is {its!r} on {self.title(0)} and {theirs!r} on "
+                    f"{self.title(rank)}."
+                )
 
     def any(self, holds: bool | np.bool_) -> bool:
         """Whether it holds on any worker."""
@@ -121,6 +133,14 @@ class Communicator:
         if error is not None:
             self.leave(error)
         self.close()
+
+
+def first_difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
+    """The first key whose values differ, and both values."""
+    for key in {**a, **b}:
+        if a.get(key) != b.get(key):
+            return key, a.get(key), b.get(key)
+    return None
 
 
 ALONE = Communicator()

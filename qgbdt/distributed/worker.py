@@ -118,6 +118,12 @@ def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> argpars
         "--params", type=Path, metavar="FILE", help="parameters of the estimator, as JSON"
     )
     fit.add_argument("--output", required=True, type=Path, metavar="MODEL", help="rank 0 writes it")
+    fit.add_argument(
+        "--checkpoint-dir", type=Path, metavar="D", help="where rank 0 keeps the trees so far"
+    )
+    fit.add_argument(
+        "--resume", action="store_true", help="go on from the checkpoint, if there is one"
+    )
     parser.add_argument("--verbose", action="store_true", help="report bytes and waiting")
     args = parser.parse_args(argv)
     if args.rank is None:
@@ -167,11 +173,16 @@ def run(args: argparse.Namespace) -> None:
         data = arguments(load(Path(args.data.format(rank=communicator.rank))), args)
         if args.task == "classification":
             check_classes(communicator.union(np.unique(data["y"])))
-        estimator.fit(**data, communicator=communicator)
+        estimator.fit(
+            **data,
+            checkpoint_dir=args.checkpoint_dir,
+            resume=args.resume,
+            communicator=communicator,
+        )
         if communicator.rank == 0:
             estimator.booster_.save_model(args.output)
         if args.verbose:
-            print(summary(communicator, estimator.fit_profile_), file=sys.stderr)
+            print(summary(communicator, estimator), file=sys.stderr)
 
 
 def load(path: Path) -> Any:
@@ -219,10 +230,19 @@ def check_classes(classes: NDArray[Any]) -> None:
         )
 
 
-def summary(communicator: Communicator, profile: Mapping[str, float]) -> str:
-    numbers = {**communicator.report(), **profile}
-    lines = [f"  {name}: {value:.6g}" for name, value in numbers.items()]
-    return "\n".join([f"worker {communicator.rank}:", *lines])
+def summary(communicator: Communicator, estimator: Any) -> str:
+    """What the fit took of this worker; of worker 0, what each iteration took of each."""
+    numbers = {**communicator.report(), **estimator.fit_profile_}
+    lines = [f"worker {communicator.rank}:"]
+    lines += [f"  {name}: {value:.6g}" for name, value in numbers.items()]
+    if communicator.rank == 0:
+        columns = list(estimator.worker_profiles_[0])
+        lines.append(" ".join(["iteration", "worker", *columns]))
+        for iteration in range(len(estimator.worker_profiles_[0]["seconds"])):
+            for rank, profile in enumerate(estimator.worker_profiles_):
+                values = (f"{profile[name][iteration]:.6g}" for name in columns)
+                lines.append(" ".join([str(iteration), str(rank), *values]))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

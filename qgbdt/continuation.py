@@ -1,0 +1,139 @@
+"""Going on: from a model, or from the checkpoint of a fit that was interrupted."""
+
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qgbdt._core import BinnedMatrix, Model
+from qgbdt.booster import Booster
+from qgbdt.checkpoint import Checkpoint
+from qgbdt.distributed.communicator import Communicator
+from qgbdt.errors import DataError
+from qgbdt.validation import Floats
+
+ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What a fit goes on from, and where it keeps its trees: arguments of ``fit``."""
+
+    init_model: Any = None
+    checkpoint_dir: str | os.PathLike[str] | None = None
+    resume: bool = False
+
+    def initial(self, objective: str, n_outputs: int, names: list[str]) -> Model | None:
+        """The model that was given, which must be of the same kind."""
+        if self.init_model is None:
+            return None
+        model = booster_of(self.init_model)._model
+        for what, its, here in (
+            ("objective", model.objective, objective),
+            ("number of outputs", model.n_outputs, n_outputs),
+            ("features", model.feature_names, names),
+        ):
+            if its != here:
+                raise DataError(
+                    f"init_model cannot be continued: its {what} is {its!r}, but {here!r} here."
+                )
+        return model
+
+
+def booster_of(init_model: Any) -> Booster:
+    """The model that init_model stands for."""
+    if isinstance(init_model, Booster):
+        return init_model
+    if isinstance(init_model, (str, os.PathLike)):
+        return Booster.load_model(init_model)
+    booster = getattr(init_model, "booster_", None)
+    if not isinstance(booster, Booster):
+        raise DataError(
+            "init_model must be a Booster, a fitted estimator or the path of a model file, "
+            f"got {type(init_model).__name__}."
+        )
+    return booster
+
+
+def facts_of_data(
+    matrix: BinnedMatrix,
+    y: Floats,
+    sample_weight: Floats | None,
+    query_sizes: NDArray[np.int64] | None,
+    workers: Communicator,
+) -> dict[str, int]:
+    """What other data would differ in, the same on all workers however rows are spread."""
+    weight = np.ones(0) if sample_weight is None else sample_weight
+    sizes = np.ones(0) if query_sizes is None else query_sizes
+    rows = matrix.row_numbers()
+    sums = workers.sum(
+        np.array([len(y), digest(y, rows), digest(weight, rows[: len(weight)]), digest(sizes)])
+    )
+    thresholds = [matrix.bin_thresholds(feature) for feature in range(matrix.n_features)]
+    return {
+        "the number of rows": int(sums[0]),
+        "the digest of y": int(sums[1]),
+        "the digest of sample_weight": int(sums[2]),
+        "the digest of the queries": int(sums[3]),
+        "the digest of the thresholds of X": zlib.crc32(np.concatenate(thresholds).tobytes()),
+    }
+
+
+def digest(values: NDArray[Any], rows: NDArray[np.int64] | None = None) -> int:
+    """A number that changes with any value and, given the rows' numbers, with their order.
+
+    Those of two shards sum, modulo 2^64, to that of all rows.
+    """
+    bits = values.astype(np.float64).view(np.uint64)
+    if rows is not None:
+        bits = bits + rows.astype(np.uint64) * ODD
+    mixed = (bits ^ (bits >> np.uint64(29))) * ODD
+    return int((mixed ^ (mixed >> np.uint64(32))).sum(dtype=np.uint64).astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a fit starts: the model so far, and what is told of each iteration's trees."""
+
+    model: Model | None
+    n_iterations_done: int
+    on_iteration: Callable[[bytes], None] | None
+
+    def raw_prediction(self, X: NDArray[Any], n_threads: int) -> Floats | None:
+        """The model's raw predictions, shape (n_outputs, n_samples)."""
+        if self.model is None:
+            return None
+        n_iterations = self.model.n_trees // self.model.n_outputs
+        return np.ascontiguousarray(self.model.predict(X, 0, n_iterations, True, n_threads).T)
+
+
+@contextmanager
+def started(
+    continuation: Continuation,
+    initial: Model | None,
+    facts: Mapping[str, Any],
+    workers: Communicator,
+) -> Iterator[Start]:
+    """Open the checkpoint on worker 0, if there is to be one, and give all workers its trees."""
+    on_iteration, resumed = None, b""
+    with ExitStack() as opened:
+        if workers.rank == 0 and continuation.checkpoint_dir is not None:
+            same = {key: value for key, value in facts.items() if key != "n_estimators"}
+            checkpoint = Checkpoint(continuation.checkpoint_dir, same, resume=continuation.resume)
+            opened.enter_context(checkpoint)
+            on_iteration = checkpoint.append
+            if checkpoint.models:
+                resumed = Model.joined(checkpoint.models[: facts["n_estimators"]]).to_bytes()
+        resumed = workers.broadcast(resumed)
+        done = Model.from_bytes(resumed) if resumed else None
+        models = [model for model in (initial, done) if model is not None]
+        yield Start(
+            Model.joined(models) if models else None,
+            done.n_trees // done.n_outputs if done else 0,
+            on_iteration,
+        )
