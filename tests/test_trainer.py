@@ -81,7 +81,7 @@ def test_blocks_of_rows_in_any_order_equal_reference(n_blocks, bits):
     row_blocks = [(number, len(blocks[number])) for number in order]
     params = native_params(grad_bits=bits)
     matrix = _core.BinnedMatrix(X[rows], 63, 2, None, row_blocks)
-    model, _ = _core.train(matrix, y[rows], None, None, feature_names(X), params, 2)
+    model = _core.train(matrix, y[rows], None, None, feature_names(X), params, 2)[0]
     assert_equal(model, reference.train(X, y, params=params | {"max_bin": 63}), X)
 
 
