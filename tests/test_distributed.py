@@ -509,6 +509,17 @@ def test_waiting_can_be_ended(rank):
     assert time.monotonic() < end + 2
 
 
+def test_who_has_left_trains_no_more():
+    (worker,) = connect_sockets(1)  # alone, so that it waits for nobody
+    X = hurting_data(100)
+    matrix = _core.BinnedMatrix(X, 255, 1, worker.native)
+    worker.leave(LookupError("enough"))
+    with pytest.raises(WorkerLost, match=r"worker 0 \(127.0.0.1\) stopped: LookupError: enough"):
+        _core.train(
+            matrix, X[:, 0], None, None, feature_names(X), native_params(), 1, worker.native
+        )
+
+
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_another_thread_may_end_a_fit(world_size):
     workers = connect_sockets(world_size)
