@@ -6,8 +6,8 @@ the model: binning and the meeting of the workers included. Needs root, Linux, i
 
 Examples
 --------
-python bench/distributed.py --network 100mbit,1gbit --shapes higgs --rounds 5
-python bench/distributed.py --network none --peers qgbdt,lightgbm
+python bench/workers.py --network 100mbit,1gbit --shapes higgs --rounds 5
+python bench/workers.py --network none --peers qgbdt,lightgbm
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ import peers
 import results
 import shapes
 import study
-from distributed import ROWS, shard
 from network import Network
 from sources import Data, Part
+from workers import ROWS, shard
 
 DEFAULT_PEERS = ["qgbdt", "lightgbm", "lightgbm-quant-row", "xgboost", "xgboost-depthwise"]
 PORT = 23456

@@ -69,15 +69,17 @@ void list_entries(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t
 
 }  // namespace
 
-BinnedMatrix::BinnedMatrix(const MatrixView& X, int max_bin, const BinKernels& kernels, Comm& comm,
-                           Team& team)
+BinnedMatrix::BinnedMatrix(const MatrixView& X, GlobalRows rows, int max_bin,
+                           const BinKernels& kernels, Comm& comm, Team& team)
     : n_samples_(X.n_samples),
-      rows_(global_rows(comm, X.n_samples)),
+      rows_(std::move(rows)),
       has_missing_(X.n_features, 0),
       cell_offsets_(X.n_features + 1, 0),
       default_places_(X.n_features, 0) {
   check(2 <= max_bin && max_bin <= kMaxValueBins, "max_bin must be in [2, 255]");
-  check(rows_.total >= 1 && rows_.total <= INT32_MAX, "n_samples must be in [1, 2^31 - 1]");
+  check(rows_.n_samples() == n_samples_, "blocks of rows must sum to n_samples");
+  check(rows_.n_samples_of_all() >= 1 && rows_.n_samples_of_all() <= INT32_MAX,
+        "n_samples must be in [1, 2^31 - 1]");
   check(X.n_features >= 1 && X.n_features <= INT32_MAX / kBinPlaces, "too many features");
   comm.begin_phase("binning");
   thresholds_ = find_bin_thresholds(X, rows_, max_bin, comm, team);

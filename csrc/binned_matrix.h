@@ -34,6 +34,7 @@
 #include "bin_search.h"
 #include "binning.h"
 #include "comm.h"
+#include "global_rows.h"
 #include "support/buffer.h"
 #include "types.h"
 
@@ -56,12 +57,11 @@ struct FeatureTile {
 class BinnedMatrix {
  public:
   // Reads X, the rows of this worker, during the call only.
-  BinnedMatrix(const MatrixView& X, int max_bin, const BinKernels& kernels, Comm& comm, Team& team);
+  BinnedMatrix(const MatrixView& X, GlobalRows rows, int max_bin, const BinKernels& kernels,
+               Comm& comm, Team& team);
 
   int64_t n_samples() const { return n_samples_; }
-  // The rows of all workers, and the number of this worker's first one among them.
-  int64_t n_samples_of_all() const { return rows_.total; }
-  int64_t first_row() const { return rows_.first; }
+  const GlobalRows& rows() const { return rows_; }
   int32_t n_features() const { return int32_t(thresholds_.size()); }
   const std::vector<FeatureTile>& tiles() const { return tiles_; }
   const std::vector<double>& thresholds(int32_t feature) const { return thresholds_[feature]; }

@@ -287,25 +287,27 @@ void lay_out_cells(BinTable<T>& table, int64_t n_thresholds) {
 
 }  // namespace
 
-std::vector<uint32_t> binning_sample(GlobalRows global, int64_t n_samples) {
+std::vector<uint32_t> binning_sample(const GlobalRows& rows) {
   constexpr int64_t kBlock = 4096;
   const uint64_t key =
       row_key(stream_key(0, UINT64_MAX, 0), 0);  // apart from every tree's rounding
-  const uint64_t limit =
-      (uint64_t(kBinningSample) << 32) / uint64_t(std::max<int64_t>(global.total, 1));
-  std::vector<uint32_t> rows;
-  rows.reserve(std::min(n_samples, 2 * kBinningSample));
+  const uint64_t limit = (uint64_t(kBinningSample) << 32) / uint64_t(rows.n_samples_of_all());
+  const bool takes_all = rows.n_samples_of_all() <= kBinningSample;
+  std::vector<uint32_t> sample;
+  sample.reserve(std::min(rows.n_samples(), 2 * kBinningSample));
   uint32_t chosen[kBlock];
-  for (int64_t begin = 0; begin < n_samples; begin += kBlock) {
+  for (int64_t block = 0; block < rows.n_samples(); block += kBlock) {
     int64_t n = 0;
-    for (int64_t row = begin; row < std::min(n_samples, begin + kBlock); ++row) {
-      chosen[n] = uint32_t(row);
-      n += global.total <= kBinningSample ||
-           keyed_row_hash(key, uint32_t(global.first + row)) < limit;
-    }
-    rows.insert(rows.end(), chosen, chosen + n);
+    const int64_t block_end = std::min(rows.n_samples(), block + kBlock);
+    rows.for_stretches(block, block_end, [&](int64_t begin, int64_t end, int64_t first_row) {
+      for (int64_t row = begin; row < end; ++row) {
+        chosen[n] = uint32_t(row);
+        n += takes_all || keyed_row_hash(key, uint32_t(first_row + row)) < limit;
+      }
+    });
+    sample.insert(sample.end(), chosen, chosen + n);
   }
-  return rows;
+  return sample;
 }
 
 double threshold_between(double a, double b) {
@@ -333,9 +335,9 @@ BinTable<T> bin_table(const std::vector<double>& thresholds) {
 template BinTable<float> bin_table(const std::vector<double>&);
 template BinTable<double> bin_table(const std::vector<double>&);
 
-std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, GlobalRows rows,
+std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, const GlobalRows& rows,
                                                      int max_bin, Comm& comm, Team& team) {
-  const std::vector<uint32_t> sample = binning_sample(rows, X.n_samples);
+  const std::vector<uint32_t> sample = binning_sample(rows);
   return visit_elements(X, [&]<class T>(const T* data) {
     if (comm.world_size() > 1) return find_together(data, X, sample, max_bin, comm, team);
     Thresholds thresholds(X.n_features);

@@ -13,6 +13,7 @@
 
 #include "bin_search.h"
 #include "comm.h"
+#include "global_rows.h"
 #include "support/parallel.h"
 
 namespace qgbdt {
@@ -37,12 +38,11 @@ auto visit_elements(const MatrixView& X, F&& f) {
   return f(static_cast<const double*>(X.data));
 }
 
-// The rows that decide the thresholds, among `n_samples` that begin at rows.first: all, or those
-// whose hash is small.
-std::vector<uint32_t> binning_sample(GlobalRows rows, int64_t n_samples);
+// This worker's rows that decide the thresholds: all, or those whose number has a small hash.
+std::vector<uint32_t> binning_sample(const GlobalRows& rows);
 
 // Thresholds of every feature, ascending: bin(x) = number of thresholds below x.
-std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, GlobalRows rows,
+std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, const GlobalRows& rows,
                                                      int max_bin, Comm& comm, Team& team);
 
 // The table in which values of type T find their bins among at most 255 ascending thresholds.

@@ -14,7 +14,7 @@ class Booster {
   Booster(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
           GrowthReport& report)
       : backend_(backend), comm_(comm), bins_(bins), params_(params), report_(report) {
-    n_samples_ = bins.n_samples_of_all();
+    n_samples_ = bins.rows().n_samples_of_all();
     max_levels_ = max_levels(params.grad_bits, n_samples_);
     check(max_levels_ >= 1, "too many rows: a 32-bit sum of gradients could overflow");
     constant_hessian_ =

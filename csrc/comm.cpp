@@ -33,16 +33,4 @@ void Comm::allreduce_max(std::span<double> values) {
   allreduce(*this, values, [](double a, double b) { return std::max(a, b); });
 }
 
-GlobalRows global_rows(Comm& comm, int64_t n_samples) {
-  std::vector<int64_t> sizes(comm.world_size());
-  sizes[comm.rank()] = n_samples;
-  comm.allreduce_sum(sizes);
-  GlobalRows rows{0, 0};
-  for (int worker = 0; worker < comm.world_size(); ++worker) {
-    if (worker == comm.rank()) rows.first = rows.total;
-    rows.total += sizes[worker];
-  }
-  return rows;
-}
-
 }  // namespace qgbdt

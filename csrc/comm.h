@@ -31,10 +31,11 @@ class Comm {
   // itself comes back unchanged.
   virtual std::vector<Bytes> exchange(std::vector<Bytes> messages) = 0;
 
-  // What the workers are at, for messages.
+  // What the workers are at, for messages. Like an exchange, it ends a fit whose worker has left.
   virtual void begin_phase(const std::string&) {}
 
-  // Tells the others that this worker stops; whoever waits for it raises WorkerLost.
+  // Tells the others that this worker stops; whoever waits for it raises WorkerLost, and so does
+  // this worker's own fit, if another thread calls it.
   virtual void leave(const std::string& why) noexcept = 0;
 
   // Nothing, for workers that share a process.
@@ -53,11 +54,5 @@ class AloneComm final : public Comm {
   std::vector<Bytes> exchange(std::vector<Bytes> messages) override { return messages; }
   void leave(const std::string&) noexcept override {}
 };
-
-// A worker's rows among those of all workers, in the order of ranks.
-struct GlobalRows {
-  int64_t first, total;
-};
-GlobalRows global_rows(Comm& comm, int64_t n_samples);
 
 }  // namespace qgbdt

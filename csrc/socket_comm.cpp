@@ -94,6 +94,7 @@ std::string SocketComm::title(int worker) const {
 
 void SocketComm::begin_phase(const std::string& phase) {
   const std::scoped_lock lock(mutex_);
+  if (!lost_.empty()) throw WorkerLost(lost_);
   phase_ = phase;
 }
 

@@ -1,6 +1,6 @@
 """The native module: bins, trains, predicts, reads and writes models."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,14 +27,18 @@ def thread_comms(world_size: int) -> list[Comm]: ...
 
 class BinnedMatrix:
     def __init__(
-        self, X: NDArray[Any], max_bin: int, n_threads: int, comm: Comm | None = None
+        self,
+        X: NDArray[Any],
+        max_bin: int,
+        n_threads: int,
+        comm: Comm | None = None,
+        row_blocks: Sequence[tuple[int, int]] | None = None,
     ) -> None: ...
     @property
     def n_samples(self) -> int: ...
     @property
     def n_features(self) -> int: ...
-    @property
-    def first_row(self) -> int: ...
+    def row_numbers(self) -> NDArray[np.int64]: ...
     def bins(self) -> NDArray[np.uint8]: ...
     def bin_thresholds(self, feature: int) -> NDArray[np.float64]: ...
     def has_missing(self) -> NDArray[np.bool_]: ...

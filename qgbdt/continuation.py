@@ -70,10 +70,9 @@ def facts_of_data(
     """What other data would differ in, the same on all workers however rows are spread."""
     weight = np.ones(0) if sample_weight is None else sample_weight
     sizes = np.ones(0) if query_sizes is None else query_sizes
+    rows = matrix.row_numbers()
     sums = workers.sum(
-        np.array(
-            [len(y), digest(y, matrix.first_row), digest(weight, matrix.first_row), digest(sizes)]
-        )
+        np.array([len(y), digest(y, rows), digest(weight, rows[: len(weight)]), digest(sizes)])
     )
     thresholds = [matrix.bin_thresholds(feature) for feature in range(matrix.n_features)]
     return {
@@ -85,14 +84,14 @@ def facts_of_data(
     }
 
 
-def digest(values: NDArray[Any], first_row: int | None = None) -> int:
-    """A number that changes with any value and, given the first row's number, with their order.
+def digest(values: NDArray[Any], rows: NDArray[np.int64] | None = None) -> int:
+    """A number that changes with any value and, given the rows' numbers, with their order.
 
     Those of two shards sum, modulo 2^64, to that of all rows.
     """
     bits = values.astype(np.float64).view(np.uint64)
-    if first_row is not None:
-        bits = bits + np.arange(first_row, first_row + len(values), dtype=np.uint64) * ODD
+    if rows is not None:
+        bits = bits + rows.astype(np.uint64) * ODD
     mixed = (bits ^ (bits >> np.uint64(29))) * ODD
     return int((mixed ^ (mixed >> np.uint64(32))).sum(dtype=np.uint64).astype(np.int64))
 

@@ -7,7 +7,7 @@ import functools
 import inspect
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -39,6 +39,7 @@ from qgbdt.validation import (
     check_query_sizes,
     check_regression_target,
     check_relevance,
+    check_row_blocks,
     check_sample_weight,
     label_gains,
     weighted,
@@ -93,7 +94,11 @@ resume : bool, default=False
     number of workers may change.
 communicator : Communicator, default=None
     The way to other workers, each of which calls fit with its own rows; see `qgbdt.distributed`.
-    The model is that of one worker with all rows, in order of rank."""
+    The model is that of one worker with all rows, in order of rank.
+row_blocks : sequence of (int, int), default=None
+    For a worker's rows that lie apart among those of all: the number of each block of its rows,
+    and how many rows it has. All rows are then the blocks of all workers, in order of number.
+    None is one block, whose number is the rank."""
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -219,6 +224,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
         *,
         objective: str,
         workers: Communicator,
+        row_blocks: Sequence[tuple[int, int]] | None,
         continuation: Continuation,
         n_outputs: int = 1,
         query_sizes: NDArray[np.int64] | None = None,
@@ -233,6 +239,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
             "seed": draw_seed(self.random_state),
             "label_gain": label_gains(label_gain),
         }
+        blocks = check_row_blocks(row_blocks, len(X))
         names = self._feature_names(X)
         initial = continuation.initial(objective, n_outputs, names)
         facts = {
@@ -246,7 +253,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
         workers.agree(facts)
         start = perf_counter()
         matrix = _core.BinnedMatrix(
-            np.require(X, requirements="A"), self.max_bin, n_threads, workers.native
+            np.require(X, requirements="A"), self.max_bin, n_threads, workers.native, blocks
         )
         binned = perf_counter()
         if workers.any(continuation.checkpoint_dir is not None):
@@ -336,6 +343,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         checkpoint_dir: str | os.PathLike[str] | None = None,
         resume: bool = False,
         communicator: Communicator | None = None,
+        row_blocks: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         """Train on labelled rows.
 
@@ -364,6 +372,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             self._class_sample_weight(sample_weight, y_encoded, workers),
             objective=objective,
             workers=workers,
+            row_blocks=row_blocks,
             continuation=Continuation(init_model, checkpoint_dir, resume),
             n_outputs=self.n_classes_ if objective == "multiclass" else 1,
         )
@@ -439,8 +448,8 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
     def _resolve_objective(self) -> str:
         if self.n_classes_ < 2:
-            label = self.classes_[0]
-            raise DataError(f"QGBDTClassifier needs at least two classes, got one class: {label}.")
+            got = f"one class: {self.classes_[0]}" if self.n_classes_ else "no rows"
+            raise DataError(f"QGBDTClassifier needs at least two classes, got {got}.")
         if self.objective == "binary" and self.n_classes_ > 2:
             raise DataError(
                 f"objective='binary' needs y of two classes, got {self.n_classes_}. Use "
@@ -504,6 +513,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         checkpoint_dir: str | os.PathLike[str] | None = None,
         resume: bool = False,
         communicator: Communicator | None = None,
+        row_blocks: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         """Train on rows with target values.
 
@@ -532,6 +542,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             weight,
             objective=objective,
             workers=workers,
+            row_blocks=row_blocks,
             continuation=Continuation(init_model, checkpoint_dir, resume),
         )
 
@@ -603,6 +614,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         checkpoint_dir: str | os.PathLike[str] | None = None,
         resume: bool = False,
         communicator: Communicator | None = None,
+        row_blocks: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         """Train on the rows of queries: the rows of each query follow one another.
 
@@ -633,6 +645,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             check_sample_weight(sample_weight, len(X), workers=workers),
             objective=self.objective or "lambdarank",
             workers=workers,
+            row_blocks=row_blocks,
             continuation=Continuation(init_model, checkpoint_dir, resume),
             query_sizes=check_query_sizes(group, qid, len(X)),
             label_gain=gains,

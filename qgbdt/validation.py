@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.errors import DataError
+from qgbdt.params import is_int
 
 Floats = NDArray[np.float64]
 
@@ -107,6 +108,23 @@ def query_sizes_of(qid: Any, n_samples: int) -> NDArray[np.int64]:
             f"{first_ids[n_runs > 1][0]} do not. Sort the rows by qid."
         )
     return np.diff(np.append(starts, n_samples)).astype(np.int64)
+
+
+def check_row_blocks(row_blocks: Any, n_samples: int) -> list[tuple[int, int]] | None:
+    """The number and the rows of each block of rows, as integers; None stays so."""
+    if row_blocks is None:
+        return None
+    blocks = [tuple(block) for block in row_blocks]
+    for block in blocks:
+        if len(block) != 2 or not all(is_int(value) and value >= 0 for value in block):
+            raise DataError(
+                "row_blocks must hold pairs of integers, the number of each block and how many "
+                f"rows it has. Got {block}."
+            )
+    total = sum(n_rows for _, n_rows in blocks)
+    if total != n_samples:
+        raise DataError(f"row_blocks sums up to {total} rows, but X has {n_samples} rows.")
+    return [(int(number), int(n_rows)) for number, n_rows in blocks]
 
 
 def numeric_vector(name: str, values: Any) -> Floats:

@@ -18,7 +18,6 @@ sys.path.insert(0, str(BENCH))
 
 import compare  # noqa: E402
 import demo  # noqa: E402
-import distributed  # noqa: E402
 import fit_once  # noqa: E402
 import kernels  # noqa: E402
 import metrics  # noqa: E402
@@ -33,6 +32,7 @@ import sources  # noqa: E402
 import study  # noqa: E402
 import suite  # noqa: E402
 import train  # noqa: E402
+import workers  # noqa: E402
 
 
 @pytest.mark.parametrize("name", shapes.SHAPES)
@@ -519,9 +519,9 @@ def test_scaling_has_each_case_once(launched: list[tuple[str, int]], tmp_path: P
     assert [r["busy"] for r in records].count(True) == 2
 
 
-def test_distributed_counts_what_workers_send(capsys: pytest.CaptureFixture[str]) -> None:
+def test_workers_counts_what_they_send(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--shapes", "higgs,msltr", "--workers", "2", "--rounds", "2", "--scale", "0.004"]
-    distributed.main([*command, "--leaves", "15"])
+    workers.main([*command, "--leaves", "15"])
     table = cells_of(capsys.readouterr().out)
     for row in (table["higgs", "4,000"], table["msltr", "1,200"]):
         assert float(row[0]) > 0
@@ -532,7 +532,7 @@ def test_distributed_counts_what_workers_send(capsys: pytest.CaptureFixture[str]
 @pytest.mark.skipif(not network.is_possible(), reason=network.NEEDS)
 def test_distributed_on_a_network(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--network", "none", "--shapes", "msltr", "--workers", "2", "--rounds", "2"]
-    distributed.main([*command, "--scale", "0.01", "--leaves", "15", "--peers", "qgbdt,lightgbm"])
+    workers.main([*command, "--scale", "0.01", "--leaves", "15", "--peers", "qgbdt,lightgbm"])
     table = dict(
         (row[0], [row[1], *cells]) for row, cells in cells_of(capsys.readouterr().out).items()
     )

@@ -248,6 +248,20 @@ def test_other_numbers_of_workers_go_on(connected, objective, tmp_path):
     assert together[0].booster_ == whole.booster_
 
 
+def test_workers_whose_rows_lie_elsewhere_go_on(tmp_path):
+    estimator, data = case("binary")
+    fitted(estimator, 2, data, checkpoint_dir=tmp_path)
+    blocks = [np.arange(90), np.arange(90, 100), np.arange(100, N_ROWS)]
+    parts = []
+    for numbers in ([2, 0], [1]):
+        rows = np.concatenate([blocks[number] for number in numbers])
+        part = {name: values[rows] for name, values in data.items()}
+        part["row_blocks"] = [(number, len(blocks[number])) for number in numbers]
+        parts.append(part | {"checkpoint_dir": tmp_path, "resume": True})
+    for one in fit_together(connect_threads(2), estimator.set_params(n_estimators=5), parts):
+        assert one.booster_ == fitted(estimator, 5, data).booster_
+
+
 def test_a_wrong_checkpoint_stops_all_workers(checkpoint, tmp_path):
     estimator, data, _, whole = checkpoint
     (tmp_path / FILE_NAME).write_bytes(whole)

@@ -1,8 +1,9 @@
 """Several workers, one model; and what happens when one of them is wrong, gone, or not one at all.
 
-Swept: numbers of workers and threads, where rows are cut (empty shards, too), objectives, bits,
-weights, missing and sparse data, drawn from a seed, over threads and over sockets. Against: one
-worker. Tolerance: none; of times, where the contract names them (docs/distributed.md).
+Swept: numbers of workers and threads, where rows are cut (empty shards, too), who has which
+blocks of rows, objectives, bits, weights, missing and sparse data, drawn from a seed, over threads
+and over sockets. Against: one worker. Tolerance: none; of times, where the contract names them
+(docs/distributed.md).
 
 QGBDT_DISTRIBUTED_CASES sets how many cases are drawn (`make distributed`: 1,000; a tenth of them
 over sockets).
@@ -11,6 +12,7 @@ over sockets).
 import itertools
 import multiprocessing
 import os
+import queue
 import re
 import signal
 import socket
@@ -18,6 +20,7 @@ import struct
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -78,21 +81,60 @@ def shards(n, edges, sizes=None):
             yield slice(begin, end), sizes[(ends > begin) & (ends <= end)]
 
 
+@dataclass
+class Shard:
+    """A worker's rows, their blocks (None: one, by rank) and query sizes."""
+
+    rows: np.ndarray
+    blocks: list[tuple[int, int]] | None
+    query_sizes: np.ndarray | None
+
+
+def shards_in_order(n, edges, sizes=None):
+    """The rows between the edges, a shard a worker."""
+    return [Shard(np.arange(n)[rows], None, some) for rows, some in shards(n, edges, sizes)]
+
+
+def shuffled_shards(n, edges, sizes, rng):
+    """The blocks between the edges, each with whoever draws it, in any order."""
+    blocks = list(enumerate(shards(n, edges, sizes)))
+    rng.shuffle(blocks)
+    cuts = np.sort(rng.integers(0, len(blocks) + 1, int(rng.integers(0, 5))))
+    found = []
+    for begin, end in itertools.pairwise([0, *cuts, len(blocks)]):
+        mine = blocks[begin:end]
+        rows = [np.arange(n)[some] for _, (some, _) in mine]
+        found.append(
+            Shard(
+                np.concatenate([np.arange(0), *rows]),
+                [(3 * number, len(some)) for (number, _), some in zip(mine, rows)],
+                None if sizes is None else np.concatenate([sizes[:0], *(q for _, (_, q) in mine)]),
+            )
+        )
+    return found
+
+
 # ------------------------------------------------------------------------------- the native core
 
 
 def train_together(
-    comms, X, y, params, edges, *, weight=None, query_sizes=None, max_bin=255, n_threads=1
+    comms, parts, X, y, params, *, weight=None, query_sizes=None, max_bin=255, n_threads=1
 ):
-    """Each worker's model, of the rows between two edges."""
-    parts = list(shards(len(X), edges, query_sizes))
+    """Each worker's model, of its shard."""
 
     def work(comm):
-        rows, sizes = parts[comm.rank]
-        matrix = _core.BinnedMatrix(X[rows], max_bin, n_threads, comm)
-        part_weight = None if weight is None else weight[rows]
-        names = feature_names(X)
-        return _core.train(matrix, y[rows], part_weight, sizes, names, params, n_threads, comm)[0]
+        part = parts[comm.rank]
+        matrix = _core.BinnedMatrix(X[part.rows], max_bin, n_threads, comm, part.blocks)
+        return _core.train(
+            matrix,
+            y[part.rows],
+            None if weight is None else weight[part.rows],
+            part.query_sizes,
+            feature_names(X),
+            params,
+            n_threads,
+            comm,
+        )[0]
 
     return in_threads(comms, work)
 
@@ -135,7 +177,18 @@ def drawn_case(seed):
 def test_workers_make_the_model_of_one(seed):
     data, edges = drawn_case(seed)
     alone = train_native(**data)
-    for model in train_together(_core.thread_comms(len(edges) + 1), edges=edges, **data):
+    parts = shards_in_order(len(data["y"]), edges, data["query_sizes"])
+    for model in train_together(_core.thread_comms(len(parts)), parts, **data):
+        assert model.to_bytes() == alone.to_bytes()
+
+
+@pytest.mark.parametrize("seed", range(N_CASES))
+def test_it_does_not_matter_where_blocks_of_rows_lie(seed):
+    data, edges = drawn_case(seed)
+    alone = train_native(**data)
+    rng = np.random.default_rng(seed)
+    parts = shuffled_shards(len(data["y"]), edges, data["query_sizes"], rng)
+    for model in train_together(_core.thread_comms(len(parts)), parts, **data):
         assert model.to_bytes() == alone.to_bytes()
 
 
@@ -143,9 +196,10 @@ def test_workers_make_the_model_of_one(seed):
 def test_workers_over_sockets_make_the_model_of_one(seed):
     data, edges = drawn_case(seed)
     alone = train_native(**data)
-    workers = connect_sockets(len(edges) + 1)
+    parts = shards_in_order(len(data["y"]), edges, data["query_sizes"])
+    workers = connect_sockets(len(parts))
     comms = [worker.native for worker in workers]
-    for model in train_together(comms, edges=edges, **data):
+    for model in train_together(comms, parts, **data):
         assert model.to_bytes() == alone.to_bytes()
     reports = [worker.report() for worker in workers]
     assert sum(r["bytes_sent"] for r in reports) >= sum(r["bytes_received"] for r in reports)
@@ -161,6 +215,21 @@ def test_the_sample_of_binning_is_one_sample():
     )
     for matrix in matrices:
         assert (matrix.bin_thresholds(0) == alone.bin_thresholds(0)).all()
+    swapped = np.concatenate([X[100_000:], X[:1], X[1:100_000]])  # its blocks lie apart
+    matrix = _core.BinnedMatrix(swapped, 255, 1, None, [(7, 150_000), (1, 1), (2, 99_999)])
+    assert (matrix.bin_thresholds(0) == alone.bin_thresholds(0)).all()
+
+
+def test_no_two_blocks_of_rows_have_one_number():
+    def work(worker):
+        fit = QGBDTRegressor(n_estimators=1).fit
+        blocks = [(5, 10), (worker.rank, 10)]
+        return outcome(lambda: fit(X, X[:, 0], communicator=worker, row_blocks=blocks))
+
+    X = hurting_data(20)
+    for error in in_threads(connect_threads(2), work):
+        assert isinstance(error, ValueError)
+        assert "two blocks of rows have the same number" in str(error)
 
 
 def cell(g, h):
@@ -239,10 +308,16 @@ def test_classifier_together(class_weight, weighted):
     X, y = X[order], y[order]
     estimator = QGBDTClassifier(n_estimators=5, class_weight=class_weight)
     alone = estimator.fit(X, y, weight)
+    slices = [rows for rows, _ in shards(len(X), [0, 120, 200])]
     parts = [
-        {"X": X[rows], "y": y[rows], "sample_weight": weight[rows] if weighted else None}
-        for rows, _ in shards(len(X), [0, 120, 200])
-    ]
+        {
+            "X": X[rows],
+            "y": y[rows],
+            "sample_weight": weight[rows] if weighted else None,
+            "row_blocks": [(number, len(X[rows]))],
+        }
+        for number, rows in enumerate(slices)
+    ][::-1]
     for fitted in fit_together(connect_threads(4), estimator, parts):
         assert (fitted.classes_ == alone.classes_).all()
         assert fitted.booster_ == alone.booster_
@@ -407,6 +482,60 @@ def test_workers_that_do_not_meet(calls, words):
     errors = in_threads(calls, work)
     assert all(isinstance(error, DistributedError) for error in errors), errors
     assert any(words in str(error) for error in errors), errors
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
+def test_rank_0_says_where_it_listens(host):
+    announced = queue.SimpleQueue()
+
+    def work(rank):
+        address = announced.get(timeout=TIMEOUT) if rank else f"{host}:0"
+        return connect(address, 2, rank, announce=announced.put)
+
+    workers = in_threads(range(2), work)
+    assert in_threads(workers, lambda worker: worker.gather(1)) == [[1, 1]] * 2
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_waiting_can_be_ended(rank):
+    end = time.monotonic() + 0.5
+
+    def watch():
+        if time.monotonic() > end:
+            raise LookupError("enough")
+
+    with pytest.raises(LookupError, match="enough"):
+        connect(free_address(), 2, rank, watch=watch)
+    assert time.monotonic() < end + 2
+
+
+def test_who_has_left_trains_no_more():
+    (worker,) = connect_sockets(1)  # alone, so that it waits for nobody
+    X = hurting_data(100)
+    matrix = _core.BinnedMatrix(X, 255, 1, worker.native)
+    worker.leave(LookupError("enough"))
+    with pytest.raises(WorkerLost, match=r"worker 0 \(127.0.0.1\) stopped: LookupError: enough"):
+        _core.train(
+            matrix, X[:, 0], None, None, feature_names(X), native_params(), 1, worker.native
+        )
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_another_thread_may_end_a_fit(world_size):
+    workers = connect_sockets(world_size)
+    X = hurting_data(500)
+
+    def work(worker):
+        fit = QGBDTRegressor(n_estimators=10**6).fit
+        return outcome(lambda: fit(X, X[:, 0], communicator=worker))
+
+    with ThreadPoolExecutor(world_size) as pool:
+        fits = [pool.submit(work, worker) for worker in workers]
+        workers[0].leave(LookupError("enough"))
+        for fit in fits:
+            error = fit.result(TIMEOUT)
+            assert isinstance(error, WorkerLost)
+            assert str(error) == "worker 0 (127.0.0.1) stopped: LookupError: enough"
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:5000", "192.0.2.1:5000", "[::]:5000"])

@@ -114,6 +114,23 @@ def test_unfitted(estimator):
         _ = estimator.feature_importances_
 
 
+@pytest.mark.parametrize(
+    ("row_blocks", "message"),
+    [
+        ([(0, N - 1)], "row_blocks sums up to 59 rows, but X has 60 rows."),
+        ([], "row_blocks sums up to 0 rows, but X has 60 rows."),
+        ([(0, N, 1)], "pairs of integers, the number of each block and how many rows it has. Got"),
+        ([(0.5, N)], "pairs of integers"),
+        ([(0, N + 1), (1, -1)], "Got (1, -1)."),
+        ([(3, N - 1), (3, 1)], "two blocks of rows have the same number"),
+    ],
+)
+def test_row_blocks(row_blocks, message):
+    for estimator in (regressor(), classifier()):
+        assert message in message_of(ValueError, estimator.fit, X, BINARY, row_blocks=row_blocks)
+    assert message in message_of(ValueError, fit_ranker, row_blocks=row_blocks)
+
+
 # --- y
 
 

@@ -26,7 +26,7 @@ LAYERS = [
         "support/parallel",
         "support/rng",
     },
-    {"types", "params", "comm", "frames", "socket_comm", "thread_comm"},
+    {"types", "params", "comm", "frames", "global_rows", "socket_comm", "thread_comm"},
     {
         "elementary",
         "fixed_point",
@@ -138,7 +138,7 @@ def test_one_home_for_openmp_and_one_for_backends():
 
 
 def test_import_is_light_and_silent():
-    code = "import sys, qgbdt; print([m for m in ('sklearn', 'numba') if m in sys.modules])"
+    code = "import sys, qgbdt; print([m for m in ('sklearn', 'dask') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 
@@ -152,4 +152,4 @@ def test_scikit_learn_is_imported_only_by_the_estimators():
             elif isinstance(node, ast.ImportFrom):
                 names.add(node.module or "")
         if any(n.split(".")[0] == "sklearn" for n in names):
-            assert path.stem in ("estimators", "validation")
+            assert path.stem in ("estimators", "validation", "dask")

@@ -10,6 +10,7 @@ import pytest
 import reference
 from conftest import (
     OBJECTIVES,
+    feature_names,
     hurting_data,
     native_params,
     sparse_data,
@@ -18,6 +19,8 @@ from conftest import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from qgbdt import _core
 
 VARIANTS = {
     "plain": {},
@@ -64,6 +67,22 @@ def test_equals_reference_on_sparse_data(shape, bits, objective):
     X, y = sparse_data(*shape)
     params = native_params(objective=objective, grad_bits=bits, n_estimators=3, num_leaves=24)
     compare(X, y, params)
+
+
+@pytest.mark.parametrize("bits", [5, 16])
+@pytest.mark.parametrize("n_blocks", [2, 9, 300])
+def test_blocks_of_rows_in_any_order_equal_reference(n_blocks, bits):
+    X = hurting_data(9000)
+    y, _ = targets(X, "regression")
+    rng = np.random.default_rng(n_blocks)
+    blocks = np.split(np.arange(len(X)), np.sort(rng.integers(0, len(X) + 1, n_blocks - 1)))
+    order = rng.permutation(n_blocks)
+    rows = np.concatenate([blocks[number] for number in order])
+    row_blocks = [(number, len(blocks[number])) for number in order]
+    params = native_params(grad_bits=bits)
+    matrix = _core.BinnedMatrix(X[rows], 63, 2, None, row_blocks)
+    model = _core.train(matrix, y[rows], None, None, feature_names(X), params, 2)[0]
+    assert_equal(model, reference.train(X, y, params=params | {"max_bin": 63}), X)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -293,10 +293,11 @@ HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
   std::vector<HistCell> totals(threads);
   team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {
     std::iota(row_order_.data() + begin, row_order_.data() + end, uint32_t(begin));
-    totals[thread] += wide_ ? kernels_.quantize16(quantization, g, h, bins_.first_row(), begin, end,
-                                                  pairs16_.data())
-                            : kernels_.quantize8(quantization, g, h, bins_.first_row(), begin, end,
-                                                 pairs8_.data());
+    bins_.rows().for_stretches(begin, end, [&](int64_t from, int64_t to, int64_t first_row) {
+      totals[thread] +=
+          wide_ ? kernels_.quantize16(quantization, g, h, first_row, from, to, pairs16_.data())
+                : kernels_.quantize8(quantization, g, h, first_row, from, to, pairs8_.data());
+    });
   });
   return std::accumulate(totals.begin(), totals.end(), HistCell(0));
 }

@@ -89,8 +89,8 @@ struct Kernels {
   void (*query_gradients)(const RankingData&, const RowData&, int64_t query,
                           const Document* documents, const RankingScratch&, GradientRange* range);
 
-  // Rounds rows [begin, end) of one output; returns the sum. first_row: the number of row 0 among
-  // the rows of all workers.
+  // Rounds rows [begin, end) of one output; returns the sum. Among the rows of all workers, row
+  // i has the number first_row + i.
   HistCell (*quantize8)(const Quantization&, const float* g, const float* h, int64_t first_row,
                         int64_t begin, int64_t end, Pair8* out);
   HistCell (*quantize16)(const Quantization&, const float* g, const float* h, int64_t first_row,

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <climits>
 #include <cmath>
+#include <numeric>
 #include <string>
 
 #include "../binned_matrix.h"
@@ -41,6 +42,18 @@ MatrixView matrix_view(const py::array& X) {
   return {X.data(), is_float32, X.shape(0), X.shape(1), X.strides(0) / item, X.strides(1) / item};
 }
 
+using RowBlocks = std::vector<std::pair<int64_t, int64_t>>;
+
+// (number, rows) of each block; without any, a worker's rows are one, numbered by its rank.
+GlobalRows global_rows(const std::optional<RowBlocks>& given, int64_t n_samples, Comm& comm) {
+  std::vector<RowBlock> blocks;
+  for (const auto& [number, n_rows] : given.value_or(RowBlocks{{comm.rank(), n_samples}})) {
+    check(n_rows >= 0, "a block of rows has at least 0");
+    blocks.push_back({number, n_rows});
+  }
+  return GlobalRows(blocks, comm);
+}
+
 void check_signals() {
   const py::gil_scoped_acquire acquire;
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();
@@ -68,6 +81,17 @@ void with_comm(const std::optional<SharedComm>& shared, const Body& body) {
     comm.leave(error.what());
     throw;
   }
+}
+
+// Of this worker's rows, among those of all workers.
+py::array_t<int64_t> row_numbers(const BinnedMatrix& matrix) {
+  py::array_t<int64_t> out(matrix.n_samples());
+  int64_t* to = out.mutable_data();
+  matrix.rows().for_stretches(0, matrix.n_samples(),
+                              [&](int64_t begin, int64_t end, int64_t first_row) {
+                                std::iota(to + begin, to + end, first_row + begin);
+                              });
+  return out;
 }
 
 template <class T>
@@ -372,23 +396,26 @@ PYBIND11_MODULE(_core, m) {
 
   py::class_<BinnedMatrix>(m, "BinnedMatrix")
       .def(py::init([](const py::array& X, int max_bin, int n_threads,
-                       const std::optional<SharedComm>& shared_comm) {
+                       const std::optional<SharedComm>& shared_comm,
+                       const std::optional<RowBlocks>& row_blocks) {
              const MatrixView view = matrix_view(X);
              const Kernels& kernels = choose_kernels();
              std::unique_ptr<BinnedMatrix> matrix;
              const int64_t values = view.n_samples * view.n_features;
              with_comm(shared_comm, [&](Comm& comm) {
+               GlobalRows rows = global_rows(row_blocks, view.n_samples, comm);
                with_team(threads_for(values, kValuesPerThread, n_threads), [&](Team& team) {
-                 matrix =
-                     std::make_unique<BinnedMatrix>(view, max_bin, kernels.binning, comm, team);
+                 matrix = std::make_unique<BinnedMatrix>(view, std::move(rows), max_bin,
+                                                         kernels.binning, comm, team);
                });
              });
              return matrix;
            }),
-           py::arg("X"), py::arg("max_bin"), py::arg("n_threads"), py::arg("comm") = py::none())
+           py::arg("X"), py::arg("max_bin"), py::arg("n_threads"), py::arg("comm") = py::none(),
+           py::arg("row_blocks") = py::none())
       .def_property_readonly("n_samples", &BinnedMatrix::n_samples)
       .def_property_readonly("n_features", &BinnedMatrix::n_features)
-      .def_property_readonly("first_row", &BinnedMatrix::first_row)
+      .def("row_numbers", &row_numbers)
       .def("bins", &bins_array)
       .def("bin_thresholds",
            [](const BinnedMatrix& matrix, int32_t feature) {

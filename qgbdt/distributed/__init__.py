@@ -11,9 +11,11 @@ In each process, with its own rows and its own rank::
         classifier = QGBDTClassifier().fit(X, y, communicator=communicator)
 """
 
+from collections.abc import Callable
+
 from qgbdt import _core
 from qgbdt.distributed.communicator import Communicator
-from qgbdt.distributed.join import Address, Meeting, join
+from qgbdt.distributed.join import Address, Meeting, join, nothing
 from qgbdt.params import NONE, FloatRange, IntRange, check_value
 
 __all__ = ["Communicator", "connect", "connect_threads"]
@@ -29,6 +31,8 @@ def connect(
     timeout: float = 60.0,
     bind: str | None = None,
     advertise: str | None = None,
+    announce: Callable[[str], None] | None = None,
+    watch: Callable[[], None] | None = None,
 ) -> Communicator:
     """Meet the other workers of a fit.
 
@@ -53,6 +57,11 @@ def connect(
         others the address from which they reach it.
     advertise : str, default=None
         The host at which the others reach this worker, if that is another.
+    announce : callable, default=None
+        Called by rank 0 with the address at which it listens: where the port of the rendezvous is
+        0, one that is free.
+    watch : callable, default=None
+        Called again and again while this worker waits for others; what it raises ends the waiting.
 
     Returns
     -------
@@ -67,7 +76,10 @@ def connect(
     check_value("rank", "connect", rank, IntRange(0, world_size - 1) | NONE)
     check_value("heartbeat", "connect", heartbeat, FloatRange(0.1, 3600))
     check_value("timeout", "connect", timeout, FloatRange(0.1, 86400))
-    meeting = Meeting(Address.parse(rendezvous), world_size, key, timeout, bind, advertise)
+    address = Address.parse(rendezvous)
+    meeting = Meeting(
+        address, world_size, key, timeout, bind, advertise, announce, watch or nothing
+    )
     joined = join(meeting, rank)
     comm = _core.SocketComm(joined.rank, joined.sockets, joined.names, heartbeat)
     return Communicator(comm, joined.names)

@@ -92,7 +92,8 @@ class Communicator:
             return labels
         lists = self.gather(labels.tolist())
         dtype = None if labels.dtype.kind in "US" else labels.dtype
-        return np.unique(np.concatenate([np.array(some, dtype) for some in lists if some]))
+        filled = [np.array(some, dtype) for some in lists if some]
+        return np.unique(np.concatenate([labels[:0], *filled]))
 
     def sum(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
         """The sums over all workers."""

@@ -53,14 +53,23 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-class Deadline:
-    """A point in time, and how long it is until then."""
+def nothing() -> None:
+    """Watch nothing."""
 
-    def __init__(self, seconds: float) -> None:
+
+class Deadline:
+    """A point in time, and how long it is until then.
+
+    Who waits looks at it now and then; `watch` is called each time, and may raise.
+    """
+
+    def __init__(self, seconds: float, watch: Callable[[], None] = nothing) -> None:
         self.end = time.monotonic() + seconds
+        self._watch = watch
 
     def left(self) -> float:
         """Seconds that are left; TimeoutError if none are."""
+        self._watch()
         left = self.end - time.monotonic()
         if left <= 0:
             raise TimeoutError("out of time")
@@ -211,7 +220,7 @@ def dial(
     key: bytes,
     context: bytes,
     deadline: Deadline,
-    watch: Callable[[], None] = lambda: None,
+    watch: Callable[[], None] = nothing,
 ) -> Channel:
     """Connect and authenticate, again and again until it works or time is over.
 
@@ -251,6 +260,8 @@ class Meeting:
     seconds: float  # until all are there
     bound: str | None  # the host where this worker listens
     advertised: str | None  # and as others see it
+    announce: Callable[[str], None] | None  # told where rank 0 listens
+    watch: Callable[[], None]  # may end the waiting
 
 
 @dataclass
@@ -272,7 +283,7 @@ def join(meeting: Meeting, rank: int | None) -> Joined:
     """Meet the other workers. Rank 0 is the host; None takes the first rank that is free."""
     if not meeting.key:
         refuse_strangers(meeting)
-    deadline = Deadline(meeting.seconds)
+    deadline = Deadline(meeting.seconds, meeting.watch)
     try:
         return host(meeting, deadline) if rank == 0 else attend(meeting, rank, deadline)
     except WorkerLost:
@@ -299,14 +310,16 @@ def refuse_strangers(meeting: Meeting) -> None:
 
 def host(meeting: Meeting, deadline: Deadline) -> Joined:
     """Rank 0: wait for the others, and tell them of each other."""
+    names = [meeting.advertised or meeting.rendezvous.host]
     at = Address(meeting.bound or meeting.rendezvous.host, meeting.rendezvous.port)
     listener = Listener(at, meeting.key, b"rendezvous")
     requests: dict[Channel, Request] = {}
     try:
+        if meeting.announce:
+            meeting.announce(str(Address(names[0], listener.address.port)))
         gather(listener, requests, meeting, deadline)
         ranks = assign(requests, meeting.world_size)
         addresses = [None, *(requests[channel].address for channel in ranks.values())]
-        names = [meeting.advertised or meeting.rendezvous.host]
         names += [address[0] for address in addresses if address]
         told = {"addresses": addresses, "names": names, "session": secrets.token_hex(NONCE)}
         for rank, channel in ranks.items():

@@ -7,9 +7,9 @@ one machine the workers share its CPUs and memory, so seconds say nothing of a n
 
 Examples
 --------
-python bench/distributed.py
-python bench/distributed.py --shapes higgs --workers 2 --rounds 5 --scale 0.1
-python bench/distributed.py --network 100mbit,1gbit    # beside other libraries: see cluster.py
+python bench/workers.py
+python bench/workers.py --shapes higgs --workers 2 --rounds 5 --scale 0.1
+python bench/workers.py --network 100mbit,1gbit    # beside other libraries: see cluster.py
 """
 
 from __future__ import annotations
