@@ -8,6 +8,7 @@ QGBDT_DISTRIBUTED_CASES sets how many cases are drawn (`make distributed`: 1,000
 over sockets).
 """
 
+import gc
 import itertools
 import multiprocessing
 import os
@@ -35,7 +36,7 @@ from conftest import (
 
 from qgbdt import QGBDTClassifier, QGBDTRanker, QGBDTRegressor, _core
 from qgbdt.distributed import connect, connect_threads
-from qgbdt.distributed.join import Channel
+from qgbdt.distributed.join import Channel, Pass
 from qgbdt.errors import DataError, DisagreementError, DistributedError, WorkerLost
 
 N_CASES = int(os.environ.get("QGBDT_DISTRIBUTED_CASES", "60"))
@@ -366,6 +367,22 @@ def test_ranks_are_given_and_taken():
     assert gathered == [[0, 1, 2, 3]] * 4
 
 
+def test_to_close_is_to_hang_up():
+    """Even if no one answered at first: no error that was caught keeps the connection."""
+    address = free_address()
+    with ThreadPoolExecutor(1) as pool:
+        early = pool.submit(connect, address, 2, 1)
+        time.sleep(0.3)
+        worker = connect(address, 2, 0)
+        gc.disable()
+        try:
+            early.result(TIMEOUT).close()
+            with pytest.raises(WorkerLost, match=r"worker 1 .* its connection was closed"):
+                worker.gather(1)
+        finally:
+            gc.enable()
+
+
 @pytest.mark.parametrize(
     ("calls", "words"),
     [
@@ -432,7 +449,7 @@ def shake_hands(dialler, accepter, keys=(b"key", b"key")):
     def work(side):
         channel, key, dialled = side
         try:
-            return channel.authenticate(key, b"context", dialled=dialled)
+            return channel.enter(Pass(key, None), b"context", dialled=dialled)
         except OSError as error:
             channel.close()
             return error
@@ -450,7 +467,7 @@ def connected():
         return socket.create_connection(server.getsockname()), server.accept()[0]
 
 
-HANDSHAKE = 8 + 32 + 32  # bytes that each side sends
+HANDSHAKE = 8 + 64 + 32  # bytes that each side sends
 
 
 @pytest.mark.parametrize("who", ["dialler", "accepter"])
@@ -485,7 +502,7 @@ def test_a_recorded_handshake_cannot_be_played_again():
     dials, accepts = connected()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(
-            outcome, lambda: Channel(accepts).authenticate(b"key", b"context", dialled=False)
+            outcome, lambda: Channel(accepts).enter(Pass(b"key", None), b"context", dialled=False)
         )
         dials.sendall(b"".join(sent))
         assert isinstance(answer.result(TIMEOUT), ConnectionError)
@@ -590,12 +607,12 @@ def test_waiting_costs_nothing():
 # ----------------------------------------------------------------------------------- lost workers
 
 
-def work_until_lost(rank, world_size, address, heartbeat, answers):
+def work_until_lost(rank, world_size, address, answers, options):
     """Fit again and again until a worker is lost; then fit alone."""
     X = hurting_data(3000, 10)
     y, _ = targets(X, "binary")
     mine = slice(rank, None, world_size)
-    with connect(address, world_size, rank, heartbeat=heartbeat) as worker:
+    with connect(address, world_size, rank, **options) as worker:
         answers.put((rank, "ready", 0.0))
         try:
             while True:
@@ -609,19 +626,15 @@ def work_until_lost(rank, world_size, address, heartbeat, answers):
             answers.put((rank, str(error), noticed))
 
 
-@pytest.mark.parametrize(
-    ("sign", "heartbeat", "words"),
-    [
-        (signal.SIGKILL, 10.0, "its connection was closed"),
-        (signal.SIGSTOP, 2.0, "it has been silent for 2 seconds"),
-    ],
-    ids=["kill", "stop"],
-)
-def test_a_lost_worker_is_noticed_by_all(sign, heartbeat, words):
+def strike(find_victim, sign, n_answers, **options):
+    """Three workers that fit, a signal, and {rank: (what it raises, after how many seconds)}.
+
+    find_victim gets the process id of worker 1 and returns that of the process to be struck.
+    """
     spawn = multiprocessing.get_context("spawn")
     address, answers = free_address(), spawn.Queue()
     workers = [
-        spawn.Process(target=work_until_lost, args=(rank, 3, address, heartbeat, answers))
+        spawn.Process(target=work_until_lost, args=(rank, 3, address, answers, options))
         for rank in range(3)
     ]
     try:
@@ -630,17 +643,38 @@ def test_a_lost_worker_is_noticed_by_all(sign, heartbeat, words):
         for _ in workers:
             assert answers.get(timeout=TIMEOUT)[1] == "ready"
         time.sleep(0.3)  # somewhere in a fit
-        os.kill(workers[1].pid, sign)
+        victim = find_victim(workers[1].pid)
         start = time.time()
-        for _ in range(2):
-            rank, message, noticed = answers.get(timeout=TIMEOUT)
-            assert rank != 1
-            assert message.startswith(f"worker 1 (127.0.0.1) is lost: {words}")
-            assert noticed - start < (2 if sign == signal.SIGKILL else heartbeat + 2)
+        os.kill(victim, sign)
+        heard = [answers.get(timeout=TIMEOUT) for _ in range(n_answers)]
+        return {rank: (message, noticed - start) for rank, message, noticed in heard}
     finally:
         for worker in workers:
             worker.kill()
             worker.join(TIMEOUT)
+
+
+LOSSES = pytest.mark.parametrize(
+    ("sign", "heartbeat", "words"),
+    [
+        (signal.SIGKILL, 10.0, "its connection was closed"),
+        (signal.SIGSTOP, 2.0, "it has been silent for 2 seconds"),
+    ],
+    ids=["kill", "stop"],
+)
+
+
+def check_loss(sign, heartbeat, words, find_victim=lambda pid: pid, **options):
+    errors = strike(find_victim, sign, 2, heartbeat=heartbeat, **options)
+    assert sorted(errors) == [0, 2]
+    for message, seconds in errors.values():
+        assert message.startswith(f"worker 1 (127.0.0.1) is lost: {words}")
+        assert seconds < (2 if sign == signal.SIGKILL else heartbeat + 2)
+
+
+@LOSSES
+def test_a_lost_worker_is_noticed_by_all(sign, heartbeat, words):
+    check_loss(sign, heartbeat, words)
 
 
 def test_a_share_of_the_kills():
