@@ -8,6 +8,7 @@
 #   make fuzz-model  100,000 damaged model files, and 1,000 kills while saving
 #   make distributed 1,000 drawn fits over threads and 100 over sockets, each equal to one worker's;
 #                    200 workers killed and 50 stopped
+#   make hostile     10,000 strangers at the rendezvous while workers meet and train
 #   make clean       removes everything that make made
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ ASAN := build/asan
 NATIVE := $(shell find csrc -name '*.h' -o -name '*.inc' -o -name '*.cpp')
 BUILD_INPUTS := $(NATIVE) setup.py pyproject.toml
 
-.PHONY: demo test lint format asan fuzz-model distributed clean
+.PHONY: demo test lint format asan fuzz-model distributed hostile clean
 
 demo: $(VENV)/built $(VENV)/extra-demo
 	$(BIN)/python bench/demo.py
@@ -44,6 +45,9 @@ fuzz-model: $(VENV)/built $(VENV)/extra-test
 distributed: $(VENV)/built $(VENV)/extra-test
 	QGBDT_DISTRIBUTED_CASES=1000 $(BIN)/pytest tests/test_distributed.py $(ARGS)
 	$(BIN)/python tests/campaigns/kill_workers.py
+
+hostile: $(VENV)/built $(VENV)/extra-test
+	$(BIN)/python tests/campaigns/hostile.py
 
 clean:
 	rm -rf $(VENV) $(VENV)-asan build dist *.egg-info qgbdt/_core*.so

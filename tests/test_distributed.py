@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 import pytest
-from campaigns import kill_workers
+from campaigns import hostile, kill_workers
 from conftest import (
     OBJECTIVES,
     feature_names,
@@ -36,7 +36,7 @@ from conftest import (
 
 from qgbdt import QGBDTClassifier, QGBDTRanker, QGBDTRegressor, _core
 from qgbdt.distributed import connect, connect_threads
-from qgbdt.distributed.join import Channel, Pass
+from qgbdt.distributed.join import MAX_STRANGERS, Address, Channel, Deadline, Listener, Pass, dial
 from qgbdt.errors import DataError, DisagreementError, DistributedError, WorkerLost
 
 N_CASES = int(os.environ.get("QGBDT_DISTRIBUTED_CASES", "60"))
@@ -533,6 +533,37 @@ def test_strangers_change_nothing():
     for stranger in strangers:
         stranger.close()
     assert in_threads(workers, lambda worker: worker.gather("here")) == [["here"] * 3] * 3
+
+
+def test_silent_strangers_give_way():
+    """A worker that comes after more of them than are let in at a time is not kept waiting."""
+    address = Address.parse(free_address())
+    listener = Listener(address, Pass(b"key", None), b"context")
+    silent = []
+    try:
+        for _ in range(MAX_STRANGERS):
+            silent.append(socket.create_connection((address.host, address.port), timeout=TIMEOUT))
+            assert len(silent[-1].recv(100)) == HANDSHAKE - 32  # it is being authenticated
+        start = time.monotonic()
+        worker = dial(address, Pass(b"key", None), b"context", Deadline(TIMEOUT))
+        listener.accept(Deadline(TIMEOUT)).close()
+        worker.close()
+        assert time.monotonic() - start < 1
+        assert silent[0].recv(1) == b""  # the oldest
+        silent[1].settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            silent[1].recv(1)
+    finally:
+        listener.close()
+        for stranger in silent:
+            stranger.close()
+
+
+def test_a_share_of_the_hostile_connections():
+    report = hostile.run(400)
+    assert not report.faults, str(report)
+    assert sum(report.sent.values()) == 400 + report.more
+    assert len(report.sent) == 7
 
 
 def frame(number, payload, kind=1):

@@ -34,7 +34,7 @@ NO_CERTIFICATE = bytes(DIGEST)
 """The digest of who does not use TLS."""
 AUTHENTICATION_SECONDS = 5.0
 MAX_STRANGERS = 64
-"""Connections that are being authenticated at a time; more are closed."""
+"""Connections that are being authenticated at a time; for one more, the oldest is closed."""
 MAX_MESSAGE = 16 << 20
 RETRY_SECONDS = 0.05
 WATCH_SECONDS = 0.2
@@ -192,6 +192,19 @@ class Channel:
         self.socket.close()
 
 
+def channel_over(
+    connection: socket.socket, shown: Pass, context: bytes, *, dialled: bool
+) -> Channel:
+    """A channel that may be used; if there is none, the connection is closed."""
+    with contextlib.ExitStack() as failed:
+        failed.callback(connection.close)
+        channel = Channel(connection)
+        failed.callback(channel.close)
+        channel.enter(shown, context, dialled=dialled)
+        failed.pop_all()
+        return channel
+
+
 class Listener:
     """Accepts connections in the background and hands out those that prove to know the key."""
 
@@ -206,7 +219,8 @@ class Listener:
         self.address = Address(address.host, self.socket.getsockname()[1])
         self._shown, self._context = shown, context
         self._welcome: queue.SimpleQueue[Channel | DistributedError] = queue.SimpleQueue()
-        self._strangers = threading.Semaphore(MAX_STRANGERS)
+        self._strangers: dict[socket.socket, None] = {}  # the oldest first
+        self._counting = threading.Lock()
         self._closed = False
         threading.Thread(target=self._accept, name="qgbdt-listener", daemon=True).start()
 
@@ -217,25 +231,31 @@ class Listener:
             except OSError:  # closed, or this process has too many files open
                 time.sleep(RETRY_SECONDS)
                 continue
-            if self._strangers.acquire(blocking=False):
-                threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
-            else:
-                connection.close()
+            self._make_room(connection)
+            threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
+
+    def _make_room(self, connection: socket.socket) -> None:
+        """Count one more; who keeps silent gives way, so that no one can hold the door."""
+        with self._counting:
+            if len(self._strangers) >= MAX_STRANGERS:
+                oldest = next(iter(self._strangers))
+                del self._strangers[oldest]
+                with contextlib.suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)  # its thread wakes up, and closes it
+            self._strangers[connection] = None
 
     def _admit(self, connection: socket.socket) -> None:
-        channel = Channel(connection)
         try:
-            channel.enter(self._shown, self._context, dialled=False)
-            self._welcome.put(channel)
-            if self._closed:
-                self._close_welcome()
+            self._welcome.put(channel_over(connection, self._shown, self._context, dialled=False))
         except DistributedError as error:  # it knows the key: it is no stranger
-            channel.close()
             self._welcome.put(error)
         except OSError:
-            channel.close()
+            pass
         finally:
-            self._strangers.release()
+            with self._counting:
+                self._strangers.pop(connection, None)
+        if self._closed:
+            self._close_welcome()
 
     def accept(self, deadline: Deadline) -> Channel:
         """The next connection of someone who knows the key; TimeoutError if none comes in time.
@@ -287,18 +307,11 @@ def dial(
         except OSError as error:
             reason = str(error)
         else:
-            channel = Channel(connection)
             try:
-                channel.enter(shown, context, dialled=True)
-                return channel
+                return channel_over(connection, shown, context, dialled=True)
             except OtherKeyError as error:
-                channel.close()
                 raise DistributedError(f"The worker at {address} has another key.") from error
-            except DistributedError:
-                channel.close()
-                raise
             except OSError as error:
-                channel.close()
                 reason = str(error)
         time.sleep(RETRY_SECONDS)
 
