@@ -1,7 +1,7 @@
 """Strangers at the rendezvous, by the thousand: the workers meet and train as if they were alone.
 
 Two of three workers are there and wait. Then come connections that are closed at once, HTTP, TLS,
-random bytes, a recorded handshake, ones that say nothing and stay; while they keep coming, the last
+random bytes, a recorded worker, ones that say nothing and stay; while they keep coming, the last
 worker comes, too, and the three train. Their model must be the one of a single worker, rank 0 must
 not keep memory of its visitors, and the last worker must not wait long.
 
@@ -32,7 +32,8 @@ KEY = b"a secret"
 WORLD_SIZE = 3
 GIVES_UP = 120  # seconds
 PATIENCE = 2.0  # seconds that strangers may cost a worker
-HELD = 200  # silent connections that stay at a time; three times as many as are let in
+STAYING = ("silent holders", "recorded workers")
+HELD = 200  # connections that stay at a time; three times as many as are let in
 GROWTH = 8.0  # MB; what a burst leaves behind in the allocator, not what visitors add up to
 WAVES = 4
 
@@ -57,8 +58,8 @@ class Report:
         )
 
 
-def recorded_handshake() -> bytes:
-    """All that a worker sends to get in."""
+def recorded_worker() -> bytes:
+    """All that the last worker sends until it is told its rank."""
     sent = []
 
     class Recorded(Channel):
@@ -70,6 +71,8 @@ def recorded_handshake() -> bytes:
     connection = socket.create_connection(("127.0.0.1", listener.address.port))
     with contextlib.closing(Recorded(connection)) as channel:
         channel.enter(Pass(KEY, None), b"rendezvous", dialled=True)
+        request = {"rank": None, "world_size": WORLD_SIZE, "address": ["127.0.0.1", 1]}
+        channel.send_json(request, Deadline(GIVES_UP))
     listener.close()
     return b"".join(sent)
 
@@ -86,7 +89,7 @@ def client_hello() -> bytes:
 def visits(seed: int) -> Iterator[tuple[str, bytes]]:
     """Kinds of strangers and what they send, in turn."""
     rng = random.Random(seed)
-    recorded, hello = recorded_handshake(), client_hello()
+    recorded, hello = recorded_worker(), client_hello()
     while True:
         flipped = bytearray(recorded)
         flipped[rng.randrange(len(flipped))] ^= 1 << rng.randrange(8)
@@ -94,13 +97,13 @@ def visits(seed: int) -> Iterator[tuple[str, bytes]]:
         yield "HTTP requests", b"GET / HTTP/1.1\r\nHost: worker\r\n\r\n"
         yield "TLS hellos", hello
         yield "random bytes", rng.randbytes(rng.choice([1, 71, 72, 73, 104, 4096]))
-        yield "recorded handshakes", recorded
+        yield "recorded workers", recorded
         yield "changed handshakes", bytes(flipped)
         yield "silent holders", b""
 
 
 class Siege:
-    """Connections to the rendezvous; the silent ones stay until many others have come."""
+    """Connections to the rendezvous; some stay until many others have come."""
 
     def __init__(self, address: str, report: Report) -> None:
         host, port = address.split(":")
@@ -122,7 +125,7 @@ class Siege:
             self._report.sent[kind] += 1
             with contextlib.suppress(OSError):
                 visitor.sendall(data)
-            if kind != "silent holders":
+            if kind not in STAYING:
                 visitor.close()
                 continue
             self._held.append(visitor)
