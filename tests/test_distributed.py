@@ -13,12 +13,15 @@ import itertools
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
+import subprocess
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -564,6 +567,19 @@ def test_a_share_of_the_hostile_connections():
     assert not report.faults, str(report)
     assert sum(report.sent.values()) == 400 + report.more
     assert len(report.sent) == 7
+
+
+def test_a_share_of_the_damaged_messages():
+    """make fuzz-frames; a compiler is needed."""
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if compiler is None or shutil.which("make") is None:
+        pytest.skip("there is no compiler here")
+    clean = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    command = ["make", "fuzz-frames", "ARGS=20000", f"CXX={compiler}"]
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(command, cwd=root, env=clean, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "10000 streams of frames and 10000 packed histograms, no fault" in done.stdout
 
 
 def frame(number, payload, kind=1):
