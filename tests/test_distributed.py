@@ -538,6 +538,32 @@ def test_strangers_change_nothing():
     assert in_threads(workers, lambda worker: worker.gather("here")) == [["here"] * 3] * 3
 
 
+@pytest.mark.parametrize("astray", [{"to": 2}, {"session": "of another meeting"}])
+def test_a_connection_that_is_led_astray(astray):
+    """Worker 2, by hand: what it says it wants of another worker is not taken for this one's."""
+    address, shown, deadline = free_address(), Pass(b"", None), Deadline(TIMEOUT)
+    with ThreadPoolExecutor(2) as pool:
+        workers = [pool.submit(connect, address, 3, rank) for rank in (0, 1)]
+        lead = dial(Address.parse(address), shown, b"rendezvous", deadline)
+        lead.send_json({"rank": 2, "world_size": 3, "address": ["127.0.0.1", 1]}, deadline)
+        told = lead.receive_json(deadline)
+        hello = {"from": 2, "to": 1, "session": told["session"]}
+        dialled = []
+        for said in (hello | astray, hello):
+            dialled.append(dial(Address(*told["addresses"][1]), shown, b"worker", deadline))
+            dialled[-1].send_json(said, deadline)
+        lead.send_json("ready", deadline)
+        assert lead.receive_json(deadline) == "go"
+        gathered = [
+            pool.submit(worker.result(TIMEOUT).gather, rank) for rank, worker in enumerate(workers)
+        ]
+        for channel in (lead, dialled[1]):
+            channel.send(frame(1, b"2"), deadline)
+        assert [future.result(TIMEOUT) for future in gathered] == [[0, 1, 2]] * 2
+    for channel in (lead, *dialled):
+        channel.close()
+
+
 def test_silent_strangers_give_way():
     """A worker that comes after more of them than are let in at a time is not kept waiting."""
     address = Address.parse(free_address())

@@ -492,7 +492,7 @@ def attend(meeting: Meeting, rank: int | None, deadline: Deadline) -> Joined:
             address_there = Address(*answer["addresses"][other])
             channel = dial(address_there, meeting.shown, b"worker", deadline, watch)
             opened.callback(channel.close)
-            channel.send_json({"rank": given, "session": session}, deadline)
+            channel.send_json({"from": given, "to": other, "session": session}, deadline)
             channels[other] = channel
         while len(channels) < meeting.world_size - 1:
             watch()
@@ -503,8 +503,9 @@ def attend(meeting: Meeting, rank: int | None, deadline: Deadline) -> Joined:
                 continue
             opened.callback(channel.close)
             caller = channel.receive_json(deadline)
-            if caller["session"] == session:  # not of another meeting with the same key
-                channels[caller["rank"]] = channel
+            # Not of another meeting with the same key, nor led astray on the way to another worker.
+            if (caller["to"], caller["session"]) == (given, session):
+                channels[caller["from"]] = channel
         lead.send_json("ready", deadline)
         told(lead, deadline)
         sockets = [-1] * meeting.world_size
