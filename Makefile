@@ -8,8 +8,8 @@
 #   make tsan        those of workers under ThreadSanitizer
 #   make fuzz-model  100,000 damaged model files, and 1,000 kills while saving
 #   make fuzz-frames 10,000,000 damaged messages of other workers, under both sanitizers
-#   make distributed 1,000 drawn fits over threads and 100 over sockets, each equal to one worker's;
-#                    200 workers killed and 50 stopped
+#   make distributed 1,000 drawn fits over threads, 100 over sockets and 50 over TLS, each equal to one
+#                    worker's; 200 workers killed and 50 stopped
 #   make hostile     10,000 strangers at the rendezvous while workers meet and train
 #   make clean       removes everything that make made
 
@@ -54,7 +54,7 @@ build/fuzz_frames: $(FUZZ) csrc/frames.cpp csrc/histogram_codec.cpp $(NATIVE)
 	$(CXX) $(FUZZ_FLAGS) -Icsrc $(wordlist 1,3,$^) -o $@
 
 distributed: $(VENV)/built $(VENV)/extra-test
-	QGBDT_DISTRIBUTED_CASES=1000 $(BIN)/pytest tests/test_distributed.py $(ARGS)
+	QGBDT_DISTRIBUTED_CASES=1000 $(BIN)/pytest tests/test_distributed.py tests/test_tls.py $(ARGS)
 	$(BIN)/python tests/campaigns/kill_workers.py
 
 hostile: $(VENV)/built $(VENV)/extra-test

@@ -57,7 +57,7 @@ def reason(error: ssl.SSLError) -> str:
     """What went wrong, from this worker's point of view."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {error.verify_message}"
-    _, alert, after = error.reason.rpartition("ALERT_")
+    _, alert, after = (error.reason or "no reason given").rpartition("ALERT_")
     words = after.lower().replace("_", " ")
     return f"it does not accept this worker's certificate: {words}" if alert else words
 
