@@ -5,21 +5,26 @@
 #   make lint        ruff, mypy, clang-format
 #   make format      rewrites the files as make lint wants them
 #   make asan        the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+#   make tsan        those of workers under ThreadSanitizer
 #   make fuzz-model  100,000 damaged model files, and 1,000 kills while saving
-#   make distributed 1,000 drawn fits over threads and 100 over sockets, each equal to one worker's;
-#                    200 workers killed, 50 stopped, as root 50 cut off, one slow for ten minutes;
-#                    100 schedules of kills and resumptions
+#   make fuzz-frames 10,000,000 damaged messages of other workers, under both sanitizers
+#   make distributed 1,000 drawn fits over threads, 100 over sockets and 50 over TLS, each equal to one
+#                    worker's; 200 workers killed, 50 stopped, as root 50 cut off, one slow for ten
+#                    minutes; 100 schedules of kills and resumptions
+#   make hostile     10,000 strangers at the rendezvous while workers meet and train
 #   make clean       removes everything that make made
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-ASAN := build/asan
 
 NATIVE := $(shell find csrc -name '*.h' -o -name '*.inc' -o -name '*.cpp')
+FUZZ := tests/campaigns/fuzz_frames.cpp
 BUILD_INPUTS := $(NATIVE) setup.py pyproject.toml
 
-.PHONY: demo test lint format asan fuzz-model distributed clean
+FUZZ_FLAGS := -std=c++20 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -Wall -Wextra
+
+.PHONY: demo test lint format asan tsan fuzz-model fuzz-frames distributed hostile clean
 
 demo: $(VENV)/built $(VENV)/extra-demo
 	$(BIN)/python bench/demo.py
@@ -31,24 +36,34 @@ lint: $(VENV)/built $(VENV)/extra-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run -Werror $(NATIVE)
+	$(BIN)/clang-format --dry-run -Werror $(NATIVE) $(FUZZ)
 
 format: $(VENV)/extra-lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(NATIVE)
+	$(BIN)/clang-format -i $(NATIVE) $(FUZZ)
 
 fuzz-model: $(VENV)/built $(VENV)/extra-test
 	$(BIN)/python tests/campaigns/fuzz_model.py
 	$(BIN)/python tests/campaigns/kill_save.py
 
+fuzz-frames: build/fuzz_frames
+	$< $(ARGS)
+
+build/fuzz_frames: $(FUZZ) csrc/frames.cpp csrc/histogram_codec.cpp $(NATIVE)
+	mkdir -p build
+	$(CXX) $(FUZZ_FLAGS) -Icsrc $(wordlist 1,3,$^) -o $@
+
 distributed: $(VENV)/built $(VENV)/extra-test
-	QGBDT_DISTRIBUTED_CASES=1000 $(BIN)/pytest tests/test_distributed.py $(ARGS)
+	QGBDT_DISTRIBUTED_CASES=1000 $(BIN)/pytest tests/test_distributed.py tests/test_tls.py $(ARGS)
 	$(BIN)/python tests/campaigns/kill_workers.py
 	$(BIN)/python tests/campaigns/kill_resume.py
 
+hostile: $(VENV)/built $(VENV)/extra-test
+	$(BIN)/python tests/campaigns/hostile.py
+
 clean:
-	rm -rf $(VENV) $(VENV)-asan build dist *.egg-info qgbdt/_core*.so
+	rm -rf $(VENV) $(VENV)-asan $(VENV)-tsan build dist *.egg-info qgbdt/_core*.so
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -69,22 +84,32 @@ $(VENV)/extra-%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -c '$(REQUIREMENTS)' $* | $(BIN)/pip install --quiet --requirement /dev/stdin
 	touch $@
 
-# --- The same under sanitizers: a tree of links, with its own build of the native module.
+# --- The same under sanitizers: trees of links, each with its own build of the native module.
 
-LINK_ASAN = mkdir -p $(ASAN)/qgbdt && \
-	ln -sfn $(addprefix $(CURDIR)/,$(wildcard csrc tests bench docs *.py *.toml *.md)) $(CURDIR)/LICENSE $(ASAN) && \
-	ln -sfn $(CURDIR)/qgbdt/*.py* $(CURDIR)/qgbdt/py.typed $(CURDIR)/qgbdt/distributed $(ASAN)/qgbdt
-# libasan must come first in every process, and needs libstdc++ there to see exceptions thrown.
-PRELOAD = $(shell $(CXX) -print-file-name=libasan.so) $(shell $(CXX) -print-file-name=libstdc++.so)
+LINK = mkdir -p build/$*/qgbdt && \
+	ln -sfn $(addprefix $(CURDIR)/,$(wildcard csrc tests bench docs *.py *.toml *.md)) $(CURDIR)/LICENSE build/$* && \
+	ln -sfn $(CURDIR)/qgbdt/*.py* $(CURDIR)/qgbdt/py.typed $(CURDIR)/qgbdt/distributed build/$*/qgbdt
+# A sanitizer must come first in every process, and needs libstdc++ there to see exceptions thrown.
+PRELOAD = LD_PRELOAD='$(shell $(CXX) -print-file-name=lib$(1).so) $(shell $(CXX) -print-file-name=libstdc++.so)'
+SANITIZER_asan := address
+SANITIZER_tsan := thread
 
-$(VENV)-asan/built: $(BUILD_INPUTS)
-	$(PYTHON) -m venv $(VENV)-asan
-	rm -rf $(ASAN)
-	$(LINK_ASAN)
-	QGBDT_SANITIZE=1 $(VENV)-asan/bin/pip install --quiet --editable '$(ASAN)[test]'
+$(VENV)-%/built: $(BUILD_INPUTS)
+	$(PYTHON) -m venv $(VENV)-$*
+	rm -rf build/$*
+	$(LINK)
+	QGBDT_SANITIZE=$(SANITIZER_$*) $(VENV)-$*/bin/pip install --quiet --editable 'build/$*[test]'
 	touch $@
 
-asan: $(VENV)-asan/built
-	$(LINK_ASAN)
-	cd $(ASAN) && LD_PRELOAD='$(PRELOAD)' ASAN_OPTIONS=detect_leaks=0 \
-		UBSAN_OPTIONS=print_stacktrace=1 $(CURDIR)/$(VENV)-asan/bin/pytest $(ARGS)
+asan: %: $(VENV)-%/built
+	$(LINK)
+	cd build/$* && $(call PRELOAD,asan) ASAN_OPTIONS=detect_leaks=0 \
+		UBSAN_OPTIONS=print_stacktrace=1 $(CURDIR)/$(VENV)-$*/bin/pytest $(ARGS)
+
+# libgomp is not instrumented: what it hands to a thread would look like a race, so it gets none. Nor
+# does this sanitizer stand the addresses that newer kernels choose at random.
+tsan: %: $(VENV)-%/built
+	$(LINK)
+	cd build/$* && $(call PRELOAD,tsan) TSAN_OPTIONS=exitcode=66 OMP_THREAD_LIMIT=1 \
+		QGBDT_DISTRIBUTED_CASES=30 setarch --addr-no-randomize \
+		$(CURDIR)/$(VENV)-$*/bin/pytest tests/test_distributed.py -k 'not share' $(ARGS)

@@ -1,6 +1,7 @@
 """Builds the native core. Every SIMD level is compiled, the build machine's CPU is never asked.
 
-Environment: QGBDT_SANITIZE=1 builds with AddressSanitizer and UndefinedBehaviorSanitizer.
+Environment: QGBDT_SANITIZE=address builds with AddressSanitizer and UndefinedBehaviorSanitizer,
+QGBDT_SANITIZE=thread with ThreadSanitizer.
 """
 
 import os
@@ -25,7 +26,11 @@ FLAGS = [
     *["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"],
     *["-Wall", "-Wextra", "-Wno-psabi"],  # vectors are passed to inlined functions only: no ABI
 ]
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1"]
+SANITIZERS = {
+    "": [],
+    "address": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1"],
+    "thread": ["-fsanitize=thread", "-g", "-O2"],
+}
 
 
 def sources():
@@ -63,7 +68,7 @@ class BuildCore(build_ext):
         super().build_extensions()
 
 
-sanitize = SANITIZE if os.environ.get("QGBDT_SANITIZE") == "1" else []
+sanitize = SANITIZERS[os.environ.get("QGBDT_SANITIZE", "")]
 core = Pybind11Extension(
     "qgbdt._core",
     sources(),

@@ -6,8 +6,8 @@ the model: binning and the meeting of the workers included. Needs root, Linux, i
 
 Examples
 --------
-python bench/workers.py --network 100mbit,1gbit --shapes higgs --rounds 5
-python bench/workers.py --network none --peers qgbdt,lightgbm
+python bench/distributed.py --network 100mbit,1gbit --shapes higgs --rounds 5
+python bench/distributed.py --network none --peers qgbdt,lightgbm
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ import shapes
 import study
 from network import Network
 from sources import Data, Part
-from workers import ROWS, shard
 
+ROWS = {"higgs": 1_000_000, "msltr": 300_000, "epsilon": 40_000}
 DEFAULT_PEERS = ["qgbdt", "lightgbm", "lightgbm-quant-row", "xgboost", "xgboost-depthwise"]
 PORT = 23456
 TIMEOUT = 3600  # seconds
@@ -80,6 +80,17 @@ class Worker:
     @property
     def hosts(self) -> list[str]:
         return [self.network.address(rank) for rank in range(self.size)]
+
+
+def shard(train: Part, rank: int, world_size: int) -> Part:
+    """A worker's rows, about as many as another's, in whole queries."""
+    n = len(train.y)
+    sizes = np.ones(n, np.int64) if train.group is None else train.group
+    edges = np.concatenate([[0], np.cumsum(sizes)])
+    queries = np.searchsorted(edges, n * np.arange(world_size + 1) // world_size)
+    begin, end = edges[queries[rank : rank + 2]]
+    group = None if train.group is None else train.group[queries[rank] : queries[rank + 1]]
+    return Part(train.X[begin:end], train.y[begin:end], group, None)
 
 
 def train_qgbdt(peer: peers.QGBDT, worker: Worker, part: Part) -> None:

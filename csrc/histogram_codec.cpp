@@ -104,7 +104,9 @@ void CellReader::add_to(HistCell* cells, int32_t n_places) {
     if (sparse && !(places[i / 8] >> (i % 8) & 1)) continue;
     const uint32_t gradient = (numbers.take(gradient_bits) ^ sign) - sign;
     const uint32_t hessian = numbers.take(hessian_bits);
-    cells[i] += make_cell(int32_t(gradient), int32_t(hessian));
+    // Unsigned: sums of a fit cannot overflow, those of what a peer has made up can.
+    cells[i] =
+        HistCell(uint64_t(cells[i]) + uint64_t(make_cell(int32_t(gradient), int32_t(hessian))));
   }
 }
 

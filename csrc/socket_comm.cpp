@@ -63,11 +63,12 @@ struct SocketComm::Peer {
 };
 
 SocketComm::SocketComm(int rank, const std::vector<int>& sockets, std::vector<std::string> names,
-                       double heartbeat_seconds, std::function<void()> check_interrupt)
+                       double heartbeat_seconds, int relay, std::function<void()> check_interrupt)
     : rank_(rank),
       names_(std::move(names)),
       heartbeat_(std::chrono::duration_cast<Clock::duration>(
           std::chrono::duration<double>(heartbeat_seconds))),
+      relay_(relay),
       check_interrupt_(std::move(check_interrupt)),
       last_moved_(Clock::now()),
       last_beat_(last_moved_) {
@@ -86,6 +87,7 @@ SocketComm::~SocketComm() {
   closing_.notify_all();
   keeper_.join();
   for (Peer& peer : peers_) peer.close();
+  if (relay_ >= 0) ::close(relay_);
 }
 
 std::string SocketComm::title(int worker) const {
@@ -135,9 +137,18 @@ std::vector<Bytes> SocketComm::exchange(std::vector<Bytes> messages) {
 
 // A worker that is gone is missed when its message is: the first to be done with all leaves first.
 void SocketComm::check_missing() {
+  if (!lost_.empty()) throw WorkerLost(lost_);
   for (const Peer& peer : peers_)
     if (lost_.empty() && peer.arrived.empty()) lost_ = peer.gone;
-  if (!lost_.empty()) throw WorkerLost(lost_);
+  if (lost_.empty()) return;
+  if (relay_has_ended()) lost_ = lost(rank_, "its TLS relay has ended");
+  throw WorkerLost(lost_);
+}
+
+// Of all that a process has open, some is closed before the rest when it ends.
+bool SocketComm::relay_has_ended() const {
+  pollfd polled{relay_, 0, 0};
+  return relay_ >= 0 && poll(&polled, 1, kWaitMs) > 0;
 }
 
 bool SocketComm::is_complete() const {
@@ -238,8 +249,11 @@ void SocketComm::take_frame(Peer& peer, Frame frame) {
 
 void SocketComm::lose(Peer& peer, const std::string& why) {
   peer.close();
-  peer.gone = title(peer.worker) + " is lost: " + why;
-  if (!phase_.empty()) peer.gone += " (while " + phase_ + ")";
+  peer.gone = lost(peer.worker, why);
+}
+
+std::string SocketComm::lost(int worker, const std::string& why) const {
+  return title(worker) + " is lost: " + why + (phase_.empty() ? "" : " (while " + phase_ + ")");
 }
 
 // The first reason counts, so that all workers name the same one.

@@ -21,9 +21,11 @@ namespace qgbdt {
 class SocketComm final : public Comm {
  public:
   // sockets[i] leads to worker i and is closed in the end; that of this worker is -1. names are for
-  // messages. check_interrupt is called now and then while an exchange waits, and may throw.
+  // messages. Where the sockets lead through a process of this worker, the relay, that hangs up on
+  // the socket `relay` when it ends; it is closed in the end, too. check_interrupt is called now
+  // and then while an exchange waits, and may throw.
   SocketComm(int rank, const std::vector<int>& sockets, std::vector<std::string> names,
-             double heartbeat_seconds, std::function<void()> check_interrupt);
+             double heartbeat_seconds, int relay, std::function<void()> check_interrupt);
   ~SocketComm() override;
 
   int rank() const override { return rank_; }
@@ -44,15 +46,17 @@ class SocketComm final : public Comm {
   void take_frame(Peer& peer, Frame frame);
   void write(Peer& peer);
   void lose(Peer& peer, const std::string& why);
-  void stop(const std::string& why);
   void check_missing();
   bool is_complete() const;
+  bool relay_has_ended() const;
   std::string title(int worker) const;
+  std::string lost(int worker, const std::string& why) const;
   void keep_alive();
 
   const int rank_;
   const std::vector<std::string> names_;
   const Clock::duration heartbeat_;
+  const int relay_;  // -1: none
   const std::function<void()> check_interrupt_;
 
   mutable std::mutex mutex_;  // of all that follows

@@ -19,7 +19,12 @@ class Comm:
 
 class SocketComm(Comm):
     def __init__(
-        self, rank: int, sockets: list[int], names: list[str], heartbeat: float
+        self,
+        rank: int,
+        sockets: list[int],
+        names: list[str],
+        heartbeat: float,
+        relay: int = -1,
     ) -> None: ...
     def report(self) -> dict[str, float]: ...
 

@@ -9,23 +9,27 @@ QGBDT_DISTRIBUTED_CASES sets how many cases are drawn (`make distributed`: 1,000
 over sockets).
 """
 
+import gc
 import itertools
 import multiprocessing
 import os
 import queue
 import re
+import shutil
 import signal
 import socket
 import struct
+import subprocess
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from campaigns import kill_workers
+from campaigns import hostile, kill_workers
 from conftest import (
     OBJECTIVES,
     feature_names,
@@ -38,7 +42,7 @@ from conftest import (
 
 from qgbdt import QGBDTClassifier, QGBDTRanker, QGBDTRegressor, _core
 from qgbdt.distributed import connect, connect_threads
-from qgbdt.distributed.join import Channel
+from qgbdt.distributed.join import MAX_STRANGERS, Address, Channel, Deadline, Listener, Pass, dial
 from qgbdt.errors import DataError, DisagreementError, DistributedError, WorkerLost
 
 N_CASES = int(os.environ.get("QGBDT_DISTRIBUTED_CASES", "60"))
@@ -462,6 +466,22 @@ def test_ranks_are_given_and_taken():
     assert gathered == [[0, 1, 2, 3]] * 4
 
 
+def test_to_close_is_to_hang_up():
+    """Even if no one answered at first: no error that was caught keeps the connection."""
+    address = free_address()
+    with ThreadPoolExecutor(1) as pool:
+        early = pool.submit(connect, address, 2, 1)
+        time.sleep(0.3)
+        worker = connect(address, 2, 0)
+        gc.disable()
+        try:
+            early.result(TIMEOUT).close()
+            with pytest.raises(WorkerLost, match=r"worker 1 .* its connection was closed"):
+                worker.gather(1)
+        finally:
+            gc.enable()
+
+
 @pytest.mark.parametrize(
     ("calls", "words"),
     [
@@ -582,7 +602,7 @@ def shake_hands(dialler, accepter, keys=(b"key", b"key")):
     def work(side):
         channel, key, dialled = side
         try:
-            return channel.authenticate(key, b"context", dialled=dialled)
+            return channel.enter(Pass(key, None), b"context", dialled=dialled)
         except OSError as error:
             channel.close()
             return error
@@ -600,7 +620,7 @@ def connected():
         return socket.create_connection(server.getsockname()), server.accept()[0]
 
 
-HANDSHAKE = 8 + 32 + 32  # bytes that each side sends
+HANDSHAKE = 8 + 64 + 32  # bytes that each side sends
 
 
 @pytest.mark.parametrize("who", ["dialler", "accepter"])
@@ -635,7 +655,7 @@ def test_a_recorded_handshake_cannot_be_played_again():
     dials, accepts = connected()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(
-            outcome, lambda: Channel(accepts).authenticate(b"key", b"context", dialled=False)
+            outcome, lambda: Channel(accepts).enter(Pass(b"key", None), b"context", dialled=False)
         )
         dials.sendall(b"".join(sent))
         assert isinstance(answer.result(TIMEOUT), ConnectionError)
@@ -666,6 +686,76 @@ def test_strangers_change_nothing():
     for stranger in strangers:
         stranger.close()
     assert in_threads(workers, lambda worker: worker.gather("here")) == [["here"] * 3] * 3
+
+
+@pytest.mark.parametrize("astray", [{"to": 2}, {"session": "of another meeting"}])
+def test_a_connection_that_is_led_astray(astray):
+    """Worker 2, by hand: what it says it wants of another worker is not taken for this one's."""
+    address, shown, deadline = free_address(), Pass(b"", None), Deadline(TIMEOUT)
+    with ThreadPoolExecutor(2) as pool:
+        workers = [pool.submit(connect, address, 3, rank) for rank in (0, 1)]
+        lead = dial(Address.parse(address), shown, b"rendezvous", deadline)
+        lead.send_json({"rank": 2, "world_size": 3, "address": ["127.0.0.1", 1]}, deadline)
+        told = lead.receive_json(deadline)
+        hello = {"from": 2, "to": 1, "session": told["session"]}
+        dialled = []
+        for said in (hello | astray, hello):
+            dialled.append(dial(Address(*told["addresses"][1]), shown, b"worker", deadline))
+            dialled[-1].send_json(said, deadline)
+        lead.send_json("ready", deadline)
+        assert lead.receive_json(deadline) == "go"
+        gathered = [
+            pool.submit(worker.result(TIMEOUT).gather, rank) for rank, worker in enumerate(workers)
+        ]
+        for channel in (lead, dialled[1]):
+            channel.send(frame(1, b"2"), deadline)
+        assert [future.result(TIMEOUT) for future in gathered] == [[0, 1, 2]] * 2
+    for channel in (lead, *dialled):
+        channel.close()
+
+
+def test_silent_strangers_give_way():
+    """A worker that comes after more of them than are let in at a time is not kept waiting."""
+    address = Address.parse(free_address())
+    listener = Listener(address, Pass(b"key", None), b"context")
+    silent = []
+    try:
+        for _ in range(MAX_STRANGERS):
+            silent.append(socket.create_connection((address.host, address.port), timeout=TIMEOUT))
+            assert len(silent[-1].recv(100)) == HANDSHAKE - 32  # it is being authenticated
+        start = time.monotonic()
+        worker = dial(address, Pass(b"key", None), b"context", Deadline(TIMEOUT))
+        listener.accept(Deadline(TIMEOUT)).close()
+        worker.close()
+        assert time.monotonic() - start < 1
+        assert silent[0].recv(1) == b""  # the oldest
+        silent[1].settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            silent[1].recv(1)
+    finally:
+        listener.close()
+        for stranger in silent:
+            stranger.close()
+
+
+def test_a_share_of_the_hostile_connections():
+    report = hostile.run(400)
+    assert not report.faults, str(report)
+    assert sum(report.sent.values()) == 400 + report.more
+    assert len(report.sent) == 7
+
+
+def test_a_share_of_the_damaged_messages():
+    """make fuzz-frames; a compiler is needed."""
+    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if compiler is None or shutil.which("make") is None:
+        pytest.skip("there is no compiler here")
+    clean = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    command = ["make", "fuzz-frames", "ARGS=20000", f"CXX={compiler}"]
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(command, cwd=root, env=clean, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "10000 streams of frames and 10000 packed histograms, no fault" in done.stdout
 
 
 def frame(number, payload, kind=1):
@@ -740,12 +830,12 @@ def test_waiting_costs_nothing():
 # ----------------------------------------------------------------------------------- lost workers
 
 
-def work_until_lost(rank, world_size, address, heartbeat, answers):
+def work_until_lost(rank, world_size, address, answers, options):
     """Fit again and again until a worker is lost; then fit alone."""
     X = hurting_data(3000, 10)
     y, _ = targets(X, "binary")
     mine = slice(rank, None, world_size)
-    with connect(address, world_size, rank, heartbeat=heartbeat) as worker:
+    with connect(address, world_size, rank, **options) as worker:
         answers.put((rank, "ready", 0.0))
         try:
             while True:
@@ -759,19 +849,15 @@ def work_until_lost(rank, world_size, address, heartbeat, answers):
             answers.put((rank, str(error), noticed))
 
 
-@pytest.mark.parametrize(
-    ("sign", "heartbeat", "words"),
-    [
-        (signal.SIGKILL, 10.0, "its connection was closed"),
-        (signal.SIGSTOP, 2.0, "it has been silent for 2 seconds"),
-    ],
-    ids=["kill", "stop"],
-)
-def test_a_lost_worker_is_noticed_by_all(sign, heartbeat, words):
+def strike(find_victim, sign, n_answers, **options):
+    """Three workers that fit, a signal, and {rank: (what it raises, after how many seconds)}.
+
+    find_victim gets the process id of worker 1 and returns that of the process to be struck.
+    """
     spawn = multiprocessing.get_context("spawn")
     address, answers = free_address(), spawn.Queue()
     workers = [
-        spawn.Process(target=work_until_lost, args=(rank, 3, address, heartbeat, answers))
+        spawn.Process(target=work_until_lost, args=(rank, 3, address, answers, options))
         for rank in range(3)
     ]
     try:
@@ -780,17 +866,38 @@ def test_a_lost_worker_is_noticed_by_all(sign, heartbeat, words):
         for _ in workers:
             assert answers.get(timeout=TIMEOUT)[1] == "ready"
         time.sleep(0.3)  # somewhere in a fit
-        os.kill(workers[1].pid, sign)
+        victim = find_victim(workers[1].pid)
         start = time.time()
-        for _ in range(2):
-            rank, message, noticed = answers.get(timeout=TIMEOUT)
-            assert rank != 1
-            assert message.startswith(f"worker 1 (127.0.0.1) is lost: {words}")
-            assert noticed - start < (2 if sign == signal.SIGKILL else heartbeat + 2)
+        os.kill(victim, sign)
+        heard = [answers.get(timeout=TIMEOUT) for _ in range(n_answers)]
+        return {rank: (message, noticed - start) for rank, message, noticed in heard}
     finally:
         for worker in workers:
             worker.kill()
             worker.join(TIMEOUT)
+
+
+LOSSES = pytest.mark.parametrize(
+    ("sign", "heartbeat", "words"),
+    [
+        (signal.SIGKILL, 10.0, "its connection was closed"),
+        (signal.SIGSTOP, 2.0, "it has been silent for 2 seconds"),
+    ],
+    ids=["kill", "stop"],
+)
+
+
+def check_loss(sign, heartbeat, words, find_victim=lambda pid: pid, **options):
+    errors = strike(find_victim, sign, 2, heartbeat=heartbeat, **options)
+    assert sorted(errors) == [0, 2]
+    for message, seconds in errors.values():
+        assert message.startswith(f"worker 1 (127.0.0.1) is lost: {words}")
+        assert seconds < (2 if sign == signal.SIGKILL else heartbeat + 2)
+
+
+@LOSSES
+def test_a_lost_worker_is_noticed_by_all(sign, heartbeat, words):
+    check_loss(sign, heartbeat, words)
 
 
 def test_a_share_of_the_kills():

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 import pytest
+import trustme
 from conftest import hurting_data, targets
 from test_distributed import free_address
 
@@ -68,6 +69,22 @@ def test_shards(tmp_path, suffix, save, target, names):
     trained = Booster.load_model(tmp_path / "model")
     frame = pd.DataFrame(X, columns=list(names)) if names == "abcdef" else X
     assert trained == QGBDTRegressor(**PARAMS).fit(frame, y).booster_
+
+
+def test_tls(tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca")
+    authority.issue_cert("worker").private_key_and_cert_chain_pem.write_to_path(tmp_path / "both")
+    X = hurting_data(300)
+    y, _ = targets(X, "regression")
+    np.savez(tmp_path / "part-0.npz", X=X, y=y)
+    np.savez(tmp_path / "part-1.npz", X=X[:0], y=y[:0])
+    options = ["--data", tmp_path / "part-{rank}.npz", "--target", "y", "--task", "regression"]
+    files = ["--tls-cert", tmp_path / "both", "--tls-key", tmp_path / "both"]
+    assert run_workers(tmp_path, *options, *files, "--tls-ca", tmp_path / "ca") == [0, 0]
+    alone = QGBDTRegressor(**PARAMS).fit(X, y)
+    assert Booster.load_model(tmp_path / "model") == alone.booster_
+    assert run_workers(tmp_path, *options, *files, "--tls-ca", tmp_path / "none") == [4, 4]
 
 
 def test_weights_and_queries(tmp_path, capsys):
@@ -156,11 +173,12 @@ def test_the_environment(environment):
         ({}, "--world-size is needed"),
         ({"WORLD_SIZE": "2"}, "--rendezvous is needed"),
         ({"RANK": "x"}, "RANK must be a number, got 'x'"),
+        ({"WORLD_SIZE": "2", "more": ["--tls-key", "k"]}, "--tls-ca are needed together"),
     ],
 )
 def test_what_is_missing(environment, words, capsys):
     with pytest.raises(SystemExit) as stopped:
-        parse(NEEDED, environment)
+        parse([*NEEDED, *environment.get("more", ())], environment)
     assert stopped.value.code == 2
     assert words in capsys.readouterr().err
 

@@ -367,14 +367,15 @@ PYBIND11_MODULE(_core, m) {
 #ifdef QGBDT_HAS_SOCKETS
   py::class_<SocketComm, Comm, std::shared_ptr<SocketComm>>(m, "SocketComm")
       .def(py::init([](int rank, const std::vector<int>& sockets, std::vector<std::string> names,
-                       double heartbeat) {
+                       double heartbeat, int relay) {
              check(sockets.size() == names.size() && 0 <= rank && rank < int(names.size()),
                    "a socket and a name for each worker");
              check(heartbeat > 0, "heartbeat must be positive");
-             return std::make_shared<SocketComm>(rank, sockets, std::move(names), heartbeat,
+             return std::make_shared<SocketComm>(rank, sockets, std::move(names), heartbeat, relay,
                                                  [] { check_signals(); });
            }),
-           py::arg("rank"), py::arg("sockets"), py::arg("names"), py::arg("heartbeat"))
+           py::arg("rank"), py::arg("sockets"), py::arg("names"), py::arg("heartbeat"),
+           py::arg("relay") = -1)
       .def("report", [](SocketComm& comm) {
         const CommReport report = comm.report();
         py::dict out;

@@ -15,10 +15,11 @@ from collections.abc import Callable
 
 from qgbdt import _core
 from qgbdt.distributed.communicator import Communicator
-from qgbdt.distributed.join import Address, Meeting, join, nothing
-from qgbdt.params import NONE, FloatRange, IntRange, check_value
+from qgbdt.distributed.join import Address, Meeting, Pass, join, nothing
+from qgbdt.distributed.tls import TLS, Relay
+from qgbdt.params import NONE, FloatRange, IntRange, Where, check_value
 
-__all__ = ["Communicator", "connect", "connect_threads"]
+__all__ = ["TLS", "Communicator", "connect", "connect_threads"]
 
 
 def connect(
@@ -27,6 +28,7 @@ def connect(
     rank: int | None = None,
     *,
     key: bytes = b"",
+    tls: TLS | None = None,
     heartbeat: float = 10.0,
     timeout: float = 60.0,
     bind: str | None = None,
@@ -48,6 +50,8 @@ def connect(
         Rows are numbered in the order of ranks.
     key : bytes, default=b""
         A secret that all workers know. Without it only workers of this machine are met.
+    tls : TLS, default=None
+        Certificates, to encrypt what is sent. All workers give theirs, or none does.
     heartbeat : float, default=10.0
         Seconds of silence after which a worker is taken for lost.
     timeout : float, default=60.0
@@ -70,19 +74,29 @@ def connect(
     Raises
     ------
     DistributedError
-        If they do not find each other in time, or have different keys, ranks or numbers of workers.
+        If they do not find each other in time, have different keys, ranks or numbers of workers, or
+        do not accept each other's certificates.
     """
     check_value("world_size", "connect", world_size, IntRange(1))
     check_value("rank", "connect", rank, IntRange(0, world_size - 1) | NONE)
+    check_value("tls", "connect", tls, Where("a TLS", lambda given: isinstance(given, TLS)) | NONE)
     check_value("heartbeat", "connect", heartbeat, FloatRange(0.1, 3600))
     check_value("timeout", "connect", timeout, FloatRange(0.1, 86400))
-    address = Address.parse(rendezvous)
-    meeting = Meeting(
-        address, world_size, key, timeout, bind, advertise, announce, watch or nothing
-    )
-    joined = join(meeting, rank)
-    comm = _core.SocketComm(joined.rank, joined.sockets, joined.names, heartbeat)
-    return Communicator(comm, joined.names)
+    relay = None if tls is None else Relay(tls)
+    shown = Pass(key, relay)
+    try:
+        address = Address.parse(rendezvous)
+        meeting = Meeting(
+            address, world_size, shown, timeout, bind, advertise, announce, watch or nothing
+        )
+        joined = join(meeting, rank)
+    except BaseException:
+        if relay is not None:
+            relay.close()
+        raise
+    lifeline = -1 if relay is None else relay.lifeline()
+    comm = _core.SocketComm(joined.rank, joined.sockets, joined.names, heartbeat, lifeline)
+    return Communicator(comm, joined.names, relay)
 
 
 def connect_threads(world_size: int) -> list[Communicator]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgbdt import _core
+from qgbdt.distributed.tls import Relay
 from qgbdt.errors import DisagreementError
 
 
@@ -23,10 +24,18 @@ class Communicator:
         The native connection; None for a worker that is alone.
     names : sequence of str
         What the workers are called in messages, by rank.
+    relay : Relay
+        The process that encrypts the connection, if any.
     """
 
-    def __init__(self, comm: _core.Comm | None = None, names: Sequence[str] = ("here",)) -> None:
+    def __init__(
+        self,
+        comm: _core.Comm | None = None,
+        names: Sequence[str] = ("here",),
+        relay: Relay | None = None,
+    ) -> None:
         self.native = comm
+        self._relay = relay
         self._names = list(names)
         self.rank = comm.rank if comm else 0
         self.world_size = comm.world_size if comm else 1
@@ -120,6 +129,8 @@ class Communicator:
         """End the connection; this worker is then alone."""
         self.native = None
         self.rank, self.world_size = 0, 1
+        if self._relay is not None:
+            self._relay.close()
 
     def __enter__(self) -> Self:
         return self

@@ -2,8 +2,11 @@
 
 Rank 0 listens at the rendezvous. Every other worker dials it, proves that it knows the key, says
 where it listens itself, and is told its rank and where the others are; then each pair is joined by
-a socket. Nothing of a stranger is parsed but two messages of fixed length: a random number and a
-proof. The proof is an HMAC-SHA256 over both sides' random numbers, so none can be used again.
+a socket. Nothing of a stranger is parsed but two messages of fixed length: a greeting and a proof.
+A greeting is a random number and the digest of a certificate; the proof is an HMAC-SHA256 over both
+greetings, so none can be used again. Where workers use TLS it follows the proof, and the other side
+must have the certificate of its greeting: who has another, even one that the same authority has
+signed, stands between the two.
 """
 
 import contextlib
@@ -21,15 +24,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from qgbdt.distributed.relay import DIGEST
+from qgbdt.distributed.tls import Relay
 from qgbdt.errors import DisagreementError, DistributedError, WorkerLost
 
-MAGIC = b"qgbdt-1\n"
+MAGIC = b"qgbdt-2\n"
 NONCE = 32
+NO_CERTIFICATE = bytes(DIGEST)
+"""The digest of who does not use TLS."""
 AUTHENTICATION_SECONDS = 5.0
 MAX_STRANGERS = 64
-"""Connections that are being authenticated at a time; more are closed."""
+"""Connections that are being authenticated at a time; for one more, the oldest is closed."""
 MAX_MESSAGE = 16 << 20
 RETRY_SECONDS = 0.05
+GRACE_SECONDS = 1.0
+"""How much longer than rank 0 the others wait: it knows who is missing, and tells them."""
 WATCH_SECONDS = 0.2
 """While waiting for one worker, how long the others are not looked at."""
 
@@ -83,12 +92,27 @@ class OtherKeyError(ConnectionError):
     """The other side does not know the key."""
 
 
+@dataclass(frozen=True)
+class Pass:
+    """With what a worker gets in, and asks the same of others."""
+
+    key: bytes
+    relay: Relay | None  # if TLS is used
+
+    @property
+    def certificate(self) -> bytes:
+        return self.relay.digest if self.relay else NO_CERTIFICATE
+
+
 class Channel:
     """A socket over which two workers come to terms, before it is used for training."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.here, self.there = (
+            Address(*name[:2]) for name in (connection.getsockname(), connection.getpeername())
+        )
 
     def send(self, data: bytes, deadline: Deadline) -> None:
         self.socket.settimeout(deadline.left())
@@ -120,22 +144,41 @@ class Channel:
             selector.register(self.socket, selectors.EVENT_READ)
             return bool(selector.select(0))
 
-    def authenticate(self, key: bytes, context: bytes, *, dialled: bool) -> None:
+    def enter(self, shown: Pass, context: bytes, *, dialled: bool) -> None:
+        """Authenticate, then encrypt; DistributedError if the worker there cannot do the same."""
+        deadline = Deadline(AUTHENTICATION_SECONDS)
+        certificate = self.authenticate(shown, context, deadline, dialled=dialled)
+        if (certificate == NO_CERTIFICATE) != (shown.relay is None):
+            uses, lacks = ("uses", "does not") if shown.relay is None else ("does not use", "does")
+            raise DistributedError(
+                f"The worker at {self.there} {uses} TLS and this one {lacks}: give tls to all "
+                "workers or to none."
+            )
+        if shown.relay is not None:
+            self.socket = shown.relay.secure(self.socket, certificate, dialled=dialled)
+            if refusal := self.receive_json(deadline):
+                raise DistributedError(
+                    f"No TLS with the worker at {self.there}: {refusal}. Give each worker a valid "
+                    "certificate of the authority that all have."
+                )
+
+    def authenticate(
+        self, shown: Pass, context: bytes, deadline: Deadline, *, dialled: bool
+    ) -> bytes:
         """Prove to the other side that this one knows the key, and let it prove the same.
 
-        Who dialled proves it first: a stranger who dials learns nothing.
+        Who dialled proves it first: a stranger who dials learns nothing. Returns the digest of the
+        certificate that the other side is going to show.
         """
-        deadline = Deadline(AUTHENTICATION_SECONDS)
-        mine = secrets.token_bytes(NONCE)
+        mine = secrets.token_bytes(NONCE) + shown.certificate
         self.send(MAGIC + mine, deadline)
-        theirs = self.receive(len(MAGIC) + NONCE, deadline)
+        theirs = self.receive(len(MAGIC + mine), deadline)
         if not theirs.startswith(MAGIC):
             raise ConnectionError("the other side is no worker of this version of qgbdt")
-        nonces = mine + theirs[len(MAGIC) :]
-        if not dialled:
-            nonces = nonces[NONCE:] + nonces[:NONCE]
+        theirs = theirs[len(MAGIC) :]
+        greetings = mine + theirs if dialled else theirs + mine
         proofs = [
-            hmac.digest(key, side + nonces + context, "sha256")
+            hmac.digest(shown.key, side + greetings + context, "sha256")
             for side in (b"dialled", b"accepted")
         ]
         own, other = proofs if dialled else proofs[::-1]
@@ -149,6 +192,7 @@ class Channel:
             raise OtherKeyError("it has another key")
         if not dialled:
             self.send(own, deadline)
+        return theirs[NONCE:]
 
     def detach(self) -> int:
         """The file descriptor; it is the caller's from now on."""
@@ -159,10 +203,23 @@ class Channel:
         self.socket.close()
 
 
+def channel_over(
+    connection: socket.socket, shown: Pass, context: bytes, *, dialled: bool
+) -> Channel:
+    """A channel that may be used; if there is none, the connection is closed."""
+    with contextlib.ExitStack() as failed:
+        failed.callback(connection.close)
+        channel = Channel(connection)
+        failed.callback(channel.close)
+        channel.enter(shown, context, dialled=dialled)
+        failed.pop_all()
+        return channel
+
+
 class Listener:
     """Accepts connections in the background and hands out those that prove to know the key."""
 
-    def __init__(self, address: Address, key: bytes, context: bytes) -> None:
+    def __init__(self, address: Address, shown: Pass, context: bytes) -> None:
         family = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0][0]
         try:
             self.socket = socket.create_server(
@@ -171,9 +228,10 @@ class Listener:
         except OSError as error:
             raise DistributedError(f"Cannot listen at {address}: {error.strerror}.") from error
         self.address = Address(address.host, self.socket.getsockname()[1])
-        self._key, self._context = key, context
-        self._welcome: queue.SimpleQueue[Channel] = queue.SimpleQueue()
-        self._strangers = threading.Semaphore(MAX_STRANGERS)
+        self._shown, self._context = shown, context
+        self._welcome: queue.SimpleQueue[Channel | DistributedError] = queue.SimpleQueue()
+        self._strangers: dict[socket.socket, None] = {}  # the oldest first
+        self._counting = threading.Lock()
         self._closed = False
         threading.Thread(target=self._accept, name="qgbdt-listener", daemon=True).start()
 
@@ -184,40 +242,63 @@ class Listener:
             except OSError:  # closed, or this process has too many files open
                 time.sleep(RETRY_SECONDS)
                 continue
-            if self._strangers.acquire(blocking=False):
-                threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
-            else:
-                connection.close()
+            self._make_room(connection)
+            threading.Thread(target=self._admit, args=(connection,), daemon=True).start()
+
+    def _make_room(self, connection: socket.socket) -> None:
+        """Count one more; who keeps silent gives way, so that no one can hold the door."""
+        with self._counting:
+            if len(self._strangers) >= MAX_STRANGERS:
+                oldest = next(iter(self._strangers))
+                del self._strangers[oldest]
+                with contextlib.suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)  # its thread wakes up, and closes it
+            self._strangers[connection] = None
 
     def _admit(self, connection: socket.socket) -> None:
-        channel = Channel(connection)
         try:
-            channel.authenticate(self._key, self._context, dialled=False)
-            self._welcome.put(channel)
+            self._welcome.put(channel_over(connection, self._shown, self._context, dialled=False))
+        except DistributedError as error:  # it knows the key: it is no stranger
+            self._welcome.put(error)
         except OSError:
-            channel.close()
+            pass
         finally:
-            self._strangers.release()
+            with self._counting:
+                self._strangers.pop(connection, None)
+        if self._closed:
+            self._close_welcome()
 
     def accept(self, deadline: Deadline) -> Channel:
-        """The next connection of someone who knows the key; TimeoutError if none comes in time."""
+        """The next connection of someone who knows the key; TimeoutError if none comes in time.
+
+        DistributedError if its TLS does not fit.
+        """
         try:
-            return self._welcome.get(timeout=deadline.left())
+            arrived = self._welcome.get(timeout=deadline.left())
         except queue.Empty:
             raise TimeoutError("out of time") from None
+        if isinstance(arrived, DistributedError):
+            raise arrived
+        return arrived
 
     def close(self) -> None:
         self._closed = True
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)  # wakes accept
         self.socket.close()
-        while not self._welcome.empty():
-            self._welcome.get().close()
+        self._close_welcome()
+
+    def _close_welcome(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                arrived = self._welcome.get_nowait()
+                if isinstance(arrived, Channel):
+                    arrived.close()
 
 
 def dial(
     address: Address,
-    key: bytes,
+    shown: Pass,
     context: bytes,
     deadline: Deadline,
     watch: Callable[[], None] = nothing,
@@ -226,27 +307,23 @@ def dial(
 
     Between attempts `watch` may raise.
     """
-    reason: Exception = TimeoutError("out of time")
+    reason = "out of time"  # not the error, whose frames would live on, and all that is in them
     while True:
         watch()
         try:
             left = deadline.left()
             connection = socket.create_connection((address.host, address.port), timeout=left)
         except TimeoutError:
-            raise DistributedError(f"No worker answers at {address}: {reason}.") from reason
+            raise DistributedError(f"No worker answers at {address}: {reason}.") from None
         except OSError as error:
-            reason = error
+            reason = str(error)
         else:
-            channel = Channel(connection)
             try:
-                channel.authenticate(key, context, dialled=True)
-                return channel
+                return channel_over(connection, shown, context, dialled=True)
             except OtherKeyError as error:
-                channel.close()
                 raise DistributedError(f"The worker at {address} has another key.") from error
             except OSError as error:
-                channel.close()
-                reason = error
+                reason = str(error)
         time.sleep(RETRY_SECONDS)
 
 
@@ -256,7 +333,7 @@ class Meeting:
 
     rendezvous: Address
     world_size: int
-    key: bytes
+    shown: Pass
     seconds: float  # until all are there
     bound: str | None  # the host where this worker listens
     advertised: str | None  # and as others see it
@@ -281,7 +358,7 @@ def is_loopback(host: str) -> bool:
 
 def join(meeting: Meeting, rank: int | None) -> Joined:
     """Meet the other workers. Rank 0 is the host; None takes the first rank that is free."""
-    if not meeting.key:
+    if not meeting.shown.key:
         refuse_strangers(meeting)
     deadline = Deadline(meeting.seconds, meeting.watch)
     try:
@@ -312,7 +389,7 @@ def host(meeting: Meeting, deadline: Deadline) -> Joined:
     """Rank 0: wait for the others, and tell them of each other."""
     names = [meeting.advertised or meeting.rendezvous.host]
     at = Address(meeting.bound or meeting.rendezvous.host, meeting.rendezvous.port)
-    listener = Listener(at, meeting.key, b"rendezvous")
+    listener = Listener(at, meeting.shown, b"rendezvous")
     requests: dict[Channel, Request] = {}
     try:
         if meeting.announce:
@@ -381,6 +458,9 @@ def wait_until_ready(ranks: dict[int, Channel], names: list[str], deadline: Dead
                 raise WorkerLost(
                     f"worker {rank} ({names[rank]}) is lost: {error} (while the workers meet)"
                 ) from error
+        if deadline.is_over():
+            titles = ", ".join(f"worker {rank} ({names[rank]})" for rank in waiting)
+            raise DistributedError(f"Not all workers reach each other; not ready: {titles}.")
         deadline.left()
         time.sleep(RETRY_SECONDS)
 
@@ -409,10 +489,11 @@ def assign(requests: Mapping[Channel, Request], world_size: int) -> dict[int, Ch
 def attend(meeting: Meeting, rank: int | None, deadline: Deadline) -> Joined:
     """Any other worker: dial rank 0, then those of lower rank; those of higher rank dial here."""
     with contextlib.ExitStack() as opened:
-        lead = dial(meeting.rendezvous, meeting.key, b"rendezvous", deadline)
+        lead = dial(meeting.rendezvous, meeting.shown, b"rendezvous", deadline)
         opened.callback(lead.close)
-        here = str(lead.socket.getsockname()[0])
-        listener = Listener(Address(meeting.bound or here, 0), meeting.key, b"worker")
+        deadline = Deadline(deadline.left() + GRACE_SECONDS, meeting.watch)
+        here = lead.here.host
+        listener = Listener(Address(meeting.bound or here, 0), meeting.shown, b"worker")
         opened.callback(listener.close)
         address = [meeting.advertised or here, listener.address.port]
         lead.send_json(
@@ -428,9 +509,9 @@ def attend(meeting: Meeting, rank: int | None, deadline: Deadline) -> Joined:
         channels = {0: lead}
         for other in range(1, given):
             address_there = Address(*answer["addresses"][other])
-            channel = dial(address_there, meeting.key, b"worker", deadline, watch)
+            channel = dial(address_there, meeting.shown, b"worker", deadline, watch)
             opened.callback(channel.close)
-            channel.send_json({"rank": given, "session": session}, deadline)
+            channel.send_json({"from": given, "to": other, "session": session}, deadline)
             channels[other] = channel
         while len(channels) < meeting.world_size - 1:
             watch()
@@ -441,8 +522,9 @@ def attend(meeting: Meeting, rank: int | None, deadline: Deadline) -> Joined:
                 continue
             opened.callback(channel.close)
             caller = channel.receive_json(deadline)
-            if caller["session"] == session:  # not of another meeting with the same key
-                channels[caller["rank"]] = channel
+            # Not of another meeting with the same key, nor led astray on the way to another worker.
+            if (caller["to"], caller["session"]) == (given, session):
+                channels[caller["from"]] = channel
         lead.send_json("ready", deadline)
         told(lead, deadline)
         sockets = [-1] * meeting.world_size

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qgbdt.distributed import Communicator, connect
+from qgbdt.distributed import TLS, Communicator, connect
 from qgbdt.errors import DataError, DistributedError, ParameterError, QGBDTError, WorkerLost
 
 TASKS = {
@@ -85,6 +85,12 @@ def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> argpars
     meeting.add_argument(
         "--key-file", type=Path, metavar="F", help="a secret that all workers know"
     )
+    for file, what in (
+        ("cert", "this worker's certificate, to encrypt what is sent (PEM)"),
+        ("key", "its private key"),
+        ("ca", "the certificate of the authority that signed all workers' certificates"),
+    ):
+        meeting.add_argument(f"--tls-{file}", type=Path, metavar="F", help=what)
     meeting.add_argument("--bind", metavar="HOST", help="where this worker listens")
     meeting.add_argument("--advertise", metavar="HOST", help="where the others reach this worker")
     meeting.add_argument(
@@ -132,6 +138,10 @@ def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> argpars
         args.world_size = number_in(environment, WORLD_SIZES, parser)
     if args.world_size is None:
         parser.error("--world-size is needed: the environment does not tell it")
+    files = [args.tls_cert, args.tls_key, args.tls_ca]
+    if None in files and any(files):
+        parser.error("--tls-cert, --tls-key and --tls-ca are needed together")
+    args.tls = TLS(*files) if any(files) else None
     if args.rendezvous is None and "MASTER_ADDR" in environment:
         args.rendezvous = f"{environment['MASTER_ADDR']}:{environment.get('MASTER_PORT', '29500')}"
     if args.rendezvous is None:
@@ -165,6 +175,7 @@ def run(args: argparse.Namespace) -> None:
         args.world_size,
         args.rank,
         key=key,
+        tls=args.tls,
         heartbeat=args.heartbeat,
         timeout=args.timeout,
         bind=args.bind,

@@ -7,9 +7,9 @@ one machine the workers share its CPUs and memory, so seconds say nothing of a n
 
 Examples
 --------
-python bench/workers.py
-python bench/workers.py --shapes higgs --workers 2 --rounds 5 --scale 0.1
-python bench/workers.py --network 100mbit,1gbit    # beside other libraries: see cluster.py
+python bench/distributed.py
+python bench/distributed.py --shapes higgs --workers 2 --rounds 5 --scale 0.1
+python bench/distributed.py --network 100mbit,1gbit    # beside other libraries: see cluster.py
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # of a checkout
 
+import cluster
 import numpy as np
 import results
 import shapes
 import study
-from sources import Part
+from cluster import ROWS, shard
 
-ROWS = {"higgs": 1_000_000, "msltr": 300_000, "epsilon": 40_000}
 BYTES_OF_FLOAT_BIN = 16  # gradient and hessian as float64
 TIMEOUT = 3600  # seconds
 
@@ -40,8 +40,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run each shape alone and together, and print the table."""
     argv = sys.argv[1:] if argv is None else argv
     if "--network" in argv:
-        import cluster
-
         cluster.main(argv)
         return
     args = parse(argv)
@@ -105,17 +103,6 @@ def work(
         report = communicator.report()
     model = estimator.booster_.model_to_string()
     return {"model": model, "seconds": seconds, **report, **estimator.fit_profile_}
-
-
-def shard(train: Part, rank: int, world_size: int) -> Part:
-    """A worker's rows, about as many as another's, in whole queries."""
-    n = len(train.y)
-    sizes = np.ones(n, np.int64) if train.group is None else train.group
-    edges = np.concatenate([[0], np.cumsum(sizes)])
-    queries = np.searchsorted(edges, n * np.arange(world_size + 1) // world_size)
-    begin, end = edges[queries[rank : rank + 2]]
-    group = None if train.group is None else train.group[queries[rank] : queries[rank + 1]]
-    return Part(train.X[begin:end], train.y[begin:end], group, None)
 
 
 def line(
