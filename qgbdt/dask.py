@@ -17,6 +17,7 @@ Examples
 # mypy: allow-untyped-calls
 # (Dask and scikit-learn have few type annotations)
 
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from qgbdt.continuation import booster_of
 from qgbdt.errors import DataError
 from qgbdt.estimators import (
     QGBDTClassifier,
@@ -83,7 +85,17 @@ class DaskEstimator(QGBDTEstimator):
         del params["client"]
         return self._local(**params)
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    @documented
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        init_model: Any = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+    ) -> Self:
         """Train on the rows of all partitions, in their order.
 
         Parameters
@@ -95,19 +107,21 @@ class DaskEstimator(QGBDTEstimator):
             Class labels or target values.
         sample_weight : Dask Array or Series of shape (n_samples,), default=None
             Weights, not negative.
+        {continuation}
 
         Returns
         -------
         self
         """
-        return self._fit(X=X, y=y, sample_weight=sample_weight)
+        continuation = continued(init_model, checkpoint_dir, resume)
+        return self._fit(continuation, X=X, y=y, sample_weight=sample_weight)
 
-    def _fit(self, **collections: Any) -> Self:
+    def _fit(self, continuation: Mapping[str, Any], **collections: Any) -> Self:
         self._check_params()
         given = {name: some for name, some in collections.items() if some is not None}
         check_collections(given)
         local = self._unfitted().set_params(random_state=draw_seed(self.random_state))
-        fitted = fit_on_cluster(self.client_, local, given)
+        fitted = fit_on_cluster(self.client_, local, given, continuation)
         for name in fitted_attributes(self):
             delattr(self, name)
         vars(self).update(fitted_attributes(fitted))
@@ -170,6 +184,17 @@ class DaskEstimator(QGBDTEstimator):
     def __getstate__(self) -> dict[str, Any]:
         """Without the client, which belongs to this process."""
         return {**super().__getstate__(), "client": None}
+
+
+def continued(
+    init_model: Any, checkpoint_dir: str | os.PathLike[str] | None, resume: bool
+) -> dict[str, Any]:
+    """What the tasks' fits go on from, without files and folders of the client's."""
+    return {
+        "init_model": None if init_model is None else booster_of(init_model),
+        "checkpoint_dir": None if checkpoint_dir is None else os.path.abspath(checkpoint_dir),
+        "resume": resume,
+    }
 
 
 def fitted_attributes(estimator: QGBDTEstimator) -> dict[str, Any]:
@@ -294,8 +319,18 @@ class DaskQGBDTRanker(DaskEstimator, QGBDTRanker):
     _local = QGBDTRanker
     client: Client | None = CLIENT
 
+    @documented
     def fit(  # type: ignore[override]
-        self, X: Any, y: Any, *, group: Any = None, qid: Any = None, sample_weight: Any = None
+        self,
+        X: Any,
+        y: Any,
+        *,
+        group: Any = None,
+        qid: Any = None,
+        sample_weight: Any = None,
+        init_model: Any = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        resume: bool = False,
     ) -> Self:
         """Train on the queries of all partitions; each query lies in one.
 
@@ -313,9 +348,11 @@ class DaskQGBDTRanker(DaskEstimator, QGBDTRanker):
             The query of each row.
         sample_weight : Dask Array or Series of shape (n_samples,), default=None
             Weights, not negative.
+        {continuation}
 
         Returns
         -------
         self : DaskQGBDTRanker
         """
-        return self._fit(X=X, y=y, group=group, qid=qid, sample_weight=sample_weight)
+        continuation = continued(init_model, checkpoint_dir, resume)
+        return self._fit(continuation, X=X, y=y, group=group, qid=qid, sample_weight=sample_weight)

@@ -82,16 +82,18 @@ start_iteration : int, default=0
 num_iteration : int, default=None
     How many iterations are used; None means all that follow."""
 
-COURSE = """\
+CONTINUATION = """\
 init_model : Booster, fitted estimator or path-like, default=None
     A model to go on from: n_estimators iterations are added to its trees.
 checkpoint_dir : path-like, default=None
     Where the trees of each iteration are kept, so that a fit that was interrupted can go on.
-    Other workers need none: worker 0 keeps them.
+    Worker 0 keeps them; others need none.
 resume : bool, default=False
     Whether to go on from the checkpoint in checkpoint_dir, if there is one: the model is that of
     a fit that was not interrupted. It must be of this fit: only n_estimators, n_jobs and the
-    number of workers may change.
+    number of workers may change."""
+
+WORKERS = """\
 communicator : Communicator, default=None
     The way to other workers, each of which calls fit with its own rows; see `qgbdt.distributed`.
     The model is that of one worker with all rows, in order of rank.
@@ -113,7 +115,8 @@ def documented(item: T) -> T:
     for section, shared in (
         ("{attributes}", ATTRIBUTES),
         ("{iterations}", ITERATIONS),
-        ("{course}", COURSE),
+        ("{continuation}", CONTINUATION),
+        ("{workers}", WORKERS),
     ):
         text = text.replace(section, shared)
     item.__doc__ = text
@@ -355,7 +358,8 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             Class labels, of at least two classes.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
-        {course}
+        {continuation}
+        {workers}
 
         Returns
         -------
@@ -525,7 +529,8 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             Target values, in the range of the objective.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
-        {course}
+        {continuation}
+        {workers}
 
         Returns
         -------
@@ -630,7 +635,8 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             The query of each row.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
-        {course}
+        {continuation}
+        {workers}
 
         Returns
         -------

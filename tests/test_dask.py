@@ -29,6 +29,7 @@ import dask.dataframe as dd
 from distributed import Client, Event, Future, LocalCluster, wait
 
 from qgbdt import QGBDTClassifier, QGBDTRanker, QGBDTRegressor
+from qgbdt.checkpoint import FILE_NAME
 from qgbdt.dask import DaskQGBDTClassifier, DaskQGBDTRanker, DaskQGBDTRegressor
 from qgbdt.distributed import on_dask
 from qgbdt.errors import DataError, ParameterError
@@ -337,9 +338,9 @@ def starts(monkeypatch):
     seen = []
     start_fit = on_dask.start_fit
 
-    def counted(client, estimator, placement):
+    def counted(client, estimator, placement, continuation):
         seen.append(sorted(placement))
-        return start_fit(client, estimator, placement)
+        return start_fit(client, estimator, placement, continuation)
 
     monkeypatch.setattr(on_dask, "start_fit", counted)
     return seen
@@ -463,3 +464,27 @@ def test_a_killed_worker(waiting, client, starts):
     assert len(starts) >= 2
     assert killed in starts[0]
     assert killed not in starts[-1]
+
+
+def test_a_fit_goes_on_where_a_killed_worker_left_it(client, starts, tmp_path):
+    estimator = DaskQGBDTRegressor(n_estimators=400, client=client)
+    local = estimator.to_local().fit(X, REAL, checkpoint_dir=tmp_path / "local").booster_
+    kept = tmp_path / "dask" / FILE_NAME
+    dask_X, y = (lay_out(client, values, ENDS, [0, 1] * 3) for values in (X, REAL))
+    killed = workers_of(client)[1]
+    with ThreadPoolExecutor(1) as pool:
+        fitted = pool.submit(estimator.fit, dask_X, y, checkpoint_dir=kept.parent)
+        eventually(lambda: kept.exists() and kept.stat().st_size > 20_000)
+        os.kill(client.run(os.getpid)[killed], signal.SIGKILL)
+        assert fitted.result(60).booster_ == local
+    assert len(starts) >= 2
+    assert kept.read_bytes() == (tmp_path / "local" / FILE_NAME).read_bytes()
+    assert len(fitted.result().worker_profiles_[0]["seconds"]) < 400  # the rest was there
+
+
+def test_a_fit_goes_on_from_a_model(client):
+    estimator = DaskQGBDTRegressor(n_estimators=3, client=client)
+    dask_X, y = (lay_out(client, values, ENDS, [0, 1] * 3) for values in (X, REAL))
+    start = estimator.to_local().fit(X, REAL)
+    grown = estimator.fit(dask_X, y, init_model=start).booster_
+    assert grown == QGBDTRegressor(n_estimators=6).fit(X, REAL).booster_

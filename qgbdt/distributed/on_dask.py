@@ -131,8 +131,13 @@ class Session:
             yield started, rendezvous
 
 
-def fit_on_cluster(client: Client, estimator: E, collections: Mapping[str, Any]) -> E:
-    """Train the estimator where the partitions lie; again if a worker is lost.
+def fit_on_cluster(
+    client: Client,
+    estimator: E,
+    collections: Mapping[str, Any],
+    continuation: Mapping[str, Any],
+) -> E:
+    """Train the estimator where the partitions lie; again, or on, if a worker is lost.
 
     Dask computes again what was lost. The same rows have the same numbers, so the model does not
     depend on who is left.
@@ -140,13 +145,19 @@ def fit_on_cluster(client: Client, estimator: E, collections: Mapping[str, Any])
     futures = futures_of_partitions(client, collections)
     for pause in PAUSES:
         try:
-            return start_fit(client, estimator, place(client, futures))
+            return start_fit(client, estimator, place(client, futures), continuation)
         except WorkerLost:
             time.sleep(pause)
-    return start_fit(client, estimator, place(client, futures))
+            continuation = {**continuation, "resume": True}
+    return start_fit(client, estimator, place(client, futures), continuation)
 
 
-def start_fit(client: Client, estimator: E, placement: Mapping[str, Sequence[Partition]]) -> E:
+def start_fit(
+    client: Client,
+    estimator: E,
+    placement: Mapping[str, Sequence[Partition]],
+    continuation: Mapping[str, Any],
+) -> E:
     """Run one task on each worker and wait for the fitted estimator.
 
     Whatever ends the waiting ends the tasks.
@@ -159,6 +170,7 @@ def start_fit(client: Client, estimator: E, placement: Mapping[str, Sequence[Par
                 train_here,
                 estimator,
                 [(partition.number, partition.parts) for partition in partitions],
+                continuation,
                 session,
                 rank,
                 key=f"{session.name}-{rank}",
@@ -203,6 +215,7 @@ def outcome(client: Client, tasks: Mapping[str, Future[Any]]) -> Any:
 def train_here(
     estimator: Any,
     numbered_parts: Sequence[tuple[int, dict[str, Any]]],
+    continuation: Mapping[str, Any],
     session: Session,
     rank: int,
 ) -> Any:
@@ -221,7 +234,7 @@ def train_here(
         ):
             if estimator.n_jobs is None:
                 estimator.set_params(n_jobs=worker.state.nthreads)
-            fitted = fit_partitions(estimator, partitions, communicator)
+            fitted = fit_partitions(estimator, partitions, continuation, communicator)
     except (QGBDTError, WorkerLost, ValueError, TypeError) as error:
         return error
     return fitted if rank == 0 else None
@@ -293,7 +306,10 @@ def leaving_when(check_wanted: Callable[[], None], communicator: Communicator) -
 
 
 def fit_partitions(
-    estimator: Any, partitions: Sequence[Partition], communicator: Communicator
+    estimator: Any,
+    partitions: Sequence[Partition],
+    continuation: Mapping[str, Any],
+    communicator: Communicator,
 ) -> Any:
     """Fit on this worker's partitions, which are numbered among those of all."""
     sizes = [len(partition.parts["X"]) for partition in partitions]
@@ -310,7 +326,8 @@ def fit_partitions(
             [query_sizes(partition, n_rows) for partition, n_rows in zip(partitions, sizes)]
         )
     numbers = [partition.number for partition in partitions]
-    return estimator.fit(**columns, communicator=communicator, row_blocks=list(zip(numbers, sizes)))
+    blocks = list(zip(numbers, sizes))
+    return estimator.fit(**columns, **continuation, communicator=communicator, row_blocks=blocks)
 
 
 def check_part(partition: Partition, n_rows: int) -> None:
