@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # of a checkout
 
 import cluster
+import network
 import numpy as np
 import results
 import shapes
@@ -72,8 +72,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run(data: shapes.Data, world_size: int, args: argparse.Namespace) -> list[dict[str, Any]]:
     """What each worker reports, by rank."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
+    address = network.free_address()
     fork = multiprocessing.get_context("fork")  # the rows are not copied
     with fork.Pool(world_size) as pool:
         jobs = [

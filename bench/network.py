@@ -6,6 +6,7 @@ Linux only, as root, with the commands ip and tc.
 import ctypes
 import itertools
 import os
+import socket
 import subprocess
 from pathlib import Path
 from types import TracebackType
@@ -82,6 +83,12 @@ class Network:
         for worker in range(self.size):
             subprocess.run(["ip", "netns", "del", f"{self._name}n{worker}"], check=False)
         subprocess.run(["ip", "link", "del", self._name], check=False)
+
+
+def free_address() -> str:
+    """An address of this machine where nobody listens yet."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 def is_possible() -> bool:

@@ -2,11 +2,15 @@
 
 import importlib.util
 import os
+import sys
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# Not before Dask's package distributed, whose name one of the benchmarks has.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
 
 BASE_PARAMS = {
     "objective": "regression",

@@ -11,28 +11,26 @@ import os
 import sys
 from pathlib import Path
 
+import compare
+import demo
+import fit_once
+import kernels
+import metrics
+import network
 import numpy as np
+import peers
+import plots
+import predict
 import pytest
+import results
+import scaling
+import shapes
+import sources
+import study
+import suite
+import train
 
 BENCH = Path(__file__).parents[1] / "bench"
-sys.path.append(str(BENCH))  # not before Dask's package distributed
-
-import compare  # noqa: E402
-import demo  # noqa: E402
-import fit_once  # noqa: E402
-import kernels  # noqa: E402
-import metrics  # noqa: E402
-import network  # noqa: E402
-import peers  # noqa: E402
-import plots  # noqa: E402
-import predict  # noqa: E402
-import results  # noqa: E402
-import scaling  # noqa: E402
-import shapes  # noqa: E402
-import sources  # noqa: E402
-import study  # noqa: E402
-import suite  # noqa: E402
-import train  # noqa: E402
 
 distributed_file = importlib.util.spec_from_file_location(
     "bench_distributed", BENCH / "distributed.py"

@@ -26,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import network
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,6 +40,7 @@ from conftest import (
     targets,
     train_native,
 )
+from network import free_address
 
 from qgbdt import QGBDTClassifier, QGBDTRanker, QGBDTRegressor, _core
 from qgbdt.distributed import connect, connect_threads
@@ -62,11 +64,6 @@ def outcome(work):
         return work()
     except Exception as error:
         return error
-
-
-def free_address():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 def connect_sockets(world_size, **options):
@@ -906,7 +903,7 @@ def test_a_share_of_the_kills():
     assert sum(report.outcomes.values()) >= 5
 
 
-@pytest.mark.skipif(not kill_workers.network.is_possible(), reason=kill_workers.network.NEEDS)
+@pytest.mark.skipif(not network.is_possible(), reason=network.NEEDS)
 def test_a_share_of_the_cuts():
     report = kill_workers.run(kills=0, stops=0, cuts=3, seed=0)
     assert not report.faults, str(report)

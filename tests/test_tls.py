@@ -22,6 +22,7 @@ import pytest
 import trustme
 from conftest import train_native
 from cryptography.hazmat.primitives import serialization
+from network import free_address
 from test_distributed import (
     LOSSES,
     N_CASES,
@@ -30,7 +31,6 @@ from test_distributed import (
     connect_sockets,
     connected,
     drawn_case,
-    free_address,
     in_threads,
     outcome,
     shards_in_order,

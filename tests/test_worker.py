@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import trustme
 from conftest import hurting_data, targets
-from test_distributed import free_address
+from network import free_address
 
 from qgbdt import Booster, QGBDTClassifier, QGBDTRanker, QGBDTRegressor
 from qgbdt.distributed.worker import main, parse

@@ -21,8 +21,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
+from pathlib import Path
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))
+from network import free_address
 
 from qgbdt import QGBDTClassifier
 from qgbdt.distributed import connect
@@ -161,11 +165,6 @@ def work(rank: int, address: str, answers: "Queue[tuple[int, str, float, float]]
         answers.put((rank, fitted.booster_.model_to_string(), met - came, done - met))
     except Exception as error:
         answers.put((rank, f"{type(error).__name__}: {error}", 0.0, 0.0))
-
-
-def free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"
 
 
 def megabytes(pid: int) -> float:

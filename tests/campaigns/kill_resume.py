@@ -12,7 +12,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -22,6 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "bench"))
+import network
 
 from qgbdt.distributed import worker
 
@@ -59,14 +61,9 @@ def write_shards(folder: Path) -> None:
     (folder / "params").write_text(json.dumps(PARAMS))
 
 
-def free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"
-
-
 def start(folder: Path, run: Path, world_size: int) -> list[int]:
     """Fork workers: their process ids."""
-    address = free_address()
+    address = network.free_address()
     return [
         fork(
             [

@@ -17,7 +17,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -113,11 +112,6 @@ def survive(answers: Connection, run: Callable[..., str], *job: object) -> None:
     answers.send((*said, noticed))
 
 
-def free_address() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"127.0.0.1:{server.getsockname()[1]}"
-
-
 def start(run: Callable[..., str], *job: object) -> tuple[int, Connection]:
     """Fork a worker: its process id, and where its answer comes from."""
     ours, theirs = Pipe(duplex=False)
@@ -138,7 +132,7 @@ def run_once(world_size: int, victim: int, blow: str, after: float, report: Repo
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as opened:
         cables = opened.enter_context(network.Network(world_size)) if blow == "cut" else None
-        address = f"{cables.address(0)}:{PORT}" if cables else free_address()
+        address = f"{cables.address(0)}:{PORT}" if cables else network.free_address()
         job = (world_size, address, HEARTBEAT[blow], Path(folder), cables)
         workers = [start(work, rank, *job) for rank in range(world_size)]
         try:
@@ -187,7 +181,7 @@ def judge(
 
 def run_beside_a_slow_one(seconds: float, report: Report) -> None:
     """Three workers, of which one gets a twentieth of a CPU, in parts: all must finish."""
-    address = free_address()
+    address = network.free_address()
     workers = [start(go_on, rank, address, seconds) for rank in range(3)]
     slow, answer = workers[2]
     end = time.monotonic() + seconds + GIVES_UP
