@@ -45,7 +45,8 @@ from results import Record
 
 REFERENCE = "lightgbm-row"
 QUANTIZED_LIGHTGBM = "lightgbm-quant-renew-row"
-BITS = (2, 3, 4, 5, 8, 16)
+RIVALS = (QUANTIZED_LIGHTGBM, "xgboost", "catboost")
+BITS = ("auto", 2, 3, 4, 5, 8, 16)
 ABLATION_BITS = (2, 3, 4)
 ABLATION_SETS = (
     "adult",
@@ -95,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
     catalogue = sources.load_catalogue(args.data_dir) if args.data_dir else None
     sets = args.sets or default_sets(catalogue, args.ablation)
-    columns = ablation_columns(args.bits) if args.ablation else accuracy_columns(args.bits)
+    bits = args.bits or (ABLATION_BITS if args.ablation else BITS)
+    columns = ablation_columns(bits) if args.ablation else accuracy_columns(bits, args.rivals)
     missing = [name for name in columns if not peers.is_installed(name)]
     for name in missing:
         print(f"left out: {name} (not installed)", file=sys.stderr)
@@ -122,7 +124,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--sets", type=words, help="default: all of the folder and the simulated")
     parser.add_argument("--seeds", type=whole_numbers, default=[0, 1, 2, 3, 4], help="0,1,2,3,4")
-    parser.add_argument("--bits", type=whole_numbers, help="gradient bits, default 2,3,4,5,8,16")
+    parser.add_argument("--bits", type=numbers_of_bits, help="default auto,2,3,4,5,8,16")
+    parser.add_argument("--rivals", type=words, default=RIVALS, help=f"default {','.join(RIVALS)}")
     parser.add_argument(
         "--ablation",
         action="store_true",
@@ -149,6 +152,10 @@ def whole_numbers(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
 
 
+def numbers_of_bits(text: str) -> list[int | str]:
+    return [word if word == "auto" else int(word) for word in text.split(",")]
+
+
 def default_sets(catalogue: ModuleType | None, ablation: bool) -> list[str]:
     """What to run when `--sets` is not given; without a folder, simulated sets only."""
     known = list(catalogue.NAMES) if catalogue else []
@@ -157,15 +164,14 @@ def default_sets(catalogue: ModuleType | None, ablation: bool) -> list[str]:
     return [*known, *DEFAULT_SIMULATED]
 
 
-def accuracy_columns(bits: Sequence[int] | None) -> list[str]:
-    ours = [peers.qgbdt_name(b) for b in bits or BITS]
-    return [REFERENCE, QUANTIZED_LIGHTGBM, *ours]
+def accuracy_columns(bits: Sequence[int | str], rivals: Sequence[str]) -> list[str]:
+    return [REFERENCE, *rivals, *map(peers.qgbdt_name, bits)]
 
 
-def ablation_columns(bits: Sequence[int] | None) -> list[str]:
+def ablation_columns(bits: Sequence[int | str]) -> list[str]:
     variants = [
         peers.qgbdt_name(b, rounding, renew)
-        for b in bits or ABLATION_BITS
+        for b in bits
         for rounding in ("stochastic", "nearest")
         for renew in (True, False)
     ]
@@ -303,7 +309,7 @@ def heading(args: argparse.Namespace) -> str:
 
 
 def accuracy_report(records: Sequence[Record], sets: Sequence[str], columns: Sequence[str]) -> str:
-    """Differences by set and library, their verdicts counted, and the mean losses below."""
+    """Differences by set and library, their verdicts counted; mean losses and ranks below."""
     others = [c for c in columns if c != REFERENCE]
     found = {(n, c): against_reference(records, n, c) for n in sets for c in others}
     rows = [[n, task_of(records, n), *(cell(found[n, c]) for c in others)] for n in sets]
@@ -314,6 +320,8 @@ def accuracy_report(records: Sequence[Record], sets: Sequence[str], columns: Seq
     loss_rows = [
         [n, task_of(records, n), *(mean_loss(losses(records, n, c)) for c in columns)] for n in sets
     ]
+    mean_ranks = [results.number(rank, 3) for rank in ranks(records, sets, columns)]
+    loss_rows.append(["mean rank", "sets", *mean_ranks])
     return (
         f"{results.table(['set', 'task', *others], rows)}\n\nMean test loss.\n\n"
         f"{results.table(['set', 'task', *columns], loss_rows)}"
@@ -338,6 +346,14 @@ def ablation_report(records: Sequence[Record], sets: Sequence[str], columns: Seq
 
 def against_reference(records: Sequence[Record], name: str, column: str) -> Difference | None:
     return difference(losses(records, name, column), losses(records, name, REFERENCE))
+
+
+def ranks(records: Sequence[Record], sets: Sequence[str], columns: Sequence[str]) -> list[float]:
+    """Each library's mean rank by mean loss, over the sets on which all of them were fitted."""
+    found = [[losses(records, name, column).values() for column in columns] for name in sets]
+    mean_losses = [[statistics.mean(values) for values in row] for row in found if all(row)]
+    placed = [[sum(other < loss for other in row) + 1 for loss in row] for row in mean_losses]
+    return [statistics.mean(places) for places in zip(*placed)] or [math.nan] * len(columns)
 
 
 def task_of(records: Sequence[Record], name: str) -> str:

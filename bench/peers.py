@@ -392,17 +392,18 @@ def _time_binning(estimator: Any) -> list[float]:
 
 # The peers by name ------------------------------------------------------------------------------
 
-GRAD_BITS = (2, 3, 4, 5, 6, 7, 8, 16)
+GRAD_BITS = ("auto", 2, 3, 4, 5, 6, 7, 8, 16)
 
 
-def qgbdt_name(bits: int, rounding: str = "stochastic", renew_leaves: bool = True) -> str:
-    """The peer with these settings, as in "qgbdt-3" or "qgbdt-3-nearest-norenew"."""
+def qgbdt_name(bits: int | str, rounding: str = "stochastic", renew_leaves: bool = True) -> str:
+    """The peer with these settings, as in "qgbdt" (defaults) or "qgbdt-3-nearest-norenew"."""
+    chosen = "" if bits == "auto" else f"-{bits}"
     nearest = "" if rounding == "stochastic" else f"-{rounding}"
-    return f"qgbdt-{bits}{nearest}{'' if renew_leaves else '-norenew'}"
+    return f"qgbdt{chosen}{nearest}{'' if renew_leaves else '-norenew'}"
 
 
 def _all_peers() -> dict[str, tuple[type[Peer], dict[str, Any]]]:
-    peers: dict[str, tuple[type[Peer], dict[str, Any]]] = {"qgbdt": (QGBDT, {})}
+    peers: dict[str, tuple[type[Peer], dict[str, Any]]] = {}
     for bits in GRAD_BITS:
         for rounding in ("stochastic", "nearest"):
             for renew in (True, False):

@@ -12,11 +12,11 @@ namespace {
 class Booster {
  public:
   Booster(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
-          GrowthReport& report)
+          TrainingReport& report)
       : backend_(backend), comm_(comm), bins_(bins), params_(params), report_(report) {
     n_samples_ = bins.rows().n_samples_of_all();
-    max_levels_ = max_levels(params.grad_bits, n_samples_);
-    check(max_levels_ >= 1, "too many rows: a 32-bit sum of gradients could overflow");
+    check(max_levels(kByteBits, n_samples_) >= 1,
+          "too many rows: a 32-bit sum of gradients could overflow");
     constant_hessian_ =
         params.objective == ObjectiveKind::regression && !backend.has_sample_weight();
   }
@@ -82,13 +82,11 @@ class Booster {
   }
 
   Quantization quantization(int64_t iteration, int output, const GradientRange& range) const {
-    const int32_t levels =
-        int32_t(std::min<int64_t>(levels_of_bits(params_.grad_bits), max_levels_));
     Quantization q;
-    q.gradient = choose_scale(range.gradient, n_samples_, levels, max_levels_);
-    q.hessian = constant_hessian_
-                    ? Scale{1.0, 1.0, 1}
-                    : choose_scale(range.hessian, n_samples_, 2 * levels, 2 * max_levels_);
+    q.bits = params_.grad_bits == kAutoBits ? choose_bits(range, n_samples_) : params_.grad_bits;
+    q.gradient = gradient_scale(range, n_samples_, q.bits);
+    q.hessian =
+        constant_hessian_ ? Scale{1.0, 1.0, 1} : hessian_scale(range, n_samples_, q.bits);
     q.constant_hessian = constant_hessian_;
     q.stochastic = params_.rounding == Rounding::stochastic;
     q.key = stream_key(params_.seed, uint64_t(iteration), uint64_t(output));
@@ -113,11 +111,14 @@ class Booster {
 
   Tree grow(int64_t iteration, int output, const GradientRange& range) {
     const Quantization q = quantization(iteration, output, range);
+    report_.quantization.push_back(
+        {q, rounding_noise(range.gradient, q.gradient),
+         constant_hessian_ ? 0 : rounding_noise(range.hessian, q.hessian)});
     const SplitParams split = split_params(q);
     int64_t root_total = backend_.quantize(output, q);
     comm_.allreduce_sum({&root_total, 1});
     GrownTree grown =
-        grow_tree(backend_, comm_, bins_, params_, split, root_total, n_samples_, report_);
+        grow_tree(backend_, comm_, bins_, params_, split, root_total, n_samples_, report_.growth);
     backend_.set_leaves(grown.leaf_rows);
     const std::vector<double> values = params_.renew_leaves
                                            ? renewed_leaf_values(grown, range, split)
@@ -161,16 +162,15 @@ class Booster {
   Comm& comm_;
   const BinnedMatrix& bins_;
   const TrainParams& params_;
-  GrowthReport& report_;
+  TrainingReport& report_;
   int64_t n_samples_;
-  int32_t max_levels_;
   bool constant_hessian_;
 };
 
 }  // namespace
 
 Model train(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
-            Model model, const IterationHooks& hooks, GrowthReport& report) {
+            Model model, const IterationHooks& hooks, TrainingReport& report) {
   Booster booster(backend, comm, bins, params, report);
   return booster.train(std::move(model), hooks);
 }

@@ -12,6 +12,16 @@
 
 namespace qgbdt {
 
+struct QuantizationReport {  // of one tree
+  Quantization quantization;
+  double gradient_noise, hessian_noise;  // see rounding_noise
+};
+
+struct TrainingReport {
+  GrowthReport growth;
+  std::vector<QuantizationReport> quantization;
+};
+
 // Called in every iteration; either may throw to stop the fit (Ctrl-C).
 struct IterationHooks {
   std::function<void()> before;
@@ -21,6 +31,6 @@ struct IterationHooks {
 // Grows n_estimators iterations of trees onto `model`. One without base scores is new and gets
 // them; another's raw predictions are where the backend starts.
 Model train(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
-            Model model, const IterationHooks& hooks, GrowthReport& report);
+            Model model, const IterationHooks& hooks, TrainingReport& report);
 
 }  // namespace qgbdt

@@ -11,6 +11,8 @@ namespace qgbdt {
 
 enum class Rounding { stochastic, nearest };
 
+constexpr int kAutoBits = 0;  // the trainer chooses, tree by tree
+
 struct TrainParams {
   ObjectiveKind objective;
   int n_outputs;  // raw predictions per row: the classes of multiclass, else 1

@@ -36,8 +36,9 @@ QGBDT_FN int32_t max_levels(int bits, int64_t n_samples) {
 }
 
 // From the counts per power of two, as if values lay evenly between 2^e and 2^(e+1).
+constexpr double kMeanSquareMantissa = 7.0 / 3.0;
+
 QGBDT_FN double root_mean_square(const Magnitudes& values, int64_t n) {
-  constexpr double kMeanSquareMantissa = 7.0 / 3.0;
   double sum = 0;
   for (int e = 1; e < 255; ++e) sum += double(values.counts[e]) * power_of_two(2 * (e - 127));
   return __builtin_sqrt(sum * kMeanSquareMantissa / double(n));
@@ -60,6 +61,52 @@ QGBDT_FN Scale choose_scale(const Magnitudes& values, int64_t n, int32_t levels,
   int32_t used = int32_t(reach);
   used += double(used) < reach;
   return {step, inverse, used < most ? used : most};
+}
+
+QGBDT_FN double floor_small(double x) {  // |x| < 2^31; vectorizes on every level
+  const double t = double(int32_t(x));
+  return t > x ? t - 1.0 : t;
+}
+
+// The variance of stochastic rounding is f (1 - f), f the fraction: its integral from 0 to x >= 0.
+QGBDT_FN double rounding_integral(double x) {
+  const double whole = floor_small(x);
+  const double f = x - whole;
+  return whole * (1.0 / 6.0) + f * f * (0.5 - f * (1.0 / 3.0));
+}
+
+// The variance of rounding as a share of the values' mean square; from the counts, as above.
+QGBDT_FN double rounding_noise(const Magnitudes& values, const Scale& scale) {
+  double noise = 0, square = 0;
+  for (int e = 1; e < 255; ++e) {
+    if (!values.counts[e]) continue;
+    const double low = power_of_two(e - 127) * scale.inverse;
+    noise += double(values.counts[e]) *
+             ((rounding_integral(2.0 * low) - rounding_integral(low)) / low);
+    square += double(values.counts[e]) * (low * low);
+  }
+  return square > 0 ? noise / (square * kMeanSquareMantissa) : 0;
+}
+
+QGBDT_FN Scale gradient_scale(const GradientRange& range, int64_t n, int bits) {
+  const int32_t most = max_levels(bits, n), levels = int32_t(levels_of_bits(bits));
+  return choose_scale(range.gradient, n, levels < most ? levels : most, most);
+}
+QGBDT_FN Scale hessian_scale(const GradientRange& range, int64_t n, int bits) {  // it has no sign
+  const int32_t most = max_levels(bits, n), levels = int32_t(levels_of_bits(bits));
+  return choose_scale(range.hessian, n, 2 * (levels < most ? levels : most), 2 * most);
+}
+
+// The fewest bits whose rounding noise is at most kNoiseShare: where a node's cuts are compared,
+// that noise adds to the gradients' own as if the node had 1 / (1 + share) of its rows.
+constexpr double kNoiseShare = 0.2;
+
+QGBDT_FN int choose_bits(const GradientRange& range, int64_t n) {
+  int bits = 2;
+  while (bits < kByteBits &&
+         rounding_noise(range.gradient, gradient_scale(range, n, bits)) > kNoiseShare)
+    ++bits;
+  return bits;
 }
 
 // A quantized row is one word: gradient in the upper half (signed), hessian in the lower
@@ -89,6 +136,7 @@ QGBDT_FN HistCell lane_cell(HistCell lane) { return lane; }
 
 // How one tree's gradients become integers.
 struct Quantization {
+  int bits;
   Scale gradient, hessian;
   bool constant_hessian;  // every hessian is 1: the integer 1 is exact, and hessian sums count rows
   bool stochastic;
@@ -101,11 +149,6 @@ QGBDT_FN int64_t rows_per_flush(const Quantization& q) {
   const int64_t by_gradient = INT16_MAX / q.gradient.levels;
   const int64_t by_hessian = UINT16_MAX / q.hessian.levels;
   return by_gradient < by_hessian ? by_gradient : by_hessian;
-}
-
-QGBDT_FN double floor_small(double x) {  // |x| < 2^31; vectorizes on every level
-  const double t = double(int32_t(x));
-  return t > x ? t - 1.0 : t;
 }
 
 // `uniform` in [0, 2^16). Stochastic: floor(x) + [u < x - floor(x)], so the mean is x (eq. 4).

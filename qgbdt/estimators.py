@@ -72,6 +72,12 @@ n_features_in_ : int
     The number of columns of X.
 objective_ : str
     The loss that was used.
+quantization_report_ : dict
+    How gradients were rounded: arrays with a value for each tree that this fit grew, one per class
+    and iteration with 'multiclass'. ``bits``; ``gradient_step`` and ``hessian_step``, what the
+    integer 1 stands for; ``gradient_levels`` and ``hessian_levels``, the largest integers (the bits
+    span the bulk, outliers run beyond, nothing is cut off); ``gradient_noise`` and
+    ``hessian_noise``, about the variance of stochastic rounding as a share of the mean square.
 worker_profiles_ : list of dict
     For each worker, by rank, arrays with a value an iteration: ``seconds``, those of them that it
     waited for others (``wait_seconds``), ``exchanges``, ``bytes_sent`` and ``bytes_received``."""
@@ -263,7 +269,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
             facts |= facts_of_data(matrix, y, sample_weight, query_sizes, workers)
             facts |= {"the version of qgbdt": package_version("qgbdt")}
         with started(continuation, initial, facts, workers) as begin:
-            model, growth, profile = _core.train(
+            model, growth, quantization, profile = _core.train(
                 matrix,
                 y,
                 sample_weight,
@@ -281,6 +287,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
             "training_seconds": perf_counter() - binned,
             **{f"growth_{name}": count for name, count in growth.items()},
         }
+        self.quantization_report_ = quantization
         self.worker_profiles_ = workers.gather_arrays(profile)
         self.objective_ = objective
         self.booster_ = Booster(model)

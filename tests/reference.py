@@ -397,6 +397,7 @@ class QuantizedGradients(NamedTuple):
 
 
 BULK = 4.0  # root mean squares that the bits span; outliers run beyond
+NOISE_SHARE = 0.2  # of the gradients' mean square: the rounding noise that "auto" allows
 
 
 def levels_of_bits(bits: int) -> int:
@@ -429,6 +430,38 @@ def choose_scale(values, levels: int, most: int) -> tuple[float, float, int]:
     return step, inverse, min(math.ceil(largest * inverse - 1e-6), most)
 
 
+def rounding_integral(x):
+    """The integral of f (1 - f) from 0 to x, f the fraction: the variance of rounding it."""
+    whole = np.floor(x)
+    f = x - whole
+    return whole * (1.0 / 6.0) + f * f * (0.5 - f * (1.0 / 3.0))
+
+
+def rounding_noise(values, inverse_step: float) -> float:
+    """About the variance of stochastic rounding, as a share of the values' mean square.
+
+    As if values lay evenly in each power of two.
+    """
+    exponents = (np.abs(values).view(U32) >> U32(23)).astype(np.int64)
+    counts = np.bincount(exponents, minlength=256)
+    noise = square = 0.0
+    for e in np.flatnonzero(counts[1:255]) + 1:
+        low = 2.0 ** float(e - 127) * inverse_step
+        noise += counts[e] * ((rounding_integral(2.0 * low) - rounding_integral(low)) / low)
+        square += counts[e] * (low * low)
+    return noise / (square * (7.0 / 3.0)) if square > 0 else 0.0
+
+
+def choose_bits(values) -> int:
+    """The fewest bits whose rounding noise is at most NOISE_SHARE."""
+    for bits in range(2, 8):
+        most = max_levels(len(values), bits)
+        _, inverse, _ = choose_scale(values, min(levels_of_bits(bits), most), most)
+        if rounding_noise(values, inverse) <= NOISE_SHARE:
+            return bits
+    return 8
+
+
 def round_stochastically_or_not(x, uniform, rounding: str):
     floor = np.floor(x)
     up = uniform < x - floor if rounding == "stochastic" else x - floor >= 0.5
@@ -437,8 +470,9 @@ def round_stochastically_or_not(x, uniform, rounding: str):
 
 def quantize(g, h, key, params, constant_hessian: bool) -> QuantizedGradients:
     """Round one output's float32 gradients; one hash gives a row its two 16-bit uniforms."""
-    most = max_levels(len(g), params["grad_bits"])
-    levels = min(levels_of_bits(params["grad_bits"]), most)
+    bits = choose_bits(g) if params["grad_bits"] == "auto" else params["grad_bits"]
+    most = max_levels(len(g), bits)
+    levels = min(levels_of_bits(bits), most)
     random_bits = row_hash(key, np.arange(len(g)))
     u_g = ((random_bits >> U32(16)) + 0.5) / 65536.0
     u_h = ((random_bits & U32(0xFFFF)) + 0.5) / 65536.0

@@ -309,6 +309,7 @@ def test_child_that_fails_is_a_record(tmp_path: Path) -> None:
 
 
 def test_every_peer_has_a_name_for_its_settings() -> None:
+    assert peers.qgbdt_name("auto") == peers.DEFAULT[0]
     assert peers.qgbdt_name(3) == "qgbdt-3"
     name = peers.qgbdt_name(2, "nearest", renew_leaves=False)
     assert name == "qgbdt-2-nearest-norenew"
@@ -361,6 +362,7 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 def test_compare_resumes(fits: list[tuple[str, int]], tmp_path: Path) -> None:
     output = tmp_path / "out.md"
     options = ["--sets", "sim_year", "--bits", "3", "--jobs", "1"]
+    options += ["--rivals", "lightgbm-quant-renew-row"]
     options += ["--results", str(tmp_path / "r.jsonl"), "--markdown", str(output)]
     compare.main([*options, "--seeds", "0"])
     names = ["lightgbm-row", "lightgbm-quant-renew-row", "qgbdt-3"]
@@ -373,6 +375,18 @@ def test_compare_resumes(fits: list[tuple[str, int]], tmp_path: Path) -> None:
     text = output.read_text()
     assert "| sim_year     | regression |             +0.00 ± 0.00 | +0.00 ± 0.00 |" in text
     assert "killed" not in text
+
+
+def test_mean_ranks() -> None:
+    by_set = {"a": (1.0, 2.0, 3.0), "b": (2.0, 1.0, 2.0), "c": (1.0, None, 2.0)}
+    records = [
+        {"data": name, "peer": peer, "status": "ok", "seed": 0, "loss": loss}
+        for name, row in by_set.items()
+        for peer, loss in zip("xyz", row)
+        if loss is not None
+    ]
+    assert compare.ranks(records, "abc", "xyz") == [1.5, 1.5, 2.5]  # c lacks y
+    assert np.isnan(compare.ranks(records, "c", "xyz")).all()
 
 
 def test_ablation_table(fits: list[tuple[str, int]], tmp_path: Path) -> None:

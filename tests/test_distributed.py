@@ -153,7 +153,7 @@ def drawn_case(seed):
     params = native_params(
         objective=objective,
         num_leaves=int(rng.choice([4, 31])),
-        grad_bits=int(rng.choice([2, 3, 5, 8, 16])),
+        grad_bits=[2, 3, 5, 8, 16, "auto"][rng.integers(6)],
         min_child_samples=int(rng.choice([1, 5, 20])),
         min_child_weight=float(rng.choice([0, 1e-3])),
         reg_lambda=float(rng.choice([0, 1])),
@@ -394,7 +394,7 @@ MISMATCHES = [  # what one worker has instead, and the words for it
     ({"min_split_gain": 0.5}, {}, "min_split_gain is 0.0 .* and 0.5 "),
     ({"reg_alpha": 0.5}, {}, "reg_alpha is 0.0 .* and 0.5 "),
     ({"reg_lambda": 0.5}, {}, "reg_lambda is 0.0 .* and 0.5 "),
-    ({"grad_bits": 3}, {}, "grad_bits is 5 .* and 3 "),
+    ({"grad_bits": 3}, {}, "grad_bits is auto .* and 3 "),
     ({"rounding": "nearest"}, {}, "rounding is 'stochastic' .* and 'nearest' "),
     ({"renew_leaves": False}, {}, "renew_leaves is True .* and False "),
     ({"random_state": 5}, {}, "seed is 0 .* and 5 "),

@@ -45,7 +45,7 @@ def test_laws_of_a_tree(data):
     params = native_params(
         objective=objective,
         n_estimators=2,
-        grad_bits=draw(st.sampled_from([2, 3, 4, 5, 8, 16])),
+        grad_bits=draw(st.sampled_from(["auto", 2, 3, 4, 5, 8, 16])),
         num_leaves=draw(st.integers(1, 64)),
         max_depth=draw(st.sampled_from([-1, 1, 3])),
         min_child_samples=draw(st.integers(1, 200)),

@@ -1,8 +1,9 @@
 """One tree, any machine: the model file is the same, byte for byte.
 
-Swept: n_jobs 1, 2, 3, 7 x QGBDT_SIMD (every level that this CPU runs) x grad_bits 2, 3, 4, 5, 8,
-16, on each objective, with weights and missing values, on small data and on real sets. Against: one
-thread, scalar. Tolerance: none. The sets are large enough for nodes to be cut over threads.
+Swept: n_jobs 1, 2, 3, 7 x QGBDT_SIMD (every level that this CPU runs) x grad_bits auto, 2, 3, 4,
+5, 8, 16, on each objective, with weights and missing values, on small data and on real sets.
+Against: one thread, scalar. Tolerance: none. The sets are large enough for nodes to be cut over
+threads.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ from conftest import (
 from qgbdt import _core
 
 THREADS = (1, 2, 3, 7)
-BITS = (2, 3, 4, 5, 8, 16)
+BITS = ("auto", 2, 3, 4, 5, 8, 16)
 SIMD = tuple(_core.simd_levels())
 
 

@@ -5,11 +5,13 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <climits>
 #include <cmath>
 #include <numeric>
 #include <string>
+#include <variant>
 
 #include "../binned_matrix.h"
 #include "../booster.h"
@@ -137,7 +139,8 @@ TrainParams train_params(const py::dict& dict) {
   p.min_split_gain = in.get<double>("min_split_gain");
   p.reg_alpha = in.get<double>("reg_alpha");
   p.reg_lambda = in.get<double>("reg_lambda");
-  p.grad_bits = in.get<int>("grad_bits");
+  const auto bits = in.get<std::variant<int, std::string>>("grad_bits");
+  p.grad_bits = bits == std::variant<int, std::string>("auto") ? kAutoBits : std::get<int>(bits);
   const auto rounding = in.get<std::string>("rounding");
   check(rounding == "stochastic" || rounding == "nearest", "unknown rounding");
   p.rounding = rounding == "nearest" ? Rounding::nearest : Rounding::stochastic;
@@ -151,7 +154,8 @@ TrainParams train_params(const py::dict& dict) {
   check(p.n_outputs >= 1 && (p.n_outputs > 1) == (p.objective == ObjectiveKind::multiclass),
         "n_outputs does not fit the objective");
   check(p.n_estimators >= 0 && p.num_leaves >= 1, "n_estimators or num_leaves out of range");
-  check((2 <= p.grad_bits && p.grad_bits <= 8) || p.grad_bits == 16, "grad_bits out of range");
+  check(p.grad_bits == kAutoBits || (2 <= p.grad_bits && p.grad_bits <= 8) || p.grad_bits == 16,
+        "grad_bits out of range");
   return p;
 }
 
@@ -186,6 +190,25 @@ void tell(const std::function<void(py::bytes)>& on_iteration, const Model& model
   const std::string trees = model_to_text(model.iterations(n - 1, n));
   const py::gil_scoped_acquire acquire;
   on_iteration(trees);
+}
+
+// Arrays with a value a tree.
+py::dict quantization_report(const std::vector<QuantizationReport>& trees) {
+  const auto array = [&](auto value_of) {
+    py::array_t<decltype(value_of(trees[0]))> out(py::ssize_t(trees.size()));
+    std::transform(trees.begin(), trees.end(), out.mutable_data(), value_of);
+    return out;
+  };
+  using Report = const QuantizationReport&;
+  py::dict out;
+  out["bits"] = array([](Report r) { return r.quantization.bits; });
+  out["gradient_step"] = array([](Report r) { return r.quantization.gradient.step; });
+  out["hessian_step"] = array([](Report r) { return r.quantization.hessian.step; });
+  out["gradient_levels"] = array([](Report r) { return r.quantization.gradient.levels; });
+  out["hessian_levels"] = array([](Report r) { return r.quantization.hessian.levels; });
+  out["gradient_noise"] = array([](Report r) { return r.gradient_noise; });
+  out["hessian_noise"] = array([](Report r) { return r.hessian_noise; });
+  return out;
 }
 
 // What each iteration took of this worker.
@@ -251,7 +274,7 @@ py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
     data.raw_prediction = raw_prediction->data();
     model = initial->model();
   }
-  GrowthReport report;
+  TrainingReport report;
   std::optional<Stopwatch> stopwatch;
   with_comm(shared_comm, [&](Comm& comm) {
     stopwatch.emplace(comm);
@@ -268,11 +291,11 @@ py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
     });
   });
   py::dict growth;
-  growth["rounds"] = report.rounds;
-  growth["splits"] = report.splits;
-  growth["expansions"] = report.expansions;
+  growth["rounds"] = report.growth.rounds;
+  growth["splits"] = report.growth.splits;
+  growth["expansions"] = report.growth.expansions;
   return py::make_tuple(std::make_unique<Predictor>(std::move(model)), growth,
-                        stopwatch->profile());
+                        quantization_report(report.quantization), stopwatch->profile());
 }
 
 py::array_t<double> predict_array(const Predictor& predictor, const py::array& X, int64_t begin,
