@@ -73,8 +73,8 @@ n_features_in_ : int
 objective_ : str
     The loss that was used.
 quantization_report_ : dict
-    How gradients were rounded: arrays with a value for each tree that this fit grew, one per class
-    and iteration with 'multiclass'. ``bits``; ``gradient_step`` and ``hessian_step``, what the
+    How gradients were rounded: arrays of shape (n_iterations, n_trees_per_iteration), for the trees
+    that this fit grew. ``bits``; ``gradient_step`` and ``hessian_step``, what the
     integer 1 stands for; ``gradient_levels`` and ``hessian_levels``, the largest integers (the bits
     span the bulk, outliers run beyond, nothing is cut off); ``gradient_noise`` and
     ``hessian_noise``, about the variance of stochastic rounding as a share of the mean square.
@@ -287,7 +287,9 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
             "training_seconds": perf_counter() - binned,
             **{f"growth_{name}": count for name, count in growth.items()},
         }
-        self.quantization_report_ = quantization
+        self.quantization_report_ = {
+            name: values.reshape(-1, n_outputs) for name, values in quantization.items()
+        }
         self.worker_profiles_ = workers.gather_arrays(profile)
         self.objective_ = objective
         self.booster_ = Booster(model)

@@ -394,7 +394,7 @@ MISMATCHES = [  # what one worker has instead, and the words for it
     ({"min_split_gain": 0.5}, {}, "min_split_gain is 0.0 .* and 0.5 "),
     ({"reg_alpha": 0.5}, {}, "reg_alpha is 0.0 .* and 0.5 "),
     ({"reg_lambda": 0.5}, {}, "reg_lambda is 0.0 .* and 0.5 "),
-    ({"grad_bits": 3}, {}, "grad_bits is auto .* and 3 "),
+    ({"grad_bits": 3}, {}, "grad_bits is 'auto' .* and 3 "),
     ({"rounding": "nearest"}, {}, "rounding is 'stochastic' .* and 'nearest' "),
     ({"renew_leaves": False}, {}, "renew_leaves is True .* and False "),
     ({"random_state": 5}, {}, "seed is 0 .* and 5 "),

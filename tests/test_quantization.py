@@ -5,6 +5,7 @@ the simulation. The trainer's choice of bits and its report: against tests/refer
 """
 
 import math
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -18,8 +19,10 @@ from conftest import (
     native_params,
     targets,
 )
+from sklearn.exceptions import NotFittedError
 
 from qgbdt import QGBDTClassifier, QGBDTRegressor, _core
+from qgbdt.plotting import plot_quantization
 
 TAILS = {
     "normal": lambda rng, n: rng.normal(size=n),
@@ -218,7 +221,7 @@ def test_a_fixed_number_of_bits_is_that_of_auto_where_it_chooses_the_same():
     X = hurting_data(2000)
     y, _ = targets(X, "binary")
     auto = QGBDTClassifier(n_estimators=1).fit(X, y)
-    bits = int(auto.quantization_report_["bits"][0])
+    bits = int(auto.quantization_report_["bits"][0, 0])
     fixed = QGBDTClassifier(n_estimators=1, grad_bits=bits).fit(X, y)
     other = QGBDTClassifier(n_estimators=1, grad_bits=bits + 1).fit(X, y)
     assert auto.booster_.to_bytes() == fixed.booster_.to_bytes() != other.booster_.to_bytes()
@@ -239,7 +242,7 @@ def test_report_of_a_fit():
             "gradient_noise",
             "hessian_noise",
         ],
-        (5 * N_CLASSES,),
+        (5, N_CLASSES),
     )
     assert report["gradient_noise"].max() <= ref.NOISE_SHARE
     assert (report["gradient_levels"] >= 2 ** (report["bits"] - 1) - 1).all()
@@ -250,7 +253,33 @@ def test_report_of_equal_hessians():
     X = hurting_data(500)
     y, _ = targets(X, "regression")
     report = QGBDTRegressor(n_estimators=2, grad_bits=6).fit(X, y).quantization_report_
-    assert report["bits"].tolist() == [6, 6]
-    assert report["hessian_step"].tolist() == [1, 1]
-    assert report["hessian_levels"].tolist() == [1, 1]
-    assert report["hessian_noise"].tolist() == [0, 0]
+    assert report["bits"].tolist() == [[6], [6]]
+    assert report["hessian_step"].tolist() == [[1], [1]]
+    assert report["hessian_levels"].tolist() == [[1], [1]]
+    assert report["hessian_noise"].tolist() == [[0], [0]]
+
+
+def test_plot():
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    pyplot.switch_backend("agg")
+    X = hurting_data(500)
+    y, _ = targets(X, "multiclass")
+    model = QGBDTClassifier(n_estimators=3)
+    with pytest.raises(NotFittedError):
+        plot_quantization(model)
+    report = model.fit(X, y).quantization_report_
+    ax = plot_quantization(model)
+    (right,) = (other for other in ax.figure.axes if other is not ax)
+    for line, name in ((ax.lines[0], "gradient_noise"), (right.lines[0], "bits")):
+        assert line.get_xdata().tolist() == [1, 2, 3]
+        assert line.get_ydata().tolist() == report[name].mean(axis=1).tolist()
+    given = pyplot.subplots()[1]
+    assert plot_quantization(model, ax=given) is given
+    pyplot.close("all")
+
+
+def test_plot_without_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    model = QGBDTRegressor(n_estimators=1).fit(np.arange(50.0)[:, None], np.arange(50.0))
+    with pytest.raises(ImportError, match=r"pip install qgbdt\[plot\]"):
+        plot_quantization(model)
