@@ -1,7 +1,7 @@
 """Workers over TLS: the same model; who has no right certificate; what is left when one dies.
 
-Swept: drawn fits as in test_distributed.py, certificates that do not fit, signals to workers and to
-their relays. Against: one worker. Tolerance: none; of times, where the contract names them.
+Swept: drawn fits (workers.py), certificates that do not fit, signals to workers and to their
+relays. Against: one worker. Tolerance: none; of times, where the contract names them.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ import trustme
 from conftest import train_native
 from cryptography.hazmat.primitives import serialization
 from network import free_address
-from test_distributed import (
+from workers import (
     LOSSES,
     N_CASES,
     TIMEOUT,
