@@ -6,6 +6,7 @@ Tolerance: none; of times, where the contract names them (docs/distributed.md).
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -16,7 +17,16 @@ import network
 import pytest
 from campaigns import kill_workers
 from conftest import feature_names, hurting_data, native_params
-from workers import LOSSES, TIMEOUT, check_loss, connect_sockets, frame, outcome
+from workers import (
+    LOSSES,
+    TIMEOUT,
+    check_loss,
+    connect_sockets,
+    frame,
+    in_a_fork,
+    in_threads,
+    outcome,
+)
 
 from qgbdt import QGBDTRegressor, _core
 from qgbdt.errors import WorkerLost
@@ -87,6 +97,21 @@ def test_nonsense_on_a_connection_is_noticed(sent):
     with pytest.raises(WorkerLost, match=r"worker 1 \(b\) is lost: it sent no message of qgbdt"):
         comm.exchange([b"", b""])
     theirs.close()
+
+
+def test_a_fork_leaves_the_connection_alone():
+    workers = connect_sockets(2)
+
+    def touch_and_drop():
+        signal.alarm(10)
+        for use in (workers[0].report, lambda: workers[0].gather(1)):
+            assert "worker 0 (127.0.0.1) is another process" in str(outcome(use))
+        workers[0].leave(LookupError("enough"))
+        while workers:
+            workers.pop().close()
+
+    assert in_a_fork(touch_and_drop) == 0
+    assert in_threads(workers, lambda worker: worker.gather(worker.rank)) == [[0, 1]] * 2
 
 
 def test_waiting_costs_nothing():

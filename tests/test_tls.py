@@ -31,6 +31,7 @@ from workers import (
     connect_sockets,
     connected,
     drawn_case,
+    in_a_fork,
     in_threads,
     outcome,
     shards_in_order,
@@ -303,6 +304,14 @@ def test_an_idle_relay_costs_nothing(relayed, tls):
     assert used() - before <= 2  # hundredths of a second
     for end in ends:
         end.close()
+    relay.close()
+
+
+def test_a_fork_leaves_the_relay_alone(tls):
+    relay = Relay(tls.good)
+    assert in_a_fork(relay.close) == 0
+    for connection, dialled in zip(connected(), (True, False)):
+        relay.secure(connection, relay.digest, dialled=dialled).close()
     relay.close()
 
 
