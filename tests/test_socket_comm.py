@@ -6,7 +6,6 @@ Tolerance: none; of times, where the contract names them (docs/distributed.md).
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -103,7 +102,6 @@ def test_a_fork_leaves_the_connection_alone():
     workers = connect_sockets(2)
 
     def touch_and_drop():
-        signal.alarm(10)
         for use in (workers[0].report, lambda: workers[0].gather(1)):
             assert "worker 0 (127.0.0.1) is another process" in str(outcome(use))
         workers[0].leave(LookupError("enough"))

@@ -54,6 +54,8 @@ def in_a_fork(work):
     pid = os.fork()
     if pid == 0:
         try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(10)  # ends it if it hangs
             work()
             os._exit(0)
         finally:
