@@ -155,7 +155,7 @@ def test_what_is_no_packed_histogram_is_refused():
     packed = _core.kernels.pack_cells(cell(rng.integers(-9, 9, 64), 3))
     cells = np.zeros(64, np.int64)
     for broken in (b"", packed[:1], packed[:-1], packed + b"0", b"\x21\0", b"\0\x20", b"\x80\1"):
-        with pytest.raises(ValueError, match=r"ends early|too many bits|left over"):
+        with pytest.raises(ValueError, match=r"too short|too many bits|left over"):
             _core.kernels.add_packed_cells(broken, cells)
     for _ in range(2000):  # none crashes
         drawn = bytes(rng.integers(0, 256, rng.integers(0, 200), dtype=np.uint8))

@@ -39,11 +39,14 @@ def test_a_share_of_the_damaged_messages():
     if compiler is None or shutil.which("make") is None:
         pytest.skip("there is no compiler here")
     clean = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    command = ["make", "fuzz-frames", "ARGS=20000", f"CXX={compiler}"]
+    command = ["make", "fuzz-frames", "ARGS=30000", f"CXX={compiler}"]
     root = Path(__file__).resolve().parent.parent
     done = subprocess.run(command, cwd=root, env=clean, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "10000 streams of frames and 10000 packed histograms, no fault" in done.stdout
+    assert (
+        "10000 streams of frames, 10000 packed histograms and 10000 nodes of rows, no fault"
+        in done.stdout
+    )
 
 
 def one_worker_and_two_sockets():
