@@ -11,6 +11,7 @@ over sockets).
 
 import itertools
 import re
+import threading
 import time
 
 import numpy as np
@@ -302,6 +303,40 @@ def test_disagreement_is_the_same_error_on_all(params, data, words):
         assert len({str(e) for e in errors}) == 1
     for error in errors:
         assert re.search(words, str(error))
+
+
+START = QGBDTRegressor(n_estimators=1).fit(BASE["X"], BASE["y"])
+
+
+@pytest.mark.parametrize(
+    ("odd", "how", "words"),
+    [
+        (QGBDTClassifier(), {}, "the estimator is 'QGBDTRegressor' .* and 'QGBDTClassifier' "),
+        (QGBDTRegressor(objective="poisson"), {}, "objective is 'regression' .* and 'poisson' "),
+        (QGBDTRegressor(), {"init_model": START}, "init_model is None .* and [0-9]+ "),
+    ],
+)
+def test_another_fit_is_the_same_error_on_all(odd, how, words):
+    def work(worker):
+        fit, other = (odd.fit, how) if worker.rank == 1 else (QGBDTRegressor().fit, {})
+        return outcome(lambda: fit(**BASE, **other, communicator=worker))
+
+    for error in in_threads(connect_threads(3), work):
+        assert isinstance(error, DisagreementError)
+        assert re.search(words, str(error))
+
+
+def test_another_version_is_the_same_error_on_all(monkeypatch):
+    own = threading.local()
+    monkeypatch.setattr("qgbdt.estimators.package_version", lambda name: own.version)
+
+    def work(worker):
+        own.version = "2.0" if worker.rank == 1 else "1.0"
+        return outcome(lambda: QGBDTClassifier().fit(**BASE, communicator=worker))
+
+    for error in in_threads(connect_threads(3), work):
+        assert isinstance(error, DisagreementError)
+        assert re.search(r"the version of qgbdt is '1.0' on .* 0 .* '2.0' on .* 1 ", str(error))
 
 
 def test_an_error_of_one_worker_reaches_all():

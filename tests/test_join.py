@@ -69,6 +69,19 @@ def test_workers_that_do_not_meet(calls, words):
     assert any(words in str(error) for error in errors), errors
 
 
+@pytest.mark.parametrize("says", [b"qgbdt-1\n" + bytes(32), b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_a_rendezvous_of_something_else(says):
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        start = time.monotonic()
+        joined = pool.submit(connect, address, 2, 1, key=b"k", timeout=20)
+        with server.accept()[0] as stranger:
+            stranger.sendall(says)
+            with pytest.raises(DistributedError, match=f"at {address} is no worker of this versi"):
+                joined.result(TIMEOUT)
+        assert time.monotonic() - start < 2
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
 def test_rank_0_says_where_it_listens(host):
     announced = queue.SimpleQueue()
