@@ -211,8 +211,8 @@ def strike(find_victim, sign, n_answers, **options):
     try:
         for worker in workers:
             worker.start()
-        for _ in workers:
-            assert answers.get(timeout=TIMEOUT)[1] == "ready"
+        for _ in workers:  # a sanitizer makes their start long
+            assert answers.get(timeout=3 * TIMEOUT)[1] == "ready"
         time.sleep(0.3)  # somewhere in a fit
         victim = find_victim(workers[1].pid)
         start = time.time()
