@@ -5,6 +5,7 @@ Tolerance: none; of times, where the contract names them (docs/distributed.md).
 """
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -138,6 +139,20 @@ def test_who_has_left_trains_no_more():
         _core.train(
             matrix, X[:, 0], None, None, feature_names(X), native_params(), 1, worker.native
         )
+
+
+def test_what_a_worker_was_at_when_another_was_lost():
+    X = hurting_data(300)
+
+    def work(worker):
+        params = native_params(n_estimators=3 - worker.rank)  # worker 1 is done with two trees
+        with worker:
+            matrix = _core.BinnedMatrix(X, 255, 1, worker.native)
+            y, names, comm = X[:, 0], feature_names(X), worker.native
+            return outcome(lambda: _core.train(matrix, y, None, None, names, params, 1, comm))
+
+    error, _ = in_threads(connect_sockets(2), work)
+    assert re.search(r"lost: its connection was closed \(while growing tree [12]\)$", str(error))
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
