@@ -106,10 +106,13 @@ asan: %: $(VENV)-%/built
 	cd build/$* && $(call PRELOAD,asan) ASAN_OPTIONS=detect_leaks=0 \
 		UBSAN_OPTIONS=print_stacktrace=1 $(CURDIR)/$(VENV)-$*/bin/pytest $(ARGS)
 
+OF_WORKERS := $(addprefix tests/test_,distributed.py join.py socket_comm.py)
+
 # libgomp is not instrumented: what it hands to a thread would look like a race, so it gets none. Nor
-# does this sanitizer stand the addresses that newer kernels choose at random.
+# does this sanitizer stand the addresses that newer kernels choose at random, or threads in a fork,
+# in which the campaigns' workers live.
 tsan: %: $(VENV)-%/built
 	$(LINK)
 	cd build/$* && $(call PRELOAD,tsan) TSAN_OPTIONS=exitcode=66 OMP_THREAD_LIMIT=1 \
 		QGBDT_DISTRIBUTED_CASES=30 setarch --addr-no-randomize \
-		$(CURDIR)/$(VENV)-$*/bin/pytest tests/test_distributed.py -k 'not share' $(ARGS)
+		$(CURDIR)/$(VENV)-$*/bin/pytest $(OF_WORKERS) -k 'not share and not slow' $(ARGS)

@@ -3,13 +3,13 @@
 Linux only, as root, with the commands ip and tc.
 """
 
+import contextlib
 import ctypes
 import itertools
 import os
 import socket
 import subprocess
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 CLONE_NEWNET = 0x40000000
@@ -33,8 +33,7 @@ class Network:
     def __init__(self, size: int, rate: str | None = None) -> None:
         self.size = size
         self._rate = rate
-        # Of the switch; with a worker's number it has at most 15 characters. A name that was given
-        # up is not free at once.
+        # Of the switch; with a worker's number it has at most 15 characters.
         self._name = f"q{os.getpid() % 100_000}x{next(NUMBERS) % 10_000}"
 
     def address(self, worker: int) -> str:
@@ -58,31 +57,29 @@ class Network:
         run(f"ip link set {self._name}v{worker} down")
 
     def __enter__(self) -> Self:
-        run(f"ip link add {self._name} type bridge")
-        run(f"ip link set {self._name} up")
-        for worker in range(self.size):
-            space, cable = f"{self._name}n{worker}", f"{self._name}v{worker}"
-            run(f"ip netns add {space}")
-            run(f"ip link add {cable} type veth peer name eth0 netns {space}")
-            run(f"ip link set {cable} master {self._name} up")
-            run(f"ip -n {space} addr add {self.address(worker)}/16 dev eth0")
-            run(f"ip -n {space} link set lo up")
-            run(f"ip -n {space} link set eth0 up")
-            if self._rate is not None:
-                limit = f"root tbf rate {self._rate} burst {BURST} latency {QUEUE}"
-                run(f"tc qdisc add dev {cable} {limit}")
-                run(f"ip netns exec {space} tc qdisc add dev eth0 {limit}")
+        with contextlib.ExitStack() as made:  # taken back if the rest cannot be made
+            run(f"ip link add {self._name} type bridge")
+            made.callback(run, f"ip link del {self._name}")
+            run(f"ip link set {self._name} up")
+            for worker in range(self.size):
+                space, cable = f"{self._name}n{worker}", f"{self._name}v{worker}"
+                run(f"ip netns add {space}")
+                made.callback(run, f"ip netns del {space}")
+                run(f"ip link add {cable} type veth peer name eth0 netns {space}")
+                made.callback(run, f"ip link del {cable}")
+                run(f"ip link set {cable} master {self._name} up")
+                run(f"ip -n {space} addr add {self.address(worker)}/16 dev eth0")
+                run(f"ip -n {space} link set lo up")
+                run(f"ip -n {space} link set eth0 up")
+                if self._rate is not None:
+                    limit = f"root tbf rate {self._rate} burst {BURST} latency {QUEUE}"
+                    run(f"tc qdisc add dev {cable} {limit}")
+                    run(f"ip netns exec {space} tc qdisc add dev eth0 {limit}")
+            self._made = made.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        for worker in range(self.size):
-            subprocess.run(["ip", "netns", "del", f"{self._name}n{worker}"], check=False)
-        subprocess.run(["ip", "link", "del", self._name], check=False)
+    def __exit__(self, *_: object) -> None:
+        self._made.close()
 
 
 def free_address() -> str:

@@ -1,7 +1,6 @@
 #include "histogram_codec.h"
 
 #include <bit>
-#include <cstring>
 
 #include "support/check.h"
 
@@ -49,6 +48,24 @@ class BitReader {
 
 int64_t whole_bytes(int64_t bits) { return (bits + 7) / 8; }
 
+// Unsigned: sums of a fit cannot overflow, those of what a peer has made up can.
+void add(HistCell some, HistCell* cell) { *cell = HistCell(uint64_t(*cell) + uint64_t(some)); }
+
+template <class Pair>
+void append_pairs(std::span<const Pair> pairs, Bytes* bytes) {
+  const auto n = int64_t(pairs.size());
+  append(std::span(&n, 1), bytes);
+  append(pairs, bytes);
+}
+
+template <class Pair>
+std::vector<HistCell> take_pairs(ByteReader* reader) {
+  std::vector<HistCell> cells;
+  const int64_t n = reader->take<int64_t>(1)[0];
+  for (Pair pair : reader->take<Pair>(n)) cells.push_back(lane_cell(pair_lane(pair)));
+  return cells;
+}
+
 }  // namespace
 
 void pack_cells(const HistCell* cells, int32_t n_places, Bytes* bytes) {
@@ -83,31 +100,35 @@ void pack_cells(const HistCell* cells, int32_t n_places, Bytes* bytes) {
   numbers.finish();
 }
 
-std::span<const uint8_t> CellReader::take(int64_t n) {
-  check(n <= int64_t(rest_.size()), "a histogram ends early");
-  const auto taken = rest_.first(n);
-  rest_ = rest_.subspan(n);
-  return taken;
-}
-
 void CellReader::add_to(HistCell* cells, int32_t n_places) {
-  const auto head = take(2);
+  const auto head = rest_.view(2);
   const bool sparse = head[0] & kSparse;
   const int gradient_bits = head[0] & ~kSparse, hessian_bits = head[1];
-  check(gradient_bits <= kMaxBits && hessian_bits < kMaxBits, "a histogram has too many bits");
-  const auto places = take(sparse ? n_places / 8 : 0);
+  check(gradient_bits <= kMaxBits && hessian_bits < kMaxBits,
+        "a message of another worker has too many bits");
+  const auto places = rest_.view(sparse ? n_places / 8 : 0);
   int64_t n_filled = sparse ? 0 : n_places;
   for (uint8_t byte : places) n_filled += std::popcount(byte);
-  BitReader numbers(take(whole_bytes(n_filled * (gradient_bits + hessian_bits))));
+  BitReader numbers(rest_.view(whole_bytes(n_filled * (gradient_bits + hessian_bits))));
   const uint32_t sign = gradient_bits > 0 ? uint32_t(1) << (gradient_bits - 1) : 0;
   for (int32_t i = 0; i < n_places; ++i) {
     if (sparse && !(places[i / 8] >> (i % 8) & 1)) continue;
     const uint32_t gradient = (numbers.take(gradient_bits) ^ sign) - sign;
     const uint32_t hessian = numbers.take(hessian_bits);
-    // Unsigned: sums of a fit cannot overflow, those of what a peer has made up can.
-    cells[i] =
-        HistCell(uint64_t(cells[i]) + uint64_t(make_cell(int32_t(gradient), int32_t(hessian))));
+    add(make_cell(int32_t(gradient), int32_t(hessian)), &cells[i]);
   }
+}
+
+void pack_pairs(std::span<const Pair8> pairs, Bytes* bytes) { append_pairs(pairs, bytes); }
+void pack_pairs(std::span<const Pair16> pairs, Bytes* bytes) { append_pairs(pairs, bytes); }
+
+RowReader::RowReader(std::span<const uint8_t> bytes, bool wide)
+    : rest_(bytes), pairs_(wide ? take_pairs<Pair16>(&rest_) : take_pairs<Pair8>(&rest_)) {}
+
+void RowReader::add_to(HistCell* cells, int32_t n_places) {
+  const auto places = rest_.view(int64_t(pairs_.size()));
+  const int32_t last_place = n_places - 1;  // 2^k - 1: no place lies beyond
+  for (size_t i = 0; i < places.size(); ++i) add(pairs_[i], &cells[places[i] & last_place]);
 }
 
 }  // namespace qgbdt

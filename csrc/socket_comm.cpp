@@ -64,7 +64,8 @@ struct SocketComm::Peer {
 
 SocketComm::SocketComm(int rank, const std::vector<int>& sockets, std::vector<std::string> names,
                        double heartbeat_seconds, int relay, std::function<void()> check_interrupt)
-    : rank_(rank),
+    : process_(getpid()),
+      rank_(rank),
       names_(std::move(names)),
       heartbeat_(std::chrono::duration_cast<Clock::duration>(
           std::chrono::duration<double>(heartbeat_seconds))),
@@ -90,22 +91,31 @@ SocketComm::~SocketComm() {
   if (relay_ >= 0) ::close(relay_);
 }
 
+bool SocketComm::is_forked() const { return getpid() != process_; }
+
+void SocketComm::check_not_forked() const {
+  if (is_forked()) throw WorkerLost(title(rank_) + " is another process, of which this is a fork");
+}
+
 std::string SocketComm::title(int worker) const {
   return "worker " + std::to_string(worker) + " (" + names_[worker] + ")";
 }
 
 void SocketComm::begin_phase(const std::string& phase) {
+  check_not_forked();
   const std::scoped_lock lock(mutex_);
   if (!lost_.empty()) throw WorkerLost(lost_);
   phase_ = phase;
 }
 
 CommReport SocketComm::report() const {
+  check_not_forked();
   const std::scoped_lock lock(mutex_);
   return report_;
 }
 
 std::vector<Bytes> SocketComm::exchange(std::vector<Bytes> messages) {
+  check_not_forked();
   std::unique_lock lock(mutex_);
   if (!lost_.empty()) throw WorkerLost(lost_);
   const Clock::time_point start = Clock::now();
@@ -258,6 +268,7 @@ std::string SocketComm::lost(int worker, const std::string& why) const {
 
 // The first reason counts, so that all workers name the same one.
 void SocketComm::leave(const std::string& why) noexcept {
+  if (is_forked()) return;
   const std::scoped_lock lock(mutex_);
   if (lost_.empty()) lost_ = title(rank_) + " stopped: " + why;
   for (Peer& peer : peers_) send(peer, FrameKind::stop, 0, Bytes(lost_.begin(), lost_.end()));

@@ -4,7 +4,12 @@
 // exchange, and while there is none, a thread of its own. That one takes in what has come and tells
 // the others that this worker lives, needs no GIL, and sleeps otherwise. A worker is lost when its
 // connection is closed, when it sends nothing for the length of a heartbeat, or sends nonsense.
+//
+// After a fork the child's copy has no such thread, and perhaps a lock that nobody will open: it is
+// of no use, touches nothing, and is left as it lies.
 #pragma once
+
+#include <sys/types.h>
 
 #include <chrono>
 #include <condition_variable>
@@ -27,6 +32,7 @@ class SocketComm final : public Comm {
   SocketComm(int rank, const std::vector<int>& sockets, std::vector<std::string> names,
              double heartbeat_seconds, int relay, std::function<void()> check_interrupt);
   ~SocketComm() override;
+  bool is_forked() const;
 
   int rank() const override { return rank_; }
   int world_size() const override { return int(names_.size()); }
@@ -40,6 +46,7 @@ class SocketComm final : public Comm {
   using Clock = std::chrono::steady_clock;
   struct Peer;
 
+  void check_not_forked() const;
   void send(Peer& peer, FrameKind kind, uint64_t number, Bytes payload);
   void move_bytes(int timeout_ms);
   void receive(Peer& peer);
@@ -53,6 +60,7 @@ class SocketComm final : public Comm {
   std::string lost(int worker, const std::string& why) const;
   void keep_alive();
 
+  const pid_t process_;
   const int rank_;
   const std::vector<std::string> names_;
   const Clock::duration heartbeat_;
@@ -68,6 +76,13 @@ class SocketComm final : public Comm {
   std::condition_variable closing_;
   bool is_closing_ = false;
   std::thread keeper_;
+};
+
+// Deletes a connection, but for a copy that came with a fork.
+struct SocketCommDeleter {
+  void operator()(SocketComm* comm) const {
+    if (!comm->is_forked()) delete comm;
+  }
 };
 
 }  // namespace qgbdt

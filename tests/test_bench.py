@@ -5,6 +5,7 @@ Only sizes that take a blink; nothing here measures speed. What needs an optiona
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -546,6 +547,22 @@ def test_distributed_counts_what_workers_send(capsys: pytest.CaptureFixture[str]
         assert float(row[0]) > 0
         assert float(row[1].removeprefix("1/")) > 3
         assert int(row[2]) > int(row[3]) > 0
+
+
+@pytest.mark.skipif(not network.is_possible(), reason=network.NEEDS)
+@pytest.mark.parametrize(("rate", "words"), [("1gbit", None), ("nonsense", "nonsense")])
+def test_nothing_is_left_of_a_network(rate: str, words: str | None) -> None:
+    made = network.Network(2, rate)
+    context = pytest.raises(OSError, match=words) if words else contextlib.nullcontext()
+    with context, made:
+        assert names_of(made)
+    assert not names_of(made)
+
+
+def names_of(made: network.Network) -> list[Path]:
+    """Namespaces and devices that it has on this machine."""
+    folders = (Path("/run/netns"), Path("/sys/class/net"))
+    return [path for folder in folders for path in folder.glob(f"{made._name}*")]
 
 
 @pytest.mark.skipif(not network.is_possible(), reason=network.NEEDS)

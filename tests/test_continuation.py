@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from campaigns import kill_resume
 from conftest import OBJECTIVES, hurting_data, targets
-from test_distributed import connect_sockets, fit_together, shards
+from workers import connect_sockets, fit_together, shards
 
 from qgbdt import Booster, QGBDTClassifier, QGBDTRanker, QGBDTRegressor
 from qgbdt.checkpoint import FILE_NAME

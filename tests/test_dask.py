@@ -14,6 +14,7 @@ import threading
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 
 import numpy as np
@@ -31,8 +32,8 @@ from distributed import Client, Event, Future, LocalCluster, wait
 from qgbdt import QGBDTClassifier, QGBDTRanker, QGBDTRegressor
 from qgbdt.checkpoint import FILE_NAME
 from qgbdt.dask import DaskQGBDTClassifier, DaskQGBDTRanker, DaskQGBDTRegressor
-from qgbdt.distributed import on_dask
-from qgbdt.errors import DataError, ParameterError
+from qgbdt.distributed import connect, on_dask
+from qgbdt.errors import CheckpointError, DataError, ParameterError
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -79,6 +80,7 @@ def workers_of(client):
 
 def lay_out(client, values, ends, where):
     """A Dask Array whose partition i lies with worker where[i], as long as that lives."""
+    client.wait_for_workers(max(where) + 1, timeout=60)  # a test before may have killed one
     addresses = workers_of(client)
     name = f"part-{os.urandom(8).hex()}"
     graph = {}
@@ -466,6 +468,39 @@ def test_a_killed_worker(waiting, client, starts):
     assert killed not in starts[-1]
 
 
+@contextmanager
+def heartbeats(client, seconds):
+    """Meanwhile the fits' workers notice a frozen one after that long."""
+
+    def set_heartbeat(connect_as):
+        on_dask.connect = connect_as
+
+    client.run(set_heartbeat, partial(connect, heartbeat=seconds))
+    try:
+        yield
+    finally:
+        client.run(set_heartbeat, connect)
+
+
+def test_a_frozen_worker(client, starts, monkeypatch):
+    """The others notice, and their next fit waits until Dask, too, takes it for lost."""
+    monkeypatch.setattr(on_dask, "GRACE_SECONDS", 0.1)
+    estimator = DaskQGBDTRegressor(n_estimators=400, client=client)
+    dask_X, y = (lay_out(client, values, ENDS, [0, 1] * 3) for values in (X, REAL))
+    frozen = workers_of(client)[1]
+    process = client.run(os.getpid)[frozen]
+    with ThreadPoolExecutor(1) as pool, heartbeats(client, 1.0):
+        fitted = pool.submit(estimator.fit, dask_X, y)
+        eventually(lambda: n_training(client) == 2)
+        os.kill(process, signal.SIGSTOP)
+        eventually(lambda: len(starts) == 2)
+        # What the scheduler does after its worker-ttl.
+        client.restart_workers([frozen], timeout=1, raise_for_error=False)
+        assert fitted.result(60).booster_ == estimator.to_local().fit(X, REAL).booster_
+    assert frozen in starts[1]
+    assert frozen not in starts[-1]
+
+
 def test_a_fit_goes_on_where_a_killed_worker_left_it(client, starts, tmp_path):
     estimator = DaskQGBDTRegressor(n_estimators=400, client=client)
     local = estimator.to_local().fit(X, REAL, checkpoint_dir=tmp_path / "local").booster_
@@ -488,3 +523,19 @@ def test_a_fit_goes_on_from_a_model(client):
     start = estimator.to_local().fit(X, REAL)
     grown = estimator.fit(dask_X, y, init_model=start).booster_
     assert grown == QGBDTRegressor(n_estimators=6).fit(X, REAL).booster_
+
+
+@pytest.mark.parametrize("kind", ["regressor", "ranker"])
+def test_a_fit_goes_on_from_a_checkpoint(kind, client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the folder is the client's, not one of the workers'
+    estimator, columns, ends = CONFORMING[kind]
+    estimator = clone(estimator)
+    given = [lay_out(client, values, ends, [0, 1] * 3) for values in (X, *columns.values())]
+    given = dict(zip(("X", *columns), given))
+    estimator.set_params(n_estimators=2).fit(**given, checkpoint_dir="kept")
+    estimator.set_params(n_estimators=5)
+    with pytest.raises(CheckpointError, match="resume=True"):
+        estimator.fit(**given, checkpoint_dir="kept")
+    estimator.fit(**given, checkpoint_dir="kept", resume=True)
+    assert estimator.booster_ == estimator.to_local().fit(X, **columns).booster_
+    assert [len(profile["seconds"]) for profile in estimator.worker_profiles_] == [3, 3]

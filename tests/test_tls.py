@@ -1,7 +1,7 @@
 """Workers over TLS: the same model; who has no right certificate; what is left when one dies.
 
-Swept: drawn fits as in test_distributed.py, certificates that do not fit, signals to workers and to
-their relays. Against: one worker. Tolerance: none; of times, where the contract names them.
+Swept: drawn fits (workers.py), certificates that do not fit, signals to workers and to their
+relays. Against: one worker. Tolerance: none; of times, where the contract names them.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ import trustme
 from conftest import train_native
 from cryptography.hazmat.primitives import serialization
 from network import free_address
-from test_distributed import (
+from workers import (
     LOSSES,
     N_CASES,
     TIMEOUT,
@@ -31,6 +31,7 @@ from test_distributed import (
     connect_sockets,
     connected,
     drawn_case,
+    in_a_fork,
     in_threads,
     outcome,
     shards_in_order,
@@ -303,6 +304,14 @@ def test_an_idle_relay_costs_nothing(relayed, tls):
     assert used() - before <= 2  # hundredths of a second
     for end in ends:
         end.close()
+    relay.close()
+
+
+def test_a_fork_leaves_the_relay_alone(tls):
+    relay = Relay(tls.good)
+    assert in_a_fork(relay.close) == 0
+    for connection, dialled in zip(connected(), (True, False)):
+        relay.secure(connection, relay.digest, dialled=dialled).close()
     relay.close()
 
 

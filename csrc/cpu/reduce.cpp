@@ -6,8 +6,7 @@
 // empty cells. On wide data most nodes are such.
 //
 //   message   sizes of the nodes' parts (int64), and the parts; a part's first byte is its kind
-//   rows      n (int64); the rows' quantized gradients; feature after feature, n places
-//   cells     what pack_cells makes of each feature
+//             of histogram_codec.h
 
 #include <algorithm>
 
@@ -21,17 +20,10 @@ namespace {
 enum PartKind : uint8_t { kCells, kRows };
 
 template <class Pair>
-void append_pairs(const Pair* pairs, std::span<const uint32_t> rows, Bytes* part) {
+void pack_pairs_of(const Pair* pairs, std::span<const uint32_t> rows, Bytes* part) {
   std::vector<Pair> some;
   for (uint32_t row : rows) some.push_back(pairs[row]);
-  append(std::span<const Pair>(some), part);
-}
-
-template <class Pair>
-std::vector<HistCell> take_pairs(int64_t n, ByteReader* reader) {
-  std::vector<HistCell> cells;
-  for (Pair pair : reader->take<Pair>(n)) cells.push_back(lane_cell(pair_lane(pair)));
-  return cells;
+  pack_pairs(some, part);
 }
 
 constexpr int64_t kCellsPerThread = 2048;  // to pack or to add, that outweigh waking a thread
@@ -46,9 +38,8 @@ bool CpuBackend::sends_rows(RowRange range) const {
 void CpuBackend::pack_rows(RowRange range, FeatureRange features, Bytes* part) const {
   const int64_t n = range.size();
   const std::span<const uint32_t> rows(row_order_.data() + range.begin, n);
-  append(std::span<const int64_t>(&n, 1), part);
-  if (wide_) append_pairs(pairs16_.data(), rows, part);
-  else append_pairs(pairs8_.data(), rows, part);
+  if (wide_) pack_pairs_of(pairs16_.data(), rows, part);
+  else pack_pairs_of(pairs8_.data(), rows, part);
   size_t to = part->size();
   part->resize(to + n * features.size());
   for (int32_t f = features.begin; f < features.end; ++f) {
@@ -74,24 +65,17 @@ Bytes CpuBackend::pack_part(const RowSums& node, FeatureRange features) const {
 }
 
 void CpuBackend::add_part(const Bytes& part, int32_t slot) {
-  ByteReader reader(part);
-  if (reader.take<uint8_t>(1)[0] == kRows) {
-    const int64_t n = reader.take<int64_t>(1)[0];
-    const std::vector<HistCell> pairs =
-        wide_ ? take_pairs<Pair16>(n, &reader) : take_pairs<Pair8>(n, &reader);
-    for (int32_t f = searched_.begin; f < searched_.end; ++f) {
-      HistCell* cells = cells_of(slot, f);
-      const int32_t last_place = bins_.bin_order(f).n_places() - 1;
-      const std::span<const uint8_t> places = reader.view(n);
-      for (int64_t i = 0; i < n; ++i) cells[places[i] & last_place] += pairs[i];
-    }
-    check(reader.is_done(), "the rows of a node are too many");
-  } else {
-    CellReader cells(std::span<const uint8_t>(part).subspan(1));
+  const auto add_all = [&](auto reader) {
     for (int32_t f = searched_.begin; f < searched_.end; ++f)
-      cells.add_to(cells_of(slot, f), bins_.bin_order(f).n_places());
-    check(cells.is_done(), "a histogram is too long");
-  }
+      reader.add_to(cells_of(slot, f), bins_.bin_order(f).n_places());
+    check(reader.is_done(), "a message of another worker is too long");
+  };
+  ByteReader reader(part);
+  const uint8_t kind = reader.take<uint8_t>(1)[0];
+  const auto rest = std::span<const uint8_t>(part).subspan(1);
+  check(kind == kCells || kind == kRows, "a message of another worker is of no known kind");
+  if (kind == kCells) add_all(CellReader(rest));
+  else add_all(RowReader(rest, wide_));
 }
 
 void CpuBackend::reduce(std::span<const HistogramTask> tasks, std::span<const RowSums> nodes,

@@ -394,8 +394,10 @@ PYBIND11_MODULE(_core, m) {
              check(sockets.size() == names.size() && 0 <= rank && rank < int(names.size()),
                    "a socket and a name for each worker");
              check(heartbeat > 0, "heartbeat must be positive");
-             return std::make_shared<SocketComm>(rank, sockets, std::move(names), heartbeat, relay,
-                                                 [] { check_signals(); });
+             return std::shared_ptr<SocketComm>(
+                 new SocketComm(rank, sockets, std::move(names), heartbeat, relay,
+                                [] { check_signals(); }),
+                 SocketCommDeleter());
            }),
            py::arg("rank"), py::arg("sockets"), py::arg("names"), py::arg("heartbeat"),
            py::arg("relay") = -1)

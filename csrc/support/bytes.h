@@ -24,11 +24,12 @@ void append(std::span<const T> values, Bytes* bytes) {
 // What append wrote, in the same order.
 class ByteReader {
  public:
-  explicit ByteReader(const Bytes& bytes) : rest_(bytes) {}
+  explicit ByteReader(std::span<const uint8_t> bytes) : rest_(bytes) {}
 
   template <class T>
   std::vector<T> take(int64_t n) {
-    check(n >= 0 && n <= int64_t(rest_.size() / sizeof(T)), "a message is too short");
+    check(n >= 0 && n <= int64_t(rest_.size() / sizeof(T)),
+          "a message of another worker is too short");
     std::vector<T> values(n);
     if (n > 0) std::memcpy(values.data(), rest_.data(), n * sizeof(T));
     rest_ = rest_.subspan(n * sizeof(T));
@@ -37,7 +38,7 @@ class ByteReader {
 
   // Bytes where they are.
   std::span<const uint8_t> view(int64_t n) {
-    check(n >= 0 && n <= int64_t(rest_.size()), "a message is too short");
+    check(n >= 0 && n <= int64_t(rest_.size()), "a message of another worker is too short");
     const auto viewed = rest_.first(n);
     rest_ = rest_.subspan(n);
     return viewed;

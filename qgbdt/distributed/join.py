@@ -92,6 +92,10 @@ class OtherKeyError(ConnectionError):
     """The other side does not know the key."""
 
 
+class OtherProtocolError(ConnectionError):
+    """The other side is no worker, or one of another version."""
+
+
 @dataclass(frozen=True)
 class Pass:
     """With what a worker gets in, and asks the same of others."""
@@ -172,10 +176,9 @@ class Channel:
         """
         mine = secrets.token_bytes(NONCE) + shown.certificate
         self.send(MAGIC + mine, deadline)
-        theirs = self.receive(len(MAGIC + mine), deadline)
-        if not theirs.startswith(MAGIC):
-            raise ConnectionError("the other side is no worker of this version of qgbdt")
-        theirs = theirs[len(MAGIC) :]
+        if self.receive(len(MAGIC), deadline) != MAGIC:
+            raise OtherProtocolError("the other side is no worker of this version of qgbdt")
+        theirs = self.receive(len(mine), deadline)
         greetings = mine + theirs if dialled else theirs + mine
         proofs = [
             hmac.digest(shown.key, side + greetings + context, "sha256")
@@ -322,6 +325,10 @@ def dial(
                 return channel_over(connection, shown, context, dialled=True)
             except OtherKeyError as error:
                 raise DistributedError(f"The worker at {address} has another key.") from error
+            except OtherProtocolError as error:
+                raise DistributedError(
+                    f"What answers at {address} is no worker of this version of qgbdt."
+                ) from error
             except OSError as error:
                 reason = str(error)
         time.sleep(RETRY_SECONDS)

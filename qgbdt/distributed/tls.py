@@ -104,7 +104,7 @@ class Relay:
                 process_group=0,  # Ctrl-C and the like are for the worker
             )
         self._sending = threading.Lock()
-        self.close = weakref.finalize(self, _end, self._process, self._control)
+        self.close = weakref.finalize(self, _end, self._process, self._control, os.getpid())
         self.close.atexit = False
 
     def lifeline(self) -> int:
@@ -129,7 +129,9 @@ class Relay:
         return ours
 
 
-def _end(process: subprocess.Popen[bytes], control: socket.socket) -> None:
+def _end(process: subprocess.Popen[bytes], control: socket.socket, owner: int) -> None:
+    if os.getpid() != owner:  # a fork, which has no relay
+        return
     with contextlib.suppress(OSError):
         control.shutdown(socket.SHUT_RDWR)
     control.close()

@@ -1,12 +1,13 @@
-// Damaged and hostile bytes for what reads other workers' messages: FrameReader and CellReader.
+// Damaged and hostile bytes for what reads other workers' messages: FrameReader, CellReader and
+// RowReader.
 //
-// Frames and packed histograms, made from a seed, are changed (bits, bytes, lengths, order; half of
-// the frames get checksums that fit again, so that what lies behind them is reached) and read as
-// the core reads them. Built with AddressSanitizer and UndefinedBehaviorSanitizer, which stop at
-// the first fault. Besides, what was not changed must be read as it was, and no length that a
-// frame claims may take more memory than twice what came, and what a reader takes at a time.
+// Frames, packed histograms and rows, made from a seed, are changed (bits, bytes, lengths, order;
+// half of the frames get checksums that fit again, so that what lies behind them is reached) and
+// read as the core reads them. Built with AddressSanitizer and UndefinedBehaviorSanitizer, which
+// stop at the first fault. Besides, what was not changed must be read as it was, and no length that
+// a frame claims may take more memory than twice what came, and what a reader takes at a time.
 //
-//   fuzz_frames [inputs, half of each kind] [seed]
+//   fuzz_frames [inputs, a third of each kind] [seed]
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -147,6 +148,23 @@ void fuzz_frames(Random& random, Counts& counts) {
             "a frame is another");
 }
 
+// Adds what a reader makes of the bytes to each feature's part of the sums; true if it refuses
+// them.
+template <class MakeReader>
+bool refuses(const char* kind, const MakeReader& make_reader, int32_t n_places,
+             std::vector<HistCell>& sums, Counts& counts) {
+  const std::string of_kind = std::string(kind) + ": ";
+  try {
+    auto reader = make_reader();
+    for (size_t i = 0; i < sums.size(); i += n_places) reader.add_to(&sums[i], n_places);
+    ++counts[of_kind + (reader.is_done() ? "read to the end" : "bytes are left over")];
+    return false;
+  } catch (const std::invalid_argument& error) {
+    ++counts[of_kind + error.what()];
+    return true;
+  }
+}
+
 void fuzz_cells(Random& random, Counts& counts) {
   const auto n_places = int32_t(8 << random.below(6));
   const size_t n_features = 1 + random.below(3);
@@ -170,28 +188,59 @@ void fuzz_cells(Random& random, Counts& counts) {
   std::vector<HistCell> sums(cells.size(), adds ? HistCell(random.next()) : 0);
   // A buffer of its own, so that reading beyond it is seen.
   const Bytes exact(bytes.begin(), bytes.end());
-  try {
-    CellReader reader(exact);
-    for (size_t i = 0; i < n_features; ++i) reader.add_to(&sums[i * n_places], n_places);
-    ++counts[reader.is_done() ? "cells: read to the end" : "cells: bytes are left over"];
-  } catch (const std::invalid_argument& error) {
-    ++counts[std::string("cells: ") + error.what()];
-    require(changes > 0, "a histogram is refused");
+  const bool refused = refuses("cells", [&] { return CellReader(exact); }, n_places, sums, counts);
+  if (changes > 0) return;
+  require(!refused, "a histogram is refused");
+  require(sums == cells, "a histogram is another");
+}
+
+template <class Pair>
+void fuzz_rows(Random& random, Counts& counts) {
+  const auto n_places = int32_t(8 << random.below(6));
+  const size_t n_features = 1 + random.below(3);
+  std::vector<Pair> pairs(random.below(40));
+  for (Pair& pair : pairs) pair = Pair(random.next());
+  Bytes bytes;
+  pack_pairs(pairs, &bytes);
+  std::vector<HistCell> cells(n_places * n_features);
+  for (size_t feature = 0; feature < n_features; ++feature) {
+    for (Pair pair : pairs) {
+      bytes.push_back(uint8_t(random.below(n_places)));
+      cells[feature * n_places + bytes.back()] += lane_cell(pair_lane(pair));
+    }
   }
-  if (changes == 0) require(sums == cells, "a histogram is another");
+
+  const size_t changes = random.below(4);
+  for (size_t i = 0; i < changes; ++i) change(bytes, random);
+  if (changes > 0 && random.below(2) && bytes.size() >= sizeof(int64_t)) {  // how many rows
+    const uint64_t n = random.below(2) ? random.below(100) : random.next() >> random.below(64);
+    std::memcpy(bytes.data(), &n, sizeof n);
+  }
+  const bool adds = changes > 0 && random.below(2);  // as to sums that are as large as can be
+  const HistCell extreme = random.below(2) ? INT64_MAX : INT64_MIN;
+  std::vector<HistCell> sums(cells.size(), adds ? extreme : 0);
+  const Bytes exact(bytes.begin(), bytes.end());
+  const auto make_reader = [&] { return RowReader(exact, sizeof(Pair) == sizeof(Pair16)); };
+  const bool refused = refuses("rows", make_reader, n_places, sums, counts);
+  if (changes > 0) return;
+  require(!refused, "rows are refused");
+  require(sums == cells, "rows are others");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const long long n = (argc > 1 ? std::atoll(argv[1]) : 10'000'000) / 2;
+  const long long n = (argc > 1 ? std::atoll(argv[1]) : 10'000'000) / 3;
   Random random(argc > 2 ? std::strtoull(argv[2], nullptr, 10) : 0);
   Counts counts;
   for (long long i = 0; i < n; ++i) {
     fuzz_frames(random, counts);
     fuzz_cells(random, counts);
+    if (random.below(2)) fuzz_rows<Pair8>(random, counts);
+    else fuzz_rows<Pair16>(random, counts);
   }
-  std::printf("%lld streams of frames and %lld packed histograms, no fault\n", n, n);
+  std::printf("%lld streams of frames, %lld packed histograms and %lld nodes of rows, no fault\n",
+              n, n, n);
   for (const auto& [what, count] : counts)
     std::printf("%12lld %s\n", (long long)count, what.c_str());
 }
