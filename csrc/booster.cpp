@@ -34,7 +34,7 @@ class Booster {
       compute_gradients(ranges);
       for (int output = 0; output < params_.n_outputs; ++output)
         model.trees.push_back(grow(iteration, output, ranges[output]));
-      hooks.after(model);
+      if (!hooks.after(model)) break;
     }
     return model;
   }

@@ -65,7 +65,8 @@ feature_importances_ : ndarray of shape (n_features,)
 feature_names_in_ : ndarray of shape (n_features,)
     The names of the columns, if X has any that are strings.
 fit_profile_ : dict
-    Where the time went: ``binning_seconds`` and ``training_seconds``; and how trees grew:
+    Where the time went: ``binning_seconds``, ``training_seconds``, of which
+    ``evaluation_seconds`` for metrics and callbacks; and how trees grew:
     ``growth_rounds`` (batches of leaves), ``growth_splits``, and ``growth_expansions`` (leaves
     split on trial, those in vain included).
 n_features_in_ : int
@@ -263,7 +264,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
             facts |= facts_of_data(matrix, y, sample_weight, query_sizes, workers)
             facts |= {"the version of qgbdt": package_version("qgbdt")}
         with started(continuation, initial, facts, workers) as begin:
-            model, growth, profile = _core.train(
+            model, cost, profile = _core.train(
                 matrix,
                 y,
                 sample_weight,
@@ -279,7 +280,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
         self.fit_profile_ = {
             "binning_seconds": binned - start,
             "training_seconds": perf_counter() - binned,
-            **{f"growth_{name}": count for name, count in growth.items()},
+            **cost,
         }
         self.worker_profiles_ = workers.gather_arrays(profile)
         self.objective_ = objective

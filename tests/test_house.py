@@ -33,6 +33,7 @@ LAYERS = [
         "quantize",
         "split",
         "objective",
+        "metric",
         "bin_search",
         "bin_order",
         "bit_slices",
@@ -43,7 +44,7 @@ LAYERS = [
     {"split_finder"},
     {"grower"},
     {"booster"},
-    {"predictor", "model_io"},
+    {"predictor", "model_io", "evaluation"},
 ]
 PURE = LAYERS[2] | {"types", "support/inline", "support/rng"}
 MACHINES = ("cpu", "cuda")
