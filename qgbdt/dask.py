@@ -27,13 +27,13 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from qgbdt.continuation import booster_of
+from qgbdt.docstrings import documented
 from qgbdt.errors import DataError
 from qgbdt.estimators import (
     QGBDTClassifier,
     QGBDTEstimator,
     QGBDTRanker,
     QGBDTRegressor,
-    documented,
     draw_seed,
 )
 from qgbdt.params import NONE, Where, param

@@ -306,6 +306,39 @@ class CommonParams(Parametrized):
         allowed=BOOL,
         doc="Whether leaf values are refitted from the unquantized gradients.",
     )
+    early_stopping_rounds: int | None = param(
+        default=None,
+        allowed=IntRange(1, INT32_MAX) | NONE,
+        doc="Training stops when a metric of an evaluation set has not improved for so many "
+        "iterations. The model then is the best one: later trees are dropped. None trains all.",
+        native=False,
+    )
+    early_stopping_min_delta: float = param(
+        default=0.0,
+        allowed=FloatRange(0.0),
+        doc="A metric improves only by more than this.",
+        native=False,
+    )
+    first_metric_only: bool = param(
+        default=False,
+        allowed=BOOL,
+        doc="Whether only the first metric stops training early.",
+        native=False,
+    )
+    validation_fraction: float | None = param(
+        default=None,
+        allowed=FloatRange(0.0, 1.0, "()") | NONE,
+        doc="Share of the rows that are held back from training and evaluated on: of the rows of "
+        "each class, or of the queries. random_state chooses them.",
+        native=False,
+    )
+    verbose: int = param(
+        default=0,
+        allowed=IntRange(-1, INT32_MAX),
+        doc="Progress is logged each so many iterations, at level INFO of the logger 'qgbdt'; 0 "
+        "and -1 mean never.",
+        native=False,
+    )
     importance_type: Literal["split", "gain"] = param(
         default="split",
         allowed=Choice(("split", "gain")),

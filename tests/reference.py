@@ -733,8 +733,8 @@ def train(X, y, *, sample_weight=None, query_sizes=None, params: dict) -> Refere
 
 
 # ----------------------------------------------------------------------------------- 12 metrics
-# LightGBM's names and formulas; deviances are scikit-learn's. Of raw scores s and their predictions
-# p [n_outputs][n_samples], of a target y. Rows of weight zero count for nothing, whatever their loss.
+# LightGBM's names and formulas; deviances are scikit-learn's. Of raw scores s and predictions p,
+# [n_outputs][n_samples], and a target y. What has a weight of zero counts for nothing.
 
 LEAST_MEAN = 1e-10  # a positive mean that is predicted counts as no less than this
 

@@ -1,7 +1,7 @@
 """Metrics equal tests/reference.py, and scikit-learn's where it has them.
 
-Swept: metrics, weights (zeros, too), ties, numbers of rows, threads, workers and where rows are cut,
-scores and targets that hurt. Against: the reference (tolerance: none), scikit-learn and hand counts.
+Swept: metrics, weights (zeros, too), ties, numbers of rows, threads, workers, where rows are cut,
+scores and targets that hurt. Against: the reference (tolerance: none), scikit-learn, hand counts.
 """
 
 import math
@@ -23,9 +23,7 @@ OBJECTIVES = {
 }
 METRICS = _core.metrics()
 CASES = [
-    (name, objective)
-    for name, (problem, _) in METRICS.items()
-    for objective in OBJECTIVES[problem]
+    (name, objective) for name, (problem, _) in METRICS.items() for objective in OBJECTIVES[problem]
 ]
 SIZES = [1, 2, 3, 255, 256, 257, 5000]
 
@@ -102,7 +100,7 @@ def test_workers_find_the_values_of_one(objective, seed):
     s, y, weight, sizes = drawn(objective, n, seed, weighted=seed % 2 == 0)
     alone = evaluated(names, objective, s, y, weight, sizes, ats=(1, 5))
     places = np.arange(n + 1) if sizes is None else np.concatenate([[0], np.cumsum(sizes)])
-    edges = np.sort(rng.choice(places, int(rng.integers(1, 8)))).tolist() + [n]  # the last has none
+    edges = [*np.sort(rng.choice(places, int(rng.integers(1, 8)))), n]  # the last has none
     parts = list(shards(n, edges, sizes))
 
     def work(comm):
@@ -200,7 +198,8 @@ def test_ndcg_is_scikit_learns():
     for k in (1, 5, 12, 99):
         of_queries = [sklearn.metrics.ndcg_score([2**a - 1], [b], k=k) for a, b in zip(y, s)]
         of_queries[3] = 1.0
-        got = evaluated(["ndcg"], "lambdarank", s.reshape(-1, 1), y.ravel(), None, [12] * 40, ats=[k])
+        data = (s.reshape(-1, 1), y.ravel(), None, np.full(40, 12))
+        got = evaluated(["ndcg"], "lambdarank", *data, ats=[k])
         np.testing.assert_allclose(got, np.mean(of_queries), rtol=1e-12)
 
 

@@ -368,7 +368,7 @@ py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
         if (!on_evaluation) return true;
         const auto start = Clock::now();
         std::vector<double> values;
-        if (!eval_data.empty()) {
+        if (!eval_sets.empty()) {
           comm.begin_phase("evaluating");
           if (!evaluation)
             evaluation.emplace(evaluation_of(std::move(eval_data), metrics, params, comm, team));
