@@ -140,7 +140,7 @@ def query_sizes_of(qid: Any, n_samples: int) -> NDArray[np.int64]:
     ids = np.asarray(qid)
     if ids.shape != (n_samples,):
         raise DataError(f"qid must have one id per row of X, {n_samples}, got shape {ids.shape}.")
-    starts = np.flatnonzero(np.concatenate(([True], ids[1:] != ids[:-1])))
+    starts = np.flatnonzero(np.concatenate(([True][:n_samples], ids[1:] != ids[:-1])))
     first_ids, n_runs = np.unique(ids[starts], return_counts=True)
     if (n_runs > 1).any():
         raise DataError(
