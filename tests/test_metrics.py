@@ -5,6 +5,7 @@ scores and targets that hurt. Against: the reference (tolerance: none), scikit-l
 """
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,9 +88,11 @@ def test_metrics_are_the_reference(name, objective, n, weighted):
             break
 
 
-def test_the_reference_has_every_metric():
+def test_the_reference_and_the_documentation_have_every_metric():
     tables = (ref.ROW_METRICS, ref.ORDER_METRICS, ref.QUERY_METRICS)
     assert set(METRICS) == {name for table in tables for name in table}
+    documentation = Path(__file__).parents[1].joinpath("docs/evaluation.md").read_text()
+    assert all(f"`{name}`" in documentation for name in METRICS)
 
 
 @pytest.mark.parametrize("objective", [o for some in OBJECTIVES.values() for o in some])
