@@ -32,6 +32,7 @@ from qgbdt.params import (
     check_names,
     trainer_params,
 )
+from qgbdt.sklearn_callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from qgbdt.threads import resolve_n_jobs
 from qgbdt.validation import (
     Floats,
@@ -86,7 +87,7 @@ def all_or_nothing(
         scratch = object.__new__(type(self))
         scratch.__dict__ = dict(vars(self))
         try:
-            fit(scratch, *args, **kwargs)
+            with_callbacks(fit)(scratch, *args, **kwargs)
         except BaseException as error:
             if isinstance(workers := kwargs.get("communicator"), Communicator):
                 workers.leave(error)
@@ -97,7 +98,7 @@ def all_or_nothing(
     return fit_all_or_nothing
 
 
-class QGBDTEstimator(CommonParams, BaseEstimator):
+class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     """What the estimators share."""
 
     def set_params(self, **params: Any) -> Self:
@@ -207,7 +208,12 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
             facts |= {"the version of qgbdt": package_version("qgbdt")}
         with started(continuation, initial, facts, workers) as begin:
             n_initial = initial.n_trees // n_outputs if initial else 0
-            watch = Watch(self, objective, sets, request, workers, n_initial)
+            callbacks, told, on_iteration = list(request.callbacks or []), None, begin.on_iteration
+            if hasattr(self, "_skl_callbacks"):
+                told = FitCallbacks(self, request.training, request.sample_weight, begin)
+                callbacks.append(told.after_iteration)
+                on_iteration = told.on_iteration
+            watch = Watch(self, objective, sets, request, callbacks, workers, n_initial)
             model, cost, profile = _core.train(
                 matrix,
                 rows.y,
@@ -219,7 +225,7 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
                 workers.native,
                 begin.model,
                 begin.raw_prediction(rows.X, n_threads),
-                begin.on_iteration,
+                on_iteration,
                 begin.n_iterations_done,
                 [some.native for some in sets],
                 watch.metrics,
@@ -238,6 +244,8 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
         self.n_iter_ = self.n_estimators_ = self.booster_.n_iterations
         self.best_iteration_ = watch.best_iteration
         self.best_score_, self.evals_result_ = watch.best_score, watch.history
+        if told:
+            told.end()
 
     def _evaluation_sets(
         self,
@@ -349,6 +357,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         """
         request = EvaluationRequest(
             training=(X, y),
+            sample_weight=sample_weight,
             eval_set=eval_set,
             eval_names=eval_names,
             eval_sample_weight=eval_sample_weight,
@@ -542,6 +551,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         """
         request = EvaluationRequest(
             training=(X, y),
+            sample_weight=sample_weight,
             eval_set=eval_set,
             eval_names=eval_names,
             eval_sample_weight=eval_sample_weight,
@@ -679,6 +689,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         """
         request = EvaluationRequest(
             training=(X, y),
+            sample_weight=sample_weight,
             eval_set=eval_set,
             eval_names=eval_names,
             eval_sample_weight=eval_sample_weight,

@@ -98,9 +98,10 @@ class EvaluationSet:
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What is to be evaluated: arguments of ``fit``; `training` are its X and y as given."""
+    """What is to be evaluated: arguments of ``fit``, those of the training rows as given."""
 
     training: tuple[Any, Any]
+    sample_weight: Any = None
     eval_set: Any = None
     eval_names: Sequence[str] | None = None
     eval_sample_weight: Sequence[Any] | None = None
@@ -293,6 +294,7 @@ class Watch:
         objective: str,
         sets: Sequence[EvaluationSet],
         request: EvaluationRequest,
+        callbacks: Sequence[Callable[[Iteration], Any]],
         workers: Communicator,
         begin_iteration: int,
     ) -> None:
@@ -303,8 +305,8 @@ class Watch:
         self._estimator, self._objective, self._workers = estimator, objective, workers
         self._begin_iteration = begin_iteration
         self._functions = request.names_and_functions()[1]
-        self._callbacks = list(request.callbacks or [])
-        self._any_may_stop = workers.any(bool(self._callbacks))
+        self._callbacks = callbacks
+        self._any_may_stop = workers.any(len(callbacks) > 0)
         self._names: list[tuple[str, str]] = []
         self._stopping: EarlyStopping | None = None
         if estimator.early_stopping_rounds is not None:

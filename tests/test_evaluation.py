@@ -191,6 +191,8 @@ def stopped(rule, sequence):
         ((3, 2, 2, 2), False, 0, (4, 2)),  # equal is no better
         ((1, 2, 3), False, 0, (3, 1)),
         ((1, 2, 3, 2, 1), True, 0, (5, 3)),
+        ((1, 1, 1), True, 0, (3, 1)),
+        ((1, 1.5, 2.5, 3.5), True, 1, (None, 3)),
         ((3, 2.5, 1.9, 1), False, 1, (None, 3)),  # 1 is not better than 1.9 by more than 1
         ((3, 2.5, 2, 1), False, 1, (3, 1)),
         ((3, 2.5, 1), False, 1, (None, 3)),
@@ -209,6 +211,13 @@ def test_any_metric_stops(first_only, expected):
         [Score("valid_0", "a", 5 - n, False), Score("valid_0", "b", n, False)] for n in range(4)
     ]
     assert stopped(EarlyStopping(2, 0, first_metric_only=first_only), sequence) == expected
+
+
+def test_without_stopping_the_first_metric_chooses():
+    sequence = [
+        [Score("valid_0", "a", abs(n - 2), False), Score("valid_0", "b", n, True)] for n in range(5)
+    ]
+    assert stopped(EarlyStopping(9, 0, first_metric_only=False), sequence) == (None, 3)
 
 
 def test_first_metric_only_watches_every_set():
@@ -294,6 +303,16 @@ def test_the_training_rows_stop_nothing():
     )
     assert both.booster_ == alone.booster_
     assert both.evals_result_["others"] == alone.evals_result_["valid_0"]
+
+    def of_others(y_true, y_pred):  # gets worse on the training rows only
+        times.append(len(y_true))
+        return "mine", len(times) if len(y_true) == 120 else -len(times), False
+
+    times = []
+    whole = QGBDTClassifier(**params).fit(
+        **given, eval_set=[(X, y), other[:2]], eval_metric=of_others
+    )
+    assert whole.best_iteration_ == 60
     same = QGBDTClassifier(**params).fit(**given, eval_set=[(X.copy(), y)])  # not the very rows
     assert same.best_iteration_ == 1 + np.argmin(same.evals_result_["valid_0"]["binary_logloss"])
 
@@ -313,6 +332,7 @@ def test_first_metric_only():
     assert fits[False].best_iteration_ == 1 + np.argmin(error) < fits[True].best_iteration_
 
 
+@pytest.mark.filterwarnings("ignore:The argument 'eval_set' is deprecated")
 def test_lightgbm_stops_at_about_the_same_place():
     lightgbm = pytest.importorskip("lightgbm")
     rng = np.random.default_rng(0)
