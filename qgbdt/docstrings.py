@@ -65,6 +65,8 @@ eval_metric : str, callable or list of these, default=None
     of such, which several workers cannot use.
 X_val, y_val, sample_weight_val : array-like, default=None
     One evaluation set, instead of eval_set.
+groups : array-like of shape (n_samples,), default=None
+    For the splitter that validation_fraction is, if it wants groups.
 callbacks : list of callables, default=None
     Each is called after each iteration with an `Iteration`, which has LightGBM's fields. A true
     return value ends training."""

@@ -23,7 +23,7 @@ from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.docstrings import documented
 from qgbdt.errors import DataError, DeviceError
 from qgbdt.evaluation import EvaluationRequest, EvaluationSet, Iteration, Watch, check_set, told_of
-from qgbdt.holdout import held_back, without
+from qgbdt.holdout import blocks_of, first_split, held_back
 from qgbdt.params import (
     ClassifierParams,
     CommonParams,
@@ -181,12 +181,15 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         rows = Rows(X, y, sample_weight, query_sizes)
         sets = self._evaluation_sets(request, objective, n_outputs, check_target, workers)
         if self.validation_fraction is not None:
-            strata = y.astype(np.int64) if is_classifier(self) else np.zeros(len(y), np.int64)
-            seed, fraction = params["seed"], self.validation_fraction
-            held = held_back(rows, strata, fraction, seed, blocks, workers)
-            blocks = without(blocks, held)
+            if hasattr(self.validation_fraction, "split"):
+                kept, held = first_split(self.validation_fraction, rows, request.groups)
+            else:
+                strata = y.astype(np.int64) if is_classifier(self) else np.zeros(len(y), np.int64)
+                seed, fraction = params["seed"], self.validation_fraction
+                held = held_back(rows, strata, fraction, seed, blocks, workers)
+                kept = ~held
             sets = [EvaluationSet.of("valid_0", rows.where(held), n_outputs)]
-            rows = rows.where(~held)
+            blocks, rows = blocks_of(kept, blocks), rows.where(kept)
         for some in sets:
             check_set(some, request.metrics(objective), workers)
         facts = {
@@ -330,6 +333,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        groups: Any = None,
         callbacks: Sequence[Callable[[Iteration], Any]] | None = None,
         init_model: Any = None,
         checkpoint_dir: str | os.PathLike[str] | None = None,
@@ -365,6 +369,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             X_val=X_val,
             y_val=y_val,
             sample_weight_val=sample_weight_val,
+            groups=groups,
             callbacks=callbacks,
         )
         workers = self._start(communicator, sample_weight, request)
@@ -524,6 +529,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         X_val: Any = None,
         y_val: Any = None,
         sample_weight_val: Any = None,
+        groups: Any = None,
         callbacks: Sequence[Callable[[Iteration], Any]] | None = None,
         init_model: Any = None,
         checkpoint_dir: str | os.PathLike[str] | None = None,
@@ -559,6 +565,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             X_val=X_val,
             y_val=y_val,
             sample_weight_val=sample_weight_val,
+            groups=groups,
             callbacks=callbacks,
         )
         workers = self._start(communicator, sample_weight, request)
@@ -652,6 +659,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         y_val: Any = None,
         sample_weight_val: Any = None,
         group_val: Any = None,
+        groups: Any = None,
         callbacks: Sequence[Callable[[Iteration], Any]] | None = None,
         init_model: Any = None,
         checkpoint_dir: str | os.PathLike[str] | None = None,
@@ -700,6 +708,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             y_val=y_val,
             sample_weight_val=sample_weight_val,
             group_val=group_val,
+            groups=groups,
             callbacks=callbacks,
         )
         workers = self._start(communicator, sample_weight, request)

@@ -112,6 +112,7 @@ class EvaluationRequest:
     y_val: Any = None
     sample_weight_val: Any = None
     group_val: Any = None
+    groups: Any = None
     callbacks: Sequence[Callable[[Iteration], Any]] | None = None
 
     def sets(self) -> list[GivenSet]:
@@ -189,6 +190,13 @@ class EvaluationRequest:
                     "eval_metric needs rows to evaluate: pass eval_set or X_val to fit, or set "
                     "validation_fraction."
                 )
+        if hasattr(estimator.validation_fraction, "split") and not workers.is_alone:
+            raise ParameterError(
+                "A splitter as validation_fraction sees the rows of one worker only. Of several "
+                "workers, use a fraction."
+            )
+        if self.groups is not None and not hasattr(estimator.validation_fraction, "split"):
+            raise ParameterError("groups are for a splitter: set validation_fraction to one.")
         if functions and not workers.is_alone:
             raise ParameterError(
                 "A function as eval_metric sees the rows of one worker only. Of several workers, "

@@ -5,6 +5,7 @@ class, those with the smallest hashes are held back.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,13 +44,32 @@ def held_back(
     return chosen if sizes_of_queries is None else np.repeat(chosen, sizes_of_queries)
 
 
-def without(blocks: Blocks, held: Bools) -> list[tuple[int, int]]:
-    """The blocks of the rows that are left."""
+def first_split(splitter: Any, rows: Rows, groups: Any) -> tuple[Bools, Bools]:
+    """Which rows a splitter trains and which it evaluates on; queries are groups."""
+    sizes = rows.query_sizes
+    if sizes is not None and groups is None:
+        groups = np.repeat(np.arange(len(sizes)), sizes)
+    parts = next(iter(splitter.split(rows.X, rows.y, groups)))
+    trained, held = (np.isin(np.arange(len(rows.y)), part) for part in parts)
+    if not trained.any() or not held.any() or (trained & held).any():
+        raise DataError(
+            f"The first split of validation_fraction={splitter!r} must have rows to train and "
+            "others to evaluate on."
+        )
+    for chosen in (trained, held):
+        if sizes is not None and (np.repeat(chosen[np.cumsum(sizes) - 1], sizes) != chosen).any():
+            raise DataError(
+                f"validation_fraction={splitter!r} splits a query. Use one that keeps groups "
+                "together, such as GroupShuffleSplit."
+            )
+    return trained, held
+
+
+def blocks_of(kept: Bools, blocks: Blocks) -> list[tuple[int, int]]:
+    """The blocks of the rows that are kept."""
     ends = np.cumsum([n_rows for _, n_rows in blocks])
-    kept = np.concatenate([[0], np.cumsum(~held)])[ends]
-    return [
-        (number, int(n)) for (number, _), n in zip(blocks, np.diff(kept, prepend=0), strict=True)
-    ]
+    n_kept = np.diff(np.concatenate([[0], np.cumsum(kept)])[ends], prepend=0)
+    return [(number, int(n)) for (number, _), n in zip(blocks, n_kept, strict=True)]
 
 
 def row_numbers(blocks: Blocks, workers: Communicator) -> NDArray[np.uint64]:
@@ -84,13 +104,13 @@ def smallest(
     n_strata = len(wanted)
     prefix = np.zeros(n_strata, np.uint64)
     rank = wanted - 1  # of that value among those with the prefix
-    is_open = rank[strata] >= 0
+    is_open = np.ones(len(values), np.bool_)
     for shift in range(56, -1, -8):
         byte = (values >> np.uint64(shift)) & np.uint64(255)
         cells = strata[is_open] * 256 + byte[is_open].astype(np.int64)
         counts = workers.sum(np.bincount(cells, minlength=256 * n_strata)).reshape(n_strata, 256)
         ends = counts.cumsum(axis=1)
-        found = (ends <= rank[:, None]).sum(axis=1) % 256  # (none is sought where rank < 0)
+        found = (ends <= rank[:, None]).sum(axis=1)
         rank = rank - np.where(found > 0, ends[np.arange(n_strata), found - 1], 0)
         prefix |= found.astype(np.uint64) << np.uint64(shift)
         is_open &= byte == found.astype(np.uint64)[strata]

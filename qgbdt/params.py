@@ -138,6 +138,10 @@ RANDOM = Where(
     "a numpy RandomState or Generator",
     lambda value: isinstance(value, (np.random.RandomState, np.random.Generator)),
 )
+SPLITTER = Where(
+    "an object with a split method",
+    lambda value: hasattr(value, "split") and not isinstance(value, (str, bytes)),
+)
 GAINS = Where("a non-empty list of non-negative, non-decreasing numbers up to 1e30", is_gain_table)
 
 
@@ -325,11 +329,12 @@ class CommonParams(Parametrized):
         doc="Whether only the first metric stops training early.",
         native=False,
     )
-    validation_fraction: float | None = param(
+    validation_fraction: Any = param(
         default=None,
-        allowed=FloatRange(0.0, 1.0, "()") | NONE,
+        allowed=FloatRange(0.0, 1.0, "()") | SPLITTER | NONE,
         doc="Share of the rows that are held back from training and evaluated on: of the rows of "
-        "each class, or of the queries. random_state chooses them.",
+        "each class, or of the queries; random_state chooses them. Or a splitter of scikit-learn, "
+        "whose first split says what is trained and what is evaluated on.",
         native=False,
     )
     verbose: int = param(

@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 import reference as ref
 from conftest import OBJECTIVES, hurting_data, native_params, targets
-from test_distributed import connect_sockets, fit_together, in_threads, outcome, shards
+from sklearn.model_selection import (
+    GroupShuffleSplit,
+    PredefinedSplit,
+    ShuffleSplit,
+    StratifiedGroupKFold,
+    TimeSeriesSplit,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from test_distributed import N_CASES, connect_sockets, fit_together, in_threads, outcome, shards
 from test_metrics import CASES
 
 from qgbdt import QGBDTClassifier, QGBDTRanker, QGBDTRegressor
@@ -533,6 +542,50 @@ def test_rows_held_back(objective):
             assert (held & (y == label)).sum() == np.floor(0.25 * n + 0.5)
 
 
+def test_a_splitter_holds_rows_back():
+    X, y, weight, _ = rows("regression", 200, 0)
+    for splitter, groups in (
+        (GroupShuffleSplit(1, test_size=0.3, random_state=5), np.arange(200) // 7),
+        (TimeSeriesSplit(4), None),  # some rows are in neither part
+        (PredefinedSplit(np.where(np.arange(200) % 5 == 0, 0, -1)), None),
+    ):
+        train, held = next(iter(splitter.split(X, y, groups)))
+        model = QGBDTRegressor(n_estimators=4, validation_fraction=splitter)
+        model.fit(X, y, weight, groups=groups)
+        by_hand = QGBDTRegressor(n_estimators=4).fit(
+            *(some[train] for some in (X, y, weight)),
+            X_val=X[held],
+            y_val=y[held],
+            sample_weight_val=weight[held],
+        )
+        assert model.booster_ == by_hand.booster_
+        assert model.evals_result_ == by_hand.evals_result_
+
+
+@pytest.mark.filterwarnings("ignore:The groups parameter is ignored by ShuffleSplit")
+def test_the_queries_are_the_groups_of_a_splitter():
+    data = training_data("lambdarank", 200)
+    splitter = GroupShuffleSplit(1, test_size=0.3, random_state=5)
+    model = QGBDTRanker(n_estimators=4, validation_fraction=splitter).fit(**data)
+    assert model.booster_.tree(0)["count"][0] < 200
+    with pytest.raises(DataError, match=r"ShuffleSplit.* splits a query\. Use one that keeps"):
+        QGBDTRanker(validation_fraction=ShuffleSplit(1, random_state=0)).fit(**data)
+
+
+def test_a_splitter_in_a_pipeline():
+    X, y, *_ = rows("binary", 200, 0)
+    splitter = StratifiedGroupKFold(4)
+    model = QGBDTClassifier(validation_fraction=splitter, early_stopping_rounds=3)
+    pipeline = make_pipeline(FunctionTransformer(np.negative), model)
+    pipeline.fit(X, y, qgbdtclassifier__groups=np.arange(200) // 4)
+    assert len(model.evals_result_["valid_0"]["binary_logloss"]) == model.best_iteration_ + 3
+
+
+class Nothing:
+    def split(self, X, y, groups):
+        yield np.arange(len(X)), np.arange(0)
+
+
 def test_other_seeds_hold_other_rows_back():
     X, y, *_ = rows("binary", 200, 0)
     drawn = [
@@ -618,6 +671,46 @@ def test_workers_evaluate_as_one(objective, world_size, connected):
         assert one.evals_result_ == alone.evals_result_
         assert one.best_iteration_ == alone.best_iteration_
         assert one.best_score_ == alone.best_score_
+
+
+def drawn_fit(seed):
+    """An objective, an estimator, data, evaluation sets, what else, and how many workers."""
+    rng = np.random.default_rng(seed)
+    objective = str(rng.choice(OBJECTIVES))
+    data = training_data(objective, int(rng.choice([60, 150, 400])), seed)
+    if rng.random() < 0.5:
+        del data["sample_weight"]
+    names = names_of(objective)
+    how = {"eval_metric": rng.permutation(names)[: rng.integers(1, 4)].tolist()}
+    if objective == "lambdarank":
+        how["eval_at"] = rng.choice([1, 2, 5, 100], 2, replace=False).tolist()
+    sets = [
+        rows(objective, int(rng.choice([30, 120, 300])), seed + i, bool(rng.random() < 0.5))
+        for i in range(1, int(rng.integers(1, 4)) + 1)
+    ]
+    params = {
+        "n_estimators": 12,
+        "num_leaves": int(rng.choice([4, 31])),
+        "early_stopping_rounds": int(rng.integers(1, 5)) if rng.random() < 0.7 else None,
+        "early_stopping_min_delta": float(rng.choice([0, 0.01])),
+        "first_metric_only": bool(rng.random() < 0.5),
+        "random_state": seed,
+        "n_jobs": int(rng.choice([1, 2])),
+    }
+    return objective, estimator_for(objective, **params), data, sets, how, int(rng.integers(2, 9))
+
+
+@pytest.mark.parametrize("seed", range(N_CASES // 4))
+def test_drawn_fits_evaluate_alike(seed):
+    objective, estimator, data, sets, how, world_size = drawn_fit(seed)
+    alone = type(estimator)(**estimator.get_params())
+    alone.fit(**data, **evaluation_data(objective, *sets), **how)
+    parts = parts_of(objective, data, sets, world_size, seed)
+    workers = connect_threads(world_size) if seed % 10 else connect_sockets(world_size)
+    for one in fit_together(workers, estimator, [part | how for part in parts]):
+        assert one.booster_ == alone.booster_
+        assert one.evals_result_ == alone.evals_result_
+        assert one.best_iteration_ == alone.best_iteration_
 
 
 @pytest.mark.parametrize("objective", ["tweedie", "multiclass", "lambdarank"])
@@ -780,6 +873,8 @@ X, Y, *_ = rows("binary", 60, 0)
         ),
         ({}, {"callbacks": [3]}, ParameterError, r"callbacks must be functions. Got \[3\]"),
         ({"validation_fraction": 0.001}, {}, DataError, "holds none of 60 rows back"),
+        ({}, {"groups": Y}, ParameterError, "groups are for a splitter: set validation_fraction"),
+        ({"validation_fraction": Nothing()}, {}, DataError, "must have rows to train and others"),
     ],
 )
 def test_what_is_wrong(params, fit, error, words):
@@ -819,6 +914,16 @@ def test_several_workers_refuse_functions():
     for error in in_threads(connect_threads(2), work):
         assert isinstance(error, ParameterError)
         assert "A function as eval_metric sees the rows of one worker only" in str(error)
+
+
+def test_several_workers_refuse_splitters():
+    def work(worker):
+        fit = QGBDTClassifier(validation_fraction=ShuffleSplit(1)).fit
+        return outcome(lambda: fit(X, Y, communicator=worker))
+
+    for error in in_threads(connect_threads(2), work):
+        assert isinstance(error, ParameterError)
+        assert "A splitter as validation_fraction sees the rows of one worker" in str(error)
 
 
 def test_an_evaluation_set_without_rows():

@@ -359,7 +359,9 @@ py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
   std::optional<Stopwatch> stopwatch;
   with_comm(shared_comm, [&](Comm& comm) {
     stopwatch.emplace(comm);
-    const int useful = threads_for(n * matrix.n_features(), kValuesPerThread, n_threads);
+    int64_t n_rows = n;
+    for (const EvaluationData& some : eval_data) n_rows += some.X.n_samples;
+    const int useful = threads_for(n_rows * matrix.n_features(), kValuesPerThread, n_threads);
     with_team(useful, [&](Team& team) {
       std::optional<Evaluation> evaluation;
       // Of the first iterations of a model, also of one whose trees come from a checkpoint: what is
