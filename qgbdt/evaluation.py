@@ -211,8 +211,9 @@ class EvaluationRequest:
     def facts(self) -> dict[str, Any]:
         """What all workers must be told alike."""
         facts: dict[str, Any] = {"the number of evaluation sets": len(self.sets())}
-        for given in self.sets():
-            facts[f"the evaluation set {given.name!r}"] = {
+        for i, given in enumerate(self.sets()):
+            facts[f"the evaluation set {i}"] = {
+                "name": given.name,
                 "weights": given.sample_weight is not None,
                 "queries": given.group is not None,
                 "training": given.is_training,
@@ -234,7 +235,7 @@ class EvaluationRequest:
                     f"eval_metric has no metric {name!r} for objective={objective!r}. It has "
                     f"{', '.join(known)}."
                 )
-        ats = [int(at) for at in self.eval_at] if problem == "ranking" else [0]
+        ats = [int(at) for at in dict.fromkeys(self.eval_at)] if problem == "ranking" else [0]
         return [(name, at) for name in names for at in ats]
 
 
@@ -348,8 +349,12 @@ class Watch:
         self.n_iterations += 1
         scores = self._scores(values)
         names = [(score.dataset_name, score.metric_name) for score in scores]
-        if names != (self._names or names) or (self._stopping and not names):
-            raise DataError(f"eval_metric must give the same metrics each time. Got {names}.")
+        are_distinct = len(set(names)) == len(names)
+        has_enough = bool(names) or self._stopping is None
+        if names != (self._names or names) or not are_distinct or not has_enough:
+            raise DataError(
+                f"eval_metric must give the same metrics each time, each once. Got {names}."
+            )
         self._names = names
         for name, metric, value, _ in scores:
             self.history[name].setdefault(metric, []).append(value)

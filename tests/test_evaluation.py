@@ -174,7 +174,7 @@ def test_a_pair_alone_is_a_set():
 def test_ndcg_at():
     data = training_data("lambdarank")
     given = evaluation_data("lambdarank", rows("lambdarank", 100, 1))
-    model = QGBDTRanker(n_estimators=2).fit(**data, **given, eval_at=[3, 7], eval_metric="map")
+    model = QGBDTRanker(n_estimators=2).fit(**data, **given, eval_at=[3, 7, 3], eval_metric="map")
     assert list(model.evals_result_["valid_0"]) == ["map@3", "map@7"]
 
 
@@ -411,6 +411,16 @@ def test_a_function_must_stay_with_its_metrics():
     names = iter("aab")
     with pytest.raises(DataError, match="must give the same metrics each time"):
         fitted_until("regression", eval_metric=lambda y, p: (next(names), 1.0, True))
+
+
+@pytest.mark.parametrize("names", [["a", "a"], ["l2"], []])
+def test_a_function_must_give_metrics_once(names):
+    def mine(y, p):
+        return [(name, 1.0, True) for name in names]
+
+    metric = ["l2", mine] if names else mine
+    with pytest.raises(DataError, match="the same metrics each time, each once"):
+        fitted_until("regression", {"early_stopping_rounds": 2}, eval_metric=metric)
 
 
 def test_callbacks_see_each_iteration():
@@ -780,8 +790,8 @@ def differing(change, **params):
     ("change", "params", "words"),
     [
         ({"eval_set": [], "eval_sample_weight": []}, {}, "the number of evaluation sets is 1 on"),
-        ({"eval_names": ["other"]}, {}, "the evaluation set 'valid_0' is {"),
-        ({"eval_sample_weight": None}, {}, "the evaluation set 'valid_0' is {'weights': True"),
+        ({"eval_names": ["other"]}, {}, "the evaluation set 0 is {'name': 'valid_0'.* 'other'"),
+        ({"eval_sample_weight": None}, {}, "the evaluation set 0 is {.*'weights': True"),
         ({"eval_metric": "auc"}, {}, "eval_metric is .* on worker 0"),
         ({}, {"early_stopping_rounds": 3}, "early_stopping_rounds is None on worker 0"),
     ],
