@@ -53,9 +53,9 @@ def drawn(objective, n, seed=0, weighted=True, coarse=True):
     return s, y, weight, np.array(sizes) if objective == "lambdarank" else None
 
 
-def evaluated(names, objective, s, y, weight, sizes, n_threads=1, comm=None, ats=(3,)):
+def evaluated(names, objective, s, y, weight, sizes, n_threads=1, comm=None, ats=(3,), **changes):
     """The values of the native module."""
-    params = native_params(objective=objective)
+    params = native_params(objective=objective, **changes)
     data = (np.zeros((len(s), 1)), y, weight, sizes, np.ascontiguousarray(s))
     metrics = [(name, at) for name in names for at in ats]
     return _core.evaluate(data, metrics, params, n_threads, comm)
@@ -191,6 +191,18 @@ def test_likelihoods_are_deviances_without_what_depends_on_the_target():
         first = evaluated(names, objective, s, y, None, None)
         second = evaluated(names, objective, s[::-1], y, None, None)
         np.testing.assert_allclose(2 * (first - second)[0], (first - second)[1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("power", [1.01, 1.99])
+def test_targets_of_zero_at_any_variance_power(power):
+    s, y, weight, _ = drawn("tweedie", 300)
+    changes = {"tweedie_variance_power": power}
+    (got,) = evaluated(["tweedie_deviance"], "tweedie", s, y, weight, None, **changes)
+    params = native_params(objective="tweedie", **changes)
+    assert got == ref.metric("tweedie_deviance", s.T, y, weight, params)
+    p = np.exp(s[:, 0])
+    expected = sklearn.metrics.mean_tweedie_deviance(y, p, sample_weight=weight, power=power)
+    np.testing.assert_allclose(got, expected, rtol=1e-10)
 
 
 def test_ndcg_is_scikit_learns():
