@@ -498,6 +498,15 @@ def test_a_fit_that_was_interrupted_stops_where_it_would_have(objective, tmp_pat
         assert resumed.best_score_ == whole.best_score_
 
 
+def test_trees_behind_the_end_are_not_evaluated(tmp_path):
+    params = {"early_stopping_rounds": 5}
+    whole, _ = fitted_until("binary", params)
+    fitted_until("binary", checkpoint_dir=tmp_path)  # which nothing stops
+    resumed, _ = fitted_until("binary", params, checkpoint_dir=tmp_path, resume=True)
+    assert resumed.booster_ == whole.booster_
+    assert resumed.evals_result_ == whole.evals_result_
+
+
 def test_other_rows_may_be_evaluated_when_a_fit_goes_on(tmp_path):
     first, _ = fitted_until("binary", n_estimators=6, checkpoint_dir=tmp_path)
     X, y, *_ = rows("binary", 80, 5)
@@ -738,6 +747,19 @@ def test_workers_hold_the_same_rows_back(objective, world_size):
         part["row_blocks"] = [(10 * number, len(part["X"]))]
     rng.shuffle(parts)
     for one in fit_together(connect_threads(world_size), estimator, parts):
+        assert one.booster_ == alone.booster_
+        assert one.evals_result_ == alone.evals_result_
+
+
+def test_workers_without_some_classes_hold_the_same_rows_back():
+    data = training_data("multiclass", 200)
+    order = np.argsort(data["y"], kind="stable")
+    data = {name: values[order] for name, values in data.items()}
+    estimator = QGBDTClassifier(n_estimators=3, validation_fraction=0.3, n_jobs=1)
+    alone = estimator.fit(**data)
+    edges = [0, int((data["y"] == 0).sum())]  # the first has no rows, the second one class
+    parts = list(cut(data, "multiclass", 200, edges))
+    for one in fit_together(connect_threads(3), estimator, parts):
         assert one.booster_ == alone.booster_
         assert one.evals_result_ == alone.evals_result_
 
