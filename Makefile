@@ -8,9 +8,9 @@
 #   make tsan        those of workers under ThreadSanitizer
 #   make fuzz-model  100,000 damaged model files, and 1,000 kills while saving
 #   make fuzz-frames 10,000,000 damaged messages of other workers, under both sanitizers
-#   make distributed 1,000 drawn fits over threads, 100 over sockets and 50 over TLS, each equal to one
-#                    worker's; 200 workers killed, 50 stopped, as root 50 cut off, one slow for ten
-#                    minutes; 100 schedules of kills and resumptions
+#   make distributed 1,000 drawn fits over threads, 100 over sockets and 50 over TLS, and 250 that
+#                    evaluate, each equal to one worker's; 200 workers killed, 50 stopped, as root
+#                    50 cut off, one slow for ten minutes; 100 schedules of kills and resumptions
 #   make hostile     10,000 strangers at the rendezvous while workers meet and train
 #   make clean       removes everything that make made
 
@@ -55,7 +55,8 @@ build/fuzz_frames: $(FUZZ) csrc/frames.cpp csrc/histogram_codec.cpp $(NATIVE)
 	$(CXX) $(FUZZ_FLAGS) -Icsrc $(wordlist 1,3,$^) -o $@
 
 distributed: $(VENV)/built $(VENV)/extra-test
-	QGBDT_DISTRIBUTED_CASES=1000 $(BIN)/pytest tests/test_distributed.py tests/test_tls.py $(ARGS)
+	QGBDT_DISTRIBUTED_CASES=1000 $(BIN)/pytest tests/test_distributed.py tests/test_tls.py \
+		tests/test_evaluation.py $(ARGS)
 	$(BIN)/python tests/campaigns/kill_workers.py
 	$(BIN)/python tests/campaigns/kill_resume.py
 

@@ -34,7 +34,7 @@ class Booster {
       compute_gradients(ranges);
       for (int output = 0; output < params_.n_outputs; ++output)
         model.trees.push_back(grow(iteration, output, ranges[output]));
-      hooks.after(model);
+      if (!hooks.after(model)) break;
     }
     return model;
   }
@@ -85,8 +85,7 @@ class Booster {
     Quantization q;
     q.bits = params_.grad_bits == kAutoBits ? choose_bits(range, n_samples_) : params_.grad_bits;
     q.gradient = gradient_scale(range, n_samples_, q.bits);
-    q.hessian =
-        constant_hessian_ ? Scale{1.0, 1.0, 1} : hessian_scale(range, n_samples_, q.bits);
+    q.hessian = constant_hessian_ ? Scale{1.0, 1.0, 1} : hessian_scale(range, n_samples_, q.bits);
     q.constant_hessian = constant_hessian_;
     q.stochastic = params_.rounding == Rounding::stochastic;
     q.key = stream_key(params_.seed, uint64_t(iteration), uint64_t(output));

@@ -22,14 +22,14 @@ struct TrainingReport {
   std::vector<QuantizationReport> quantization;
 };
 
-// Called in every iteration; either may throw to stop the fit (Ctrl-C).
+// Called in every iteration; either may throw to end the fit with an error (Ctrl-C).
 struct IterationHooks {
   std::function<void()> before;
-  std::function<void(const Model&)> after;
+  std::function<bool(const Model&)> after;  // whether to go on
 };
 
-// Grows n_estimators iterations of trees onto `model`. One without base scores is new and gets
-// them; another's raw predictions are where the backend starts.
+// Grows up to n_estimators iterations of trees onto `model`. One without base scores is new and
+// gets them; another's raw predictions are where the backend starts.
 Model train(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
             Model model, const IterationHooks& hooks, TrainingReport& report);
 

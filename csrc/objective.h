@@ -33,7 +33,7 @@ QGBDT_FN double clamp_probability(double p) {
   return p > 1 - 1e-15 ? 1 - 1e-15 : p;
 }
 
-QGBDT_FN double log_of_mean(double mean) { return log(mean < 1e-300 ? 1e-300 : mean); }
+QGBDT_FN double finite_log(double x) { return log(x < 1e-300 ? 1e-300 : x); }
 
 // Newton steps on a logarithmic scale overshoot where a few rows among many settled ones are wrong:
 // G / H is then in the hundreds. A factor of e^5 is more than any leaf needs at once.
@@ -73,7 +73,7 @@ struct Poisson {  // exp(s) - y s; the hessian is enlarged by exp(0.7) to bound 
     const double e = exp(s);
     return {e - y, e * kHessianFactor};
   }
-  static QGBDT_FN double start_score(double mean) { return log_of_mean(mean); }
+  static QGBDT_FN double start_score(double mean) { return finite_log(mean); }
 };
 
 struct Gamma {  // y exp(-s) + s
@@ -83,7 +83,7 @@ struct Gamma {  // y exp(-s) + s
     const double r = y * exp(-s);
     return {1.0 - r, r};
   }
-  static QGBDT_FN double start_score(double mean) { return log_of_mean(mean); }
+  static QGBDT_FN double start_score(double mean) { return finite_log(mean); }
 };
 
 struct Tweedie {  // -y exp((1 - rho) s) / (1 - rho) + exp((2 - rho) s) / (2 - rho)
@@ -95,7 +95,7 @@ struct Tweedie {  // -y exp((1 - rho) s) / (1 - rho) + exp((2 - rho) s) / (2 - r
     const double b = exp((2.0 - rho) * s);
     return {b - a, a * (rho - 1.0) + b * (2.0 - rho)};
   }
-  static QGBDT_FN double start_score(double mean) { return log_of_mean(mean); }
+  static QGBDT_FN double start_score(double mean) { return finite_log(mean); }
 };
 
 // Softmax cross entropy. Its gradient couples the classes of a row, so the kernel works on
@@ -134,6 +134,22 @@ struct LambdaRank {
   }
   static QGBDT_FN double start_score(double) { return 0; }
 };
+
+// Scores [n_outputs] of a row to its prediction, in place.
+QGBDT_FN void apply_link(Link link, double* scores, int n_outputs) {
+  switch (link) {
+    case Link::identity: break;
+    case Link::logistic: scores[0] = sigmoid(scores[0]); break;
+    case Link::exponential: scores[0] = exp(scores[0]); break;
+    case Link::softmax: {
+      double largest = scores[0], sum = 0;
+      for (int k = 1; k < n_outputs; ++k) largest = scores[k] > largest ? scores[k] : largest;
+      for (int k = 0; k < n_outputs; ++k) sum += scores[k] = exp(scores[k] - largest);
+      for (int k = 0; k < n_outputs; ++k) scores[k] /= sum;
+      break;
+    }
+  }
+}
 
 // Calls f(Objective{}) with the struct of `kind`.
 template <class F>

@@ -10,21 +10,6 @@ constexpr int64_t kWalkBlock = 64;      // rows that stay in cache while every t
 constexpr int64_t kMinSlicedRows = 12;  // a block costs the same whether it is full or not
 constexpr int64_t kColumnsPerTree = 4;  // values to bin that cost as much as walking a tree
 
-void apply_link(Link link, double* scores, int n_outputs) {
-  switch (link) {
-    case Link::identity: break;
-    case Link::logistic: scores[0] = sigmoid(scores[0]); break;
-    case Link::exponential: scores[0] = exp(scores[0]); break;
-    case Link::softmax: {
-      const double largest = *std::max_element(scores, scores + n_outputs);
-      double sum = 0;
-      for (int k = 0; k < n_outputs; ++k) sum += scores[k] = exp(scores[k] - largest);
-      for (int k = 0; k < n_outputs; ++k) scores[k] /= sum;
-      break;
-    }
-  }
-}
-
 }  // namespace
 
 Predictor::Predictor(Model model)

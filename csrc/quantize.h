@@ -81,8 +81,8 @@ QGBDT_FN double rounding_noise(const Magnitudes& values, const Scale& scale) {
   for (int e = 1; e < 255; ++e) {
     if (!values.counts[e]) continue;
     const double low = power_of_two(e - 127) * scale.inverse;
-    noise += double(values.counts[e]) *
-             ((rounding_integral(2.0 * low) - rounding_integral(low)) / low);
+    noise +=
+        double(values.counts[e]) * ((rounding_integral(2.0 * low) - rounding_integral(low)) / low);
     square += double(values.counts[e]) * (low * low);
   }
   return square > 0 ? noise / (square * kMeanSquareMantissa) : 0;

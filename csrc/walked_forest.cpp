@@ -8,7 +8,9 @@
 namespace qgbdt {
 namespace {
 
-constexpr int kTogether = 4;  // trees that a row walks in step: latencies overlap
+// Walks in step: latencies overlap.
+constexpr int kTreesTogether = 4;  // of a row
+constexpr int kRowsTogether = 8;   // through a tree
 
 }  // namespace
 
@@ -47,28 +49,50 @@ inline uint32_t WalkedForest::step(const WalkNode* nodes, uint32_t at, const T* 
   return node.left + (right | (missing & uint32_t(side + 1)));
 }
 
+// Moves at[k] to the leaf of row(k).
+template <int kTogether, class Row>
+inline void WalkedForest::walk(uint32_t* at, const Row& row, int64_t column_stride) const {
+  const WalkNode* nodes = nodes_.data();
+  for (uint32_t moved = 1; moved;) {
+    moved = 0;
+#pragma GCC unroll 8
+    for (int k = 0; k < kTogether; ++k) {
+      const uint32_t next = step(nodes, at[k], row(k), column_stride);
+      moved |= next ^ at[k];
+      at[k] = next;
+    }
+  }
+}
+
 template <class T>
 void WalkedForest::add(const MatrixView& X, const T* data, int64_t first_row, int64_t n_rows,
                        int64_t begin_tree, int64_t end_tree, int n_outputs, double* scores) const {
-  const WalkNode* nodes = nodes_.data();
-  for (int64_t t = begin_tree; t < end_tree; t += kTogether) {
-    const int64_t n = std::min<int64_t>(kTogether, end_tree - t);
-    uint32_t root[kTogether];
-    for (int64_t k = 0; k < kTogether; ++k) root[k] = roots_[t + std::min(k, n - 1)];
+  const T* rows = data + first_row * X.row_stride;
+  const int64_t fewest = n_rows < kRowsTogether ? 1 : kTreesTogether;
+  int64_t t = begin_tree;
+  for (; t + fewest <= end_tree; t += kTreesTogether) {
+    const int64_t n = std::min<int64_t>(kTreesTogether, end_tree - t);
+    uint32_t root[kTreesTogether];
+    for (int64_t k = 0; k < kTreesTogether; ++k) root[k] = roots_[t + std::min(k, n - 1)];
     for (int64_t i = 0; i < n_rows; ++i) {
-      const T* row = data + (first_row + i) * X.row_stride;
-      uint32_t at[kTogether];
-      std::copy(root, root + kTogether, at);
-      for (uint32_t moved = 1; moved;) {
-        moved = 0;
-#pragma GCC unroll 8
-        for (int k = 0; k < kTogether; ++k) {
-          const uint32_t next = step(nodes, at[k], row, X.column_stride);
-          moved |= next ^ at[k];
-          at[k] = next;
-        }
-      }
+      const T* row = rows + i * X.row_stride;
+      uint32_t at[kTreesTogether];
+      std::copy_n(root, kTreesTogether, at);
+      walk<kTreesTogether>(at, [&](int) { return row; }, X.column_stride);
       for (int64_t k = 0; k < n; ++k) scores[i * n_outputs + (t + k) % n_outputs] += values_[at[k]];
+    }
+  }
+  for (; t < end_tree; ++t) {
+    double* to = scores + t % n_outputs;
+    for (int64_t i = 0; i < n_rows; i += kRowsTogether) {
+      const int64_t n = std::min<int64_t>(kRowsTogether, n_rows - i);
+      uint32_t at[kRowsTogether];
+      std::fill_n(at, kRowsTogether, roots_[t]);
+      const auto row = [&](int k) {
+        return rows + (i + std::min<int64_t>(k, n - 1)) * X.row_stride;
+      };
+      walk<kRowsTogether>(at, row, X.column_stride);
+      for (int64_t k = 0; k < n; ++k) to[(i + k) * n_outputs] += values_[at[k]];
     }
   }
 }

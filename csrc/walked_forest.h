@@ -32,6 +32,9 @@ class WalkedForest {
   template <class T>
   static uint32_t step(const WalkNode* nodes, uint32_t at, const T* row, int64_t column_stride);
 
+  template <int kTogether, class Row>
+  void walk(uint32_t* at, const Row& row, int64_t column_stride) const;
+
   std::vector<WalkNode> nodes_;  // breadth first, tree after tree
   std::vector<double> values_;   // of the leaves among them
   std::vector<uint32_t> roots_;

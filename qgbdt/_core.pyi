@@ -6,6 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+EvaluationSet = tuple[
+    NDArray[Any],  # X
+    NDArray[np.float64],  # y
+    NDArray[np.float64] | None,  # sample_weight
+    NDArray[np.int64] | None,  # query_sizes
+    NDArray[np.float64],  # raw predictions, to be filled
+]
+
 class ModelFormatError(ValueError): ...
 class WorkerLost(ConnectionError): ...
 
@@ -90,7 +98,20 @@ def train(
     initial: Model | None = None,
     raw_prediction: NDArray[np.float64] | None = None,
     on_iteration: Callable[[bytes], None] | None = None,
-) -> tuple[Model, dict[str, int], dict[str, NDArray[Any]], dict[str, NDArray[Any]]]: ...
+    n_resumed: int = 0,
+    eval_sets: Sequence[EvaluationSet] = (),
+    metrics: Sequence[tuple[str, int]] = (),
+    on_evaluation: Callable[[NDArray[np.float64]], bool] | None = None,
+) -> tuple[Model, dict[str, float], dict[str, NDArray[Any]], dict[str, NDArray[Any]]]: ...
+def evaluate(
+    eval_set: EvaluationSet,
+    metrics: Sequence[tuple[str, int]],
+    params: Mapping[str, Any],
+    n_threads: int = 1,
+    comm: Comm | None = None,
+) -> NDArray[np.float64]: ...
+def metrics() -> dict[str, tuple[str, bool]]: ...
+def predictions(objective: str, raw_prediction: NDArray[np.float64]) -> NDArray[np.float64]: ...
 def build_info() -> dict[str, Any]: ...
 def simd_levels() -> list[str]: ...
 def simd_level() -> str: ...

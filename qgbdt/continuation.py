@@ -15,7 +15,7 @@ from qgbdt.booster import Booster
 from qgbdt.checkpoint import Checkpoint
 from qgbdt.distributed.communicator import Communicator
 from qgbdt.errors import DataError
-from qgbdt.validation import Floats
+from qgbdt.validation import Floats, Rows
 
 ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 
@@ -60,16 +60,11 @@ def booster_of(init_model: Any) -> Booster:
     return booster
 
 
-def facts_of_data(
-    matrix: BinnedMatrix,
-    y: Floats,
-    sample_weight: Floats | None,
-    query_sizes: NDArray[np.int64] | None,
-    workers: Communicator,
-) -> dict[str, int]:
+def facts_of_data(matrix: BinnedMatrix, training: Rows, workers: Communicator) -> dict[str, int]:
     """What other data would differ in, the same on all workers however rows are spread."""
-    weight = np.ones(0) if sample_weight is None else sample_weight
-    sizes = np.ones(0) if query_sizes is None else query_sizes
+    y = training.y
+    weight = np.ones(0) if training.sample_weight is None else training.sample_weight
+    sizes = np.ones(0) if training.query_sizes is None else training.query_sizes
     rows = matrix.row_numbers()
     sums = workers.sum(
         np.array([len(y), digest(y, rows), digest(weight, rows[: len(weight)]), digest(sizes)])

@@ -27,13 +27,13 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from qgbdt.continuation import booster_of
-from qgbdt.errors import DataError
+from qgbdt.docstrings import documented
+from qgbdt.errors import DataError, ParameterError
 from qgbdt.estimators import (
     QGBDTClassifier,
     QGBDTEstimator,
     QGBDTRanker,
     QGBDTRegressor,
-    documented,
     draw_seed,
 )
 from qgbdt.params import NONE, Where, param
@@ -118,6 +118,11 @@ class DaskEstimator(QGBDTEstimator):
 
     def _fit(self, continuation: Mapping[str, Any], **collections: Any) -> Self:
         self._check_params()
+        if hasattr(self, "_skl_callbacks"):
+            raise ParameterError(
+                f"{type(self).__name__} calls no callbacks: tasks elsewhere train. Use "
+                "set_callbacks() without any."
+            )
         given = {name: some for name, some in collections.items() if some is not None}
         check_collections(given)
         local = self._unfitted().set_params(random_state=draw_seed(self.random_state))

@@ -4,7 +4,6 @@
 # (scikit-learn has no type annotations)
 
 import functools
-import inspect
 import os
 import zlib
 from collections.abc import Callable, Sequence
@@ -13,35 +12,40 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_classifier
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from qgbdt import _core
 from qgbdt.booster import Booster
 from qgbdt.continuation import Continuation, facts_of_data, started
 from qgbdt.distributed.communicator import ALONE, Communicator
+from qgbdt.docstrings import documented
 from qgbdt.errors import DataError, DeviceError
+from qgbdt.evaluation import EvaluationRequest, EvaluationSet, Iteration, Watch, check_set, told_of
+from qgbdt.holdout import blocks_of, first_split, held_back
 from qgbdt.params import (
     ClassifierParams,
     CommonParams,
-    Parametrized,
     RankerParams,
     RegressorParams,
     check_names,
-    parameters_section,
     trainer_params,
 )
+from qgbdt.sklearn_callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
 from qgbdt.threads import resolve_n_jobs
 from qgbdt.validation import (
     Floats,
+    Rows,
+    check_eval_group,
     check_query_sizes,
     check_regression_target,
     check_relevance,
     check_row_blocks,
     check_sample_weight,
+    encode_classes,
     label_gains,
+    numbers_of_classes,
     weighted,
 )
 from qgbdt.versions import package_version
@@ -52,81 +56,22 @@ __all__ = ["QGBDTClassifier", "QGBDTRanker", "QGBDTRegressor"]
 CHECK_X = {"dtype": [np.float64, np.float32], "ensure_all_finite": False}
 
 
+EVALUATION_PARAMS = (
+    "early_stopping_rounds",
+    "early_stopping_min_delta",
+    "first_metric_only",
+    "validation_fraction",
+)
+"""Parameters of which the trainer does not know, but on which workers must agree."""
+
+
 def check_X(workers: Communicator) -> dict[str, Any]:
     """How scikit-learn checks X in fit: a worker may have no rows."""
     return CHECK_X | {"ensure_min_samples": 1 if workers.is_alone else 0}
 
 
-ATTRIBUTES = """\
-booster_ : Booster
-    The trained model.
-feature_importances_ : ndarray of shape (n_features,)
-    Splits per feature, or their gains if ``importance_type='gain'``.
-feature_names_in_ : ndarray of shape (n_features,)
-    The names of the columns, if X has any that are strings.
-fit_profile_ : dict
-    Where the time went: ``binning_seconds`` and ``training_seconds``; and how trees grew:
-    ``growth_rounds`` (batches of leaves), ``growth_splits``, and ``growth_expansions`` (leaves
-    split on trial, those in vain included).
-n_features_in_ : int
-    The number of columns of X.
-objective_ : str
-    The loss that was used.
-quantization_report_ : dict
-    How gradients were rounded: arrays of shape (n_iterations, n_trees_per_iteration), for the trees
-    that this fit grew. ``bits``; ``gradient_step`` and ``hessian_step``, what the
-    integer 1 stands for; ``gradient_levels`` and ``hessian_levels``, the largest integers (the bits
-    span the bulk, outliers run beyond, nothing is cut off); ``gradient_noise`` and
-    ``hessian_noise``, about the variance of stochastic rounding as a share of the mean square.
-worker_profiles_ : list of dict
-    For each worker, by rank, arrays with a value an iteration: ``seconds``, those of them that it
-    waited for others (``wait_seconds``), ``exchanges``, ``bytes_sent`` and ``bytes_received``."""
-
-ITERATIONS = """\
-start_iteration : int, default=0
-    The first iteration whose trees are used.
-num_iteration : int, default=None
-    How many iterations are used; None means all that follow."""
-
-CONTINUATION = """\
-init_model : Booster, fitted estimator or path-like, default=None
-    A model to go on from: n_estimators iterations are added to its trees.
-checkpoint_dir : path-like, default=None
-    Where the trees of each iteration are kept, so that a fit that was interrupted can go on.
-    Worker 0 keeps them; others need none.
-resume : bool, default=False
-    Whether to go on from the checkpoint in checkpoint_dir, if there is one: the model is that of
-    a fit that was not interrupted. It must be of this fit: only n_estimators, n_jobs and the
-    number of workers may change."""
-
-WORKERS = """\
-communicator : Communicator, default=None
-    The way to other workers, each of which calls fit with its own rows; see `qgbdt.distributed`.
-    The model is that of one worker with all rows, in order of rank.
-row_blocks : sequence of (int, int), default=None
-    For a worker's rows that lie apart among those of all: the number of each block of its rows,
-    and how many rows it has. All rows are then the blocks of all workers, in order of number.
-    None is one block, whose number is the rank."""
-
-T = TypeVar("T")
 P = ParamSpec("P")
 E = TypeVar("E", bound="QGBDTEstimator")
-
-
-def documented(item: T) -> T:
-    """Fill in the sections that docstrings share, such as {parameters}."""
-    text = inspect.cleandoc(item.__doc__ or "")
-    if isinstance(item, type) and issubclass(item, Parametrized):
-        text = text.replace("{parameters}", parameters_section(item))
-    for section, shared in (
-        ("{attributes}", ATTRIBUTES),
-        ("{iterations}", ITERATIONS),
-        ("{continuation}", CONTINUATION),
-        ("{workers}", WORKERS),
-    ):
-        text = text.replace(section, shared)
-    item.__doc__ = text
-    return item
 
 
 def all_or_nothing(
@@ -142,7 +87,7 @@ def all_or_nothing(
         scratch = object.__new__(type(self))
         scratch.__dict__ = dict(vars(self))
         try:
-            fit(scratch, *args, **kwargs)
+            with_callbacks(fit)(scratch, *args, **kwargs)
         except BaseException as error:
             if isinstance(workers := kwargs.get("communicator"), Communicator):
                 workers.leave(error)
@@ -153,32 +98,7 @@ def all_or_nothing(
     return fit_all_or_nothing
 
 
-def encode_classes(y: NDArray[Any], workers: Communicator) -> tuple[NDArray[Any], Floats]:
-    """The class labels of all workers, sorted, and each row's number among them."""
-    here, numbers = encode_labels(y)
-    classes = workers.union(here)
-    return classes, np.searchsorted(classes, here)[numbers].astype(np.float64)
-
-
-def encode_labels(y: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
-    """The distinct labels, sorted, and each row's number among them.
-
-    Integers of a small range, which need no check, are counted instead of sorted: that takes a
-    tenth of the time.
-    """
-    low, high = (int(y.min()), int(y.max())) if len(y) and y.dtype.kind in "biu" else (0, len(y))
-    if high - low >= len(y) // 2 or high > np.iinfo(np.int64).max:
-        check_classification_targets(y)
-        classes, numbers = np.unique(y, return_inverse=True)
-    else:
-        offsets = y.astype(np.int64) - low
-        present = np.bincount(offsets) > 0
-        classes = (np.flatnonzero(present) + low).astype(y.dtype)
-        numbers = (np.cumsum(present) - 1)[offsets]
-    return classes, numbers
-
-
-class QGBDTEstimator(CommonParams, BaseEstimator):
+class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     """What the estimators share."""
 
     def set_params(self, **params: Any) -> Self:
@@ -211,16 +131,21 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
             state = {**state, "booster_": Booster.from_bytes(state["booster_"])}
         super().__setstate__(state)
 
-    def _start(self, communicator: Communicator | None, sample_weight: Any) -> Communicator:
+    def _start(
+        self, communicator: Communicator | None, sample_weight: Any, request: EvaluationRequest
+    ) -> Communicator:
         """Check what needs no data, and that workers mean the same fit."""
         self._check_params()
         workers = communicator or ALONE
+        request.check(self, workers)
         workers.agree(
             {
                 "the version of qgbdt": package_version("qgbdt"),
                 "the estimator": type(self).__name__,
                 "sample_weight": "None" if sample_weight is None else "given",
                 "class_weight": str(getattr(self, "class_weight", None)),
+                **{name: getattr(self, name) for name in EVALUATION_PARAMS},
+                **request.facts(),
             }
         )
         return workers
@@ -235,6 +160,8 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
         workers: Communicator,
         row_blocks: Sequence[tuple[int, int]] | None,
         continuation: Continuation,
+        request: EvaluationRequest,
+        check_target: Callable[[NDArray[Any], Floats | None], Floats],
         n_outputs: int = 1,
         query_sizes: NDArray[np.int64] | None = None,
         label_gain: Floats | None = None,
@@ -248,9 +175,23 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
             "seed": draw_seed(self.random_state),
             "label_gain": label_gains(label_gain),
         }
-        blocks = check_row_blocks(row_blocks, len(X))
+        blocks = check_row_blocks(row_blocks, len(X)) or [(workers.rank, len(X))]
         names = self._feature_names(X)
         initial = continuation.initial(objective, n_outputs, names)
+        rows = Rows(X, y, sample_weight, query_sizes)
+        sets = self._evaluation_sets(request, objective, n_outputs, check_target, workers)
+        if self.validation_fraction is not None:
+            if hasattr(self.validation_fraction, "split"):
+                kept, held = first_split(self.validation_fraction, rows, request.groups)
+            else:
+                strata = y.astype(np.int64) if is_classifier(self) else np.zeros(len(y), np.int64)
+                seed, fraction = params["seed"], self.validation_fraction
+                held = held_back(rows, strata, fraction, seed, blocks, workers)
+                kept = ~held
+            sets = [EvaluationSet.of("valid_0", rows.where(held), n_outputs)]
+            blocks, rows = blocks_of(kept, blocks), rows.where(kept)
+        for some in sets:
+            check_set(some, request.metrics(objective), workers)
         facts = {
             **{name: np.asarray(value).tolist() for name, value in params.items()},
             "max_bin": self.max_bin,
@@ -262,30 +203,43 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
         workers.agree(facts)
         start = perf_counter()
         matrix = _core.BinnedMatrix(
-            np.require(X, requirements="A"), self.max_bin, n_threads, workers.native, blocks
+            np.require(rows.X, requirements="A"), self.max_bin, n_threads, workers.native, blocks
         )
         binned = perf_counter()
         if workers.any(continuation.checkpoint_dir is not None):
-            facts |= facts_of_data(matrix, y, sample_weight, query_sizes, workers)
+            facts |= facts_of_data(matrix, rows, workers)
             facts |= {"the version of qgbdt": package_version("qgbdt")}
         with started(continuation, initial, facts, workers) as begin:
-            model, growth, quantization, profile = _core.train(
+            n_initial = initial.n_trees // n_outputs if initial else 0
+            callbacks, told, on_iteration = list(request.callbacks or []), None, begin.on_iteration
+            if hasattr(self, "_skl_callbacks"):
+                told = FitCallbacks(self, request.training, request.sample_weight, begin)
+                callbacks.append(told.after_iteration)
+                on_iteration = told.on_iteration
+            watch = Watch(self, objective, sets, request, callbacks, workers, n_initial)
+            model, cost, quantization, profile = _core.train(
                 matrix,
-                y,
-                sample_weight,
-                query_sizes,
+                rows.y,
+                rows.sample_weight,
+                rows.query_sizes,
                 names,
                 params | {"n_estimators": self.n_estimators - begin.n_iterations_done},
                 n_threads,
                 workers.native,
                 begin.model,
-                begin.raw_prediction(X, n_threads),
-                begin.on_iteration,
+                begin.raw_prediction(rows.X, n_threads),
+                on_iteration,
+                begin.n_iterations_done,
+                [some.native for some in sets],
+                watch.metrics,
+                watch.goes_on if watch.is_needed else None,
             )
+        if watch.best_iteration is not None:
+            model = model.iterations(0, watch.best_iteration)
         self.fit_profile_ = {
             "binning_seconds": binned - start,
             "training_seconds": perf_counter() - binned,
-            **{f"growth_{name}": count for name, count in growth.items()},
+            **cost,
         }
         self.quantization_report_ = {
             name: values.reshape(-1, n_outputs) for name, values in quantization.items()
@@ -293,6 +247,30 @@ class QGBDTEstimator(CommonParams, BaseEstimator):
         self.worker_profiles_ = workers.gather_arrays(profile)
         self.objective_ = objective
         self.booster_ = Booster(model)
+        self.n_iter_ = self.n_estimators_ = self.booster_.n_iterations
+        self.best_iteration_ = watch.best_iteration
+        self.best_score_, self.evals_result_ = watch.best_score, watch.history
+        if told:
+            told.end()
+
+    def _evaluation_sets(
+        self,
+        request: EvaluationRequest,
+        objective: str,
+        n_outputs: int,
+        check_target: Callable[[NDArray[Any], Floats | None], Floats],
+        workers: Communicator,
+    ) -> list[EvaluationSet]:
+        """The evaluation sets that were given to fit, checked as the rows of training are."""
+        sets = []
+        for given in request.sets():
+            with told_of(given.name):
+                X, y = validate_data(self, given.X, given.y, reset=False, **check_X(workers))
+                weight = check_sample_weight(given.sample_weight, len(X), workers=workers)
+                sizes = check_eval_group(given.group, len(X)) if objective == "lambdarank" else None
+                rows = Rows(X, check_target(y, weight), weight, sizes)
+            sets.append(EvaluationSet.of(given.name, rows, n_outputs, given.is_training))
+        return sets
 
     def _feature_names(self, X: NDArray[Any]) -> list[str]:
         """The names of the columns; if they have none, those that LightGBM invents."""
@@ -351,6 +329,15 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         y: Any,
         sample_weight: Any = None,
         *,
+        eval_set: Any = None,
+        eval_names: Sequence[str] | None = None,
+        eval_sample_weight: Sequence[Any] | None = None,
+        eval_metric: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        groups: Any = None,
+        callbacks: Sequence[Callable[[Iteration], Any]] | None = None,
         init_model: Any = None,
         checkpoint_dir: str | os.PathLike[str] | None = None,
         resume: bool = False,
@@ -367,6 +354,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             Class labels, of at least two classes.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
+        {evaluation}
         {continuation}
         {workers}
 
@@ -374,7 +362,20 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         -------
         self : QGBDTClassifier
         """
-        workers = self._start(communicator, sample_weight)
+        request = EvaluationRequest(
+            training=(X, y),
+            sample_weight=sample_weight,
+            eval_set=eval_set,
+            eval_names=eval_names,
+            eval_sample_weight=eval_sample_weight,
+            eval_metric=eval_metric,
+            X_val=X_val,
+            y_val=y_val,
+            sample_weight_val=sample_weight_val,
+            groups=groups,
+            callbacks=callbacks,
+        )
+        workers = self._start(communicator, sample_weight, request)
         X, y = validate_data(self, X, y, **check_X(workers))
         self.classes_, y_encoded = encode_classes(y, workers)
         self.n_classes_ = len(self.classes_)
@@ -387,6 +388,8 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             workers=workers,
             row_blocks=row_blocks,
             continuation=Continuation(init_model, checkpoint_dir, resume),
+            request=request,
+            check_target=lambda y, _: numbers_of_classes(y, self.classes_),
             n_outputs=self.n_classes_ if objective == "multiclass" else 1,
         )
 
@@ -522,6 +525,15 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         y: Any,
         sample_weight: Any = None,
         *,
+        eval_set: Any = None,
+        eval_names: Sequence[str] | None = None,
+        eval_sample_weight: Sequence[Any] | None = None,
+        eval_metric: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        groups: Any = None,
+        callbacks: Sequence[Callable[[Iteration], Any]] | None = None,
         init_model: Any = None,
         checkpoint_dir: str | os.PathLike[str] | None = None,
         resume: bool = False,
@@ -538,6 +550,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             Target values, in the range of the objective.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
+        {evaluation}
         {continuation}
         {workers}
 
@@ -545,7 +558,20 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         -------
         self : QGBDTRegressor
         """
-        workers = self._start(communicator, sample_weight)
+        request = EvaluationRequest(
+            training=(X, y),
+            sample_weight=sample_weight,
+            eval_set=eval_set,
+            eval_names=eval_names,
+            eval_sample_weight=eval_sample_weight,
+            eval_metric=eval_metric,
+            X_val=X_val,
+            y_val=y_val,
+            sample_weight_val=sample_weight_val,
+            groups=groups,
+            callbacks=callbacks,
+        )
+        workers = self._start(communicator, sample_weight, request)
         objective = self.objective or "regression"
         X, y = validate_data(self, X, y, y_numeric=True, **check_X(workers))
         weight = check_sample_weight(sample_weight, len(X), workers=workers)
@@ -558,6 +584,8 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             workers=workers,
             row_blocks=row_blocks,
             continuation=Continuation(init_model, checkpoint_dir, resume),
+            request=request,
+            check_target=lambda y, weight: check_regression_target(y, weight, objective),
         )
 
     @documented
@@ -624,6 +652,18 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         group: Any = None,
         qid: Any = None,
         sample_weight: Any = None,
+        eval_set: Any = None,
+        eval_names: Sequence[str] | None = None,
+        eval_sample_weight: Sequence[Any] | None = None,
+        eval_group: Sequence[Any] | None = None,
+        eval_metric: Any = None,
+        eval_at: Sequence[int] = (1, 2, 3, 4, 5),
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        group_val: Any = None,
+        groups: Any = None,
+        callbacks: Sequence[Callable[[Iteration], Any]] | None = None,
         init_model: Any = None,
         checkpoint_dir: str | os.PathLike[str] | None = None,
         resume: bool = False,
@@ -644,6 +684,13 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             The query of each row.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
+        {evaluation}
+        eval_group : list of array-like, default=None
+            The sizes of the queries of each set of eval_set.
+        eval_at : sequence of int, default=(1, 2, 3, 4, 5)
+            How many of the first documents of a query NDCG and MAP look at.
+        group_val : array-like, default=None
+            The sizes of the queries of X_val.
         {continuation}
         {workers}
 
@@ -651,7 +698,23 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         -------
         self : QGBDTRanker
         """
-        workers = self._start(communicator, sample_weight)
+        request = EvaluationRequest(
+            training=(X, y),
+            sample_weight=sample_weight,
+            eval_set=eval_set,
+            eval_names=eval_names,
+            eval_sample_weight=eval_sample_weight,
+            eval_group=eval_group,
+            eval_metric=eval_metric,
+            eval_at=eval_at,
+            X_val=X_val,
+            y_val=y_val,
+            sample_weight_val=sample_weight_val,
+            group_val=group_val,
+            groups=groups,
+            callbacks=callbacks,
+        )
+        workers = self._start(communicator, sample_weight, request)
         X, y = validate_data(self, X, y, y_numeric=True, **check_X(workers))
         gains = label_gains(self.label_gain)
         self._train(
@@ -662,6 +725,8 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             workers=workers,
             row_blocks=row_blocks,
             continuation=Continuation(init_model, checkpoint_dir, resume),
+            request=request,
+            check_target=lambda y, _: check_relevance(y, len(gains)),
             query_sizes=check_query_sizes(group, qid, len(X)),
             label_gain=gains,
         )

@@ -138,6 +138,10 @@ RANDOM = Where(
     "a numpy RandomState or Generator",
     lambda value: isinstance(value, (np.random.RandomState, np.random.Generator)),
 )
+SPLITTER = Where(
+    "an object with a split method",
+    lambda value: hasattr(value, "split") and not isinstance(value, (str, bytes)),
+)
 GAINS = Where("a non-empty list of non-negative, non-decreasing numbers up to 1e30", is_gain_table)
 
 
@@ -312,6 +316,40 @@ class CommonParams(Parametrized):
         default=True,
         allowed=BOOL,
         doc="Whether leaf values are refitted from the unquantized gradients.",
+    )
+    early_stopping_rounds: int | None = param(
+        default=None,
+        allowed=IntRange(1, INT32_MAX) | NONE,
+        doc="Training stops when a metric of an evaluation set has not improved for so many "
+        "iterations. The model then is the best one: later trees are dropped. None trains all.",
+        native=False,
+    )
+    early_stopping_min_delta: float = param(
+        default=0.0,
+        allowed=FloatRange(0.0),
+        doc="A metric improves only by more than this.",
+        native=False,
+    )
+    first_metric_only: bool = param(
+        default=False,
+        allowed=BOOL,
+        doc="Whether only the first metric stops training early.",
+        native=False,
+    )
+    validation_fraction: Any = param(
+        default=None,
+        allowed=FloatRange(0.0, 1.0, "()") | SPLITTER | NONE,
+        doc="Share of the rows that are held back from training and evaluated on: of the rows of "
+        "each class, or of the queries; random_state chooses them. Or a splitter of scikit-learn, "
+        "whose first split says what is trained and what is evaluated on.",
+        native=False,
+    )
+    verbose: int = param(
+        default=0,
+        allowed=IntRange(-1, INT32_MAX),
+        doc="Progress is logged each so many iterations, at level INFO of the logger 'qgbdt'; 0 "
+        "and -1 mean never.",
+        native=False,
     )
     importance_type: Literal["split", "gain"] = param(
         default="split",

@@ -764,3 +764,163 @@ def train(X, y, *, sample_weight=None, query_sizes=None, params: dict) -> Refere
                 raw_prediction[output, rows] += tree[leaf]["value"]
             trees.append(tree)
     return ReferenceModel(params["objective"], base_score, trees)
+
+
+# ----------------------------------------------------------------------------------- 12 metrics
+# LightGBM's names and formulas; deviances are scikit-learn's. Of raw scores s and predictions p,
+# [n_outputs][n_samples], and a target y. What has a weight of zero counts for nothing.
+
+LEAST_MEAN = 1e-10  # a positive mean that is predicted counts as no less than this
+
+
+def finite_log(x):
+    return log(np.maximum(x, 1e-300))
+
+
+def l2(s, p, y, params):
+    return (p[0] - y) * (p[0] - y)
+
+
+def l1(s, p, y, params):
+    return np.abs(p[0] - y)
+
+
+def mape(s, p, y, params):
+    return np.abs(p[0] - y) / np.maximum(np.abs(y), 1.0)
+
+
+def poisson(s, p, y, params):
+    mean = np.maximum(p[0], LEAST_MEAN)
+    return mean - y * finite_log(mean)
+
+
+def gamma(s, p, y, params):
+    mean = np.maximum(p[0], LEAST_MEAN)
+    return y / mean + finite_log(mean)
+
+
+def tweedie(s, p, y, params):
+    a, b = 1.0 - params["tweedie_variance_power"], 2.0 - params["tweedie_variance_power"]
+    log_mean = finite_log(np.maximum(p[0], LEAST_MEAN))
+    return exp(b * log_mean) / b - y * exp(a * log_mean) / a
+
+
+def poisson_deviance(s, p, y, params):
+    mean = np.maximum(p[0], LEAST_MEAN)
+    return 2.0 * (y * finite_log(y / mean) - y + mean)
+
+
+def gamma_deviance(s, p, y, params):
+    ratio = y / np.maximum(p[0], LEAST_MEAN)
+    return 2.0 * (ratio - finite_log(ratio) - 1.0)
+
+
+def tweedie_deviance(s, p, y, params):
+    a, b = 1.0 - params["tweedie_variance_power"], 2.0 - params["tweedie_variance_power"]
+    best = np.where(y > 0, exp(b * finite_log(y)) / (a * b), 0.0)
+    return 2.0 * (best + tweedie(s, p, y, params))
+
+
+def binary_logloss(s, p, y, params):
+    p = np.minimum(np.maximum(p[0], 1e-15), 1.0 - 1e-15)
+    return -log(np.where(y > 0, p, 1.0 - p))
+
+
+def binary_error(s, p, y, params):
+    return ((s[0] > 0) != (y > 0)).astype(np.float64)
+
+
+def multi_logloss(s, p, y, params):
+    return -log(np.maximum(p[y.astype(np.int64), np.arange(len(y))], 1e-15))
+
+
+def multi_error(s, p, y, params):
+    return (s.argmax(axis=0) != y).astype(np.float64)
+
+
+def ndcg(y, gain, k):
+    """Of a query's labels y in the order of their scores."""
+    discount = 1.0 / log2(2.0 + np.arange(min(k, len(y))))
+    best = ordered_sum(gain[-np.sort(-y)[:k]] * discount)
+    return ordered_sum(gain[y[:k]] * discount) / best if best > 0 else 1.0
+
+
+def average_precision_at(y, gain, k):
+    """Of a query's labels y in the order of their scores; what is not 0 is relevant."""
+    relevant = y > 0
+    precision = np.cumsum(relevant) / np.arange(1.0, len(y) + 1)
+    n_found = min(k, len(y), relevant.sum())
+    return ordered_sum((relevant * precision)[:k]) / n_found if n_found else 1.0
+
+
+def auc(positive, negative):
+    """Of the weights of rows in groups of equal scores, the best first; fixed point."""
+    before = (np.cumsum(positive) - positive).astype(np.float64)
+    area = ordered_sum(negative * (0.5 * positive + before))
+    return area / (float(positive.sum()) * float(negative.sum()))
+
+
+def average_precision(positive, negative):
+    found, seen = np.cumsum(positive), np.cumsum(positive + negative)
+    return ordered_sum(positive * (found / np.maximum(seen, 1))) / float(positive.sum())
+
+
+ROW_METRICS = {
+    **{"l2": l2, "rmse": l2, "r2": l2, "l1": l1, "mape": mape},
+    **{"poisson": poisson, "gamma": gamma, "tweedie": tweedie},
+    **{"poisson_deviance": poisson_deviance, "gamma_deviance": gamma_deviance},
+    **{"tweedie_deviance": tweedie_deviance},
+    **{"binary_logloss": binary_logloss, "binary_error": binary_error},
+    **{"multi_logloss": multi_logloss, "multi_error": multi_error},
+}
+ORDER_METRICS = {"auc": auc, "average_precision": average_precision}
+QUERY_METRICS = {"ndcg": ndcg, "map": average_precision_at}
+
+
+def mean_loss(losses, weight) -> float:
+    losses = np.where(weight > 0, losses, 0.0)
+    if not np.isfinite(losses * weight).all():
+        return math.inf
+    return weighted_mean(losses, weight)
+
+
+def metric(name, s, y, weight, params, query_sizes=None, at=0) -> float:
+    """A metric of all rows; `name` is in one of the tables, `at` is the k of a query's metric."""
+    weight = np.ones(len(y)) if weight is None else weight
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        if name in ORDER_METRICS:
+            return ORDER_METRICS[name](*weights_by_score(s[0], y, weight))
+        if name in QUERY_METRICS:
+            return query_metric(name, s[0], y, weight, params, query_sizes, at)
+        p = link(s, params["objective"])
+        mean = mean_loss(ROW_METRICS[name](s, p, y, params), weight)
+        if name == "rmse":
+            return math.sqrt(mean)
+        if name == "r2":  # of the mean squared error of the best constant
+            constant = np.full_like(s, mean_loss(y, weight))
+            of_constant = mean_loss(l2(s, constant, y, params), weight)
+            return 1.0 - mean / of_constant if of_constant > 0 else float(mean == 0)
+        return mean
+
+
+def weights_by_score(s, y, weight):
+    """The weights of positive and negative rows in groups of equal scores, the best first."""
+    fixed = to_fixed(weight, fixed_exponent(weight.max(), len(y)))
+    _, group = np.unique(-s, return_inverse=True)
+    positive, negative = np.zeros((2, group.max() + 1), np.int64)
+    np.add.at(positive, group[y > 0], fixed[y > 0])
+    np.add.at(negative, group[y == 0], fixed[y == 0])
+    return positive, negative
+
+
+def query_metric(name, s, y, weight, params, query_sizes, at) -> float:
+    """The mean over queries; a query's weight is the mean of its rows'."""
+    gain = np.asarray(params["label_gain"], np.float64)
+    values, weights, start = [], [], 0
+    for size in query_sizes:
+        rows = slice(start, start + int(size))
+        labels = y[rows][np.argsort(-s[rows], kind="stable")].astype(np.int64)  # as in training
+        values.append(QUERY_METRICS[name](labels, gain, at))
+        weights.append(ordered_sum(weight[rows]) / size)
+        start = rows.stop
+    return mean_loss(np.array(values), np.array(weights))

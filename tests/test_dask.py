@@ -190,6 +190,20 @@ def test_one_partition_and_a_random_state(client):
     assert fitted.random_state is draws[1]
 
 
+@pytest.mark.parametrize("kind", CONFORMING)
+def test_rows_held_back_stop_it_as_they_do_locally(kind, client):
+    estimator, columns, ends = CONFORMING[kind]
+    params = {"validation_fraction": 0.3, "early_stopping_rounds": 3, "n_estimators": 50}
+    estimator = type(estimator)(**params, learning_rate=0.5)
+    local = estimator.to_local().fit(X, **columns)
+    where = [2, 0, 1, 0, 2, 1]
+    dask_X = lay_out(client, X, ends, where)
+    estimator.fit(dask_X, **{name: lay_out(client, c, ends, where) for name, c in columns.items()})
+    assert local.best_iteration_ < 50
+    assert estimator.booster_ == local.booster_
+    assert estimator.evals_result_ == local.evals_result_
+
+
 def test_groups_of_each_partition(client):
     expected = QGBDTRanker(n_estimators=3).fit(X, RELEVANCE, group=SIZES).booster_
     where = [2, 0, 1, 0, 2, 1]

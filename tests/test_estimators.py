@@ -161,7 +161,7 @@ def test_classes_are_numbered_in_order(dtype):
         near += [np.array([ends.min, ends.max] * 300, dtype)]
     for labels in near:
         y = labels.astype(dtype) if dtype is not object else labels.astype(str).astype(object)
-        classes, numbers = qgbdt.estimators.encode_classes(y, ALONE)
+        classes, numbers = qgbdt.validation.encode_classes(y, ALONE)
         expected_classes, expected_numbers = np.unique(y, return_inverse=True)
         assert classes.dtype == y.dtype
         assert numbers.dtype == np.float64

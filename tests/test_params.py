@@ -64,6 +64,18 @@ OUT_OF_RANGE = [
     ("grad_bits", 9, "an int in the range [2, 8], 16 or 'auto'"),
     ("rounding", "up", "a str among {'stochastic', 'nearest'}"),
     ("renew_leaves", 1, "a bool"),
+    ("early_stopping_rounds", 0, "an int in the range [1, 2147483647] or None"),
+    ("early_stopping_min_delta", -0.1, "a float in the range [0.0, inf)"),
+    ("first_metric_only", 1, "a bool"),
+    *(
+        (
+            "validation_fraction",
+            value,
+            "a float in the range (0.0, 1.0), an object with a split method or None",
+        )
+        for value in (0.0, 1.0, "split")
+    ),
+    ("verbose", -2, "an int in the range [-1, 2147483647]"),
     ("importance_type", "cover", "a str among {'split', 'gain'}"),
     ("device", "tpu", "a str among {'cpu', 'cuda'}"),
     (

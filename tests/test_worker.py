@@ -21,9 +21,9 @@ PARAMS = {"n_estimators": 3, "num_leaves": 7, "n_jobs": 1}
 TIMEOUT = 60
 
 
-def run_workers(folder, *arguments, world_size=2, address=None):
+def run_workers(folder, *arguments, world_size=2, address=None, **params):
     """The exit codes of workers whose shards are part-0..., started in this process."""
-    (folder / "params.json").write_text(json.dumps(PARAMS))
+    (folder / "params.json").write_text(json.dumps(PARAMS | params))
     (folder / "key").write_bytes(b"secret")
     shared = [
         *("--rendezvous", address or free_address(), "--world-size", str(world_size)),
@@ -105,6 +105,45 @@ def test_weights_and_queries(tmp_path, capsys):
     for iteration in range(PARAMS["n_estimators"]):
         for rank in (0, 1):
             assert said.err.count(f"\n{iteration} {rank} ") == 1
+
+
+@pytest.mark.parametrize("task", ["regression", "ranking"])
+def test_evaluation(tmp_path, capsys, caplog, task):
+    X = hurting_data(300)
+    y, sizes = targets(X, "lambdarank")
+    qid, weight = np.repeat(np.arange(len(sizes)), sizes), np.linspace(0.5, 2, 300)
+    edges = np.cumsum(sizes)[[3, 6, 6, -1]]  # the second worker has none of the evaluation set
+    for name, rows in zip(
+        ("part-0", "part-1", "eval-1", "eval-0"), np.split(np.arange(300), edges)
+    ):
+        queries = {"q": qid[rows]} if task == "ranking" else {}
+        np.savez(tmp_path / f"{name}.npz", X=X[rows], y=y[rows], w=weight[rows], **queries)
+    named = ["--target", "y", "--weight", "w", "--task", task, "--verbose"]
+    named += ["--query", "q"] if task == "ranking" else []
+    params = {"n_estimators": 30, "early_stopping_rounds": 3, "learning_rate": 0.5}
+    evaluated = ["--eval-data", tmp_path / "eval-{rank}.npz"]
+    parts = ["--data", tmp_path / "part-{rank}.npz"]
+    assert run_workers(tmp_path, *parts, *evaluated, *named, **params) == [0, 0]
+
+    train, held = np.arange(edges[1]), np.arange(edges[1], 300)
+    kind = QGBDTRanker if task == "ranking" else QGBDTRegressor
+    groups = {"group": sizes[:7], "eval_group": [sizes[7:]]} if task == "ranking" else {}
+    alone = kind(**PARAMS | params).fit(
+        X[train],
+        y[train],
+        sample_weight=weight[train],
+        eval_set=[(X[held], y[held])],
+        eval_sample_weight=[weight[held]],
+        **groups,
+    )
+    assert alone.best_iteration_ < 30
+    assert Booster.load_model(tmp_path / "model") == alone.booster_
+    assert f"  best_iteration: {alone.best_iteration_}\n" in capsys.readouterr().err
+    history = next(iter(alone.evals_result_["valid_0"].items()))
+    lines = [record.getMessage() for record in caplog.records if record.name == "qgbdt"]
+    assert len(lines) == len(history[1])
+    for i, (line, value) in enumerate(zip(lines, history[1]), start=1):
+        assert line.split("\t")[:2] == [f"[{i}]", f"valid_0's {history[0]}: {value:g}"]
 
 
 def test_classes(tmp_path, capsys):

@@ -11,11 +11,13 @@
 #include <cmath>
 #include <numeric>
 #include <string>
+#include <tuple>
 #include <variant>
 
 #include "../binned_matrix.h"
 #include "../booster.h"
 #include "../cpu/cpu_backend.h"
+#include "../evaluation.h"
 #include "../model_io.h"
 #include "../predictor.h"
 #include "../support/check.h"
@@ -62,6 +64,11 @@ void check_signals() {
 }
 
 using SharedComm = std::shared_ptr<Comm>;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 std::string name_of(const py::error_already_set& error) {
   const py::gil_scoped_acquire acquire;
@@ -211,6 +218,94 @@ py::dict quantization_report(const std::vector<QuantizationReport>& trees) {
   return out;
 }
 
+// ---- Evaluation: (name, k) of each metric; (X, y, weights, sizes of queries, raw predictions to
+// fill) of each set.
+
+using Metrics = std::vector<std::pair<std::string, int64_t>>;
+using EvaluationSet =
+    std::tuple<py::array, DoubleArray, std::optional<DoubleArray>,
+               std::optional<py::array_t<int64_t>>, py::array_t<double, py::array::c_style>>;
+
+const char* problem_name(Problem problem) {
+  constexpr const char* kNames[] = {"regression", "binary", "multiclass", "ranking"};
+  return kNames[int(problem)];
+}
+
+Problem problem_of(ObjectiveKind objective) {
+  switch (objective) {
+    case ObjectiveKind::binary: return Problem::binary;
+    case ObjectiveKind::multiclass: return Problem::multiclass;
+    case ObjectiveKind::lambdarank: return Problem::ranking;
+    default: return Problem::regression;
+  }
+}
+
+std::vector<ChosenMetric> chosen_metrics(const Metrics& metrics, ObjectiveKind objective) {
+  std::vector<ChosenMetric> chosen;
+  for (const auto& [name, at] : metrics) {
+    const std::span<const Metric> all = all_metrics();
+    const auto found = std::find_if(all.begin(), all.end(),
+                                    [&](const Metric& metric) { return name == metric.name; });
+    check(found != all.end() && found->problem == problem_of(objective),
+          "no metric of the objective");
+    check(!found->of_query || at >= 1, "a metric of queries is of the first k, from 1");
+    chosen.push_back({&*found, at});
+  }
+  return chosen;
+}
+
+EvaluationData evaluation_data(const MatrixView& X, EvaluationSet& set, const TrainParams& params) {
+  auto& [_, y, weight, query_sizes, raw_prediction] = set;
+  const int64_t n = X.n_samples;
+  EvaluationData data{X,
+                      column_of(y, n, "y must be 1-D with n_samples values"),
+                      nullptr,
+                      {},
+                      raw_prediction.mutable_data()};
+  check_targets(params, data.target, n);
+  if (weight)
+    data.weight = column_of(*weight, n, "sample_weight must be 1-D with n_samples values");
+  if (params.objective == ObjectiveKind::lambdarank)
+    data.query_begin = query_begins(query_sizes, n);
+  check(raw_prediction.size() == n * params.n_outputs, "n_samples raw predictions an output");
+  return data;
+}
+
+Evaluation evaluation_of(std::vector<EvaluationData> data, const Metrics& metrics,
+                         const TrainParams& params, Comm& comm, Team& team) {
+  return Evaluation(std::move(data), chosen_metrics(metrics, params.objective), params.objective,
+                    {params.tweedie_variance_power}, params.n_outputs, params.label_gain, comm,
+                    team);
+}
+
+// Raw predictions [n_samples][n_outputs] through the link.
+py::array_t<double> predictions(const std::string& objective, const DoubleArray& raw_prediction) {
+  ObjectiveKind kind;
+  check(objective_from_name(objective, &kind), "unknown objective");
+  check(raw_prediction.ndim() == 2, "raw_prediction must be 2-D");
+  const Link link = visit_objective(kind, [](auto o) { return decltype(o)::kLink; });
+  const int n_outputs = int(raw_prediction.shape(1));
+  py::array_t<double> out({raw_prediction.shape(0), raw_prediction.shape(1)});
+  std::copy_n(raw_prediction.data(), raw_prediction.size(), out.mutable_data());
+  for (py::ssize_t i = 0; i < out.shape(0); ++i)
+    apply_link(link, out.mutable_data() + i * n_outputs, n_outputs);
+  return out;
+}
+
+// Metrics of raw predictions, as train finds them.
+py::array_t<double> evaluate(EvaluationSet set, const Metrics& metrics, const py::dict& params_dict,
+                             int n_threads, const std::optional<SharedComm>& shared_comm) {
+  const TrainParams params = train_params(params_dict);
+  EvaluationData data = evaluation_data(matrix_view(std::get<0>(set)), set, params);
+  std::vector<double> values;
+  with_comm(shared_comm, [&](Comm& comm) {
+    with_team(n_threads, [&](Team& team) {
+      values = evaluation_of({std::move(data)}, metrics, params, comm, team).values();
+    });
+  });
+  return array_of(values);
+}
+
 // What each iteration took of this worker.
 class Stopwatch {
  public:
@@ -219,7 +314,7 @@ class Stopwatch {
   void end_iteration() {
     const auto now = Clock::now();
     const CommReport report = comm_.report();
-    seconds_.push_back(std::chrono::duration<double>(now - start_).count());
+    seconds_.push_back(seconds_since(start_));
     wait_seconds_.push_back(report.wait_seconds - report_.wait_seconds);
     n_exchanges_.push_back(report.n_exchanges - report_.n_exchanges);
     bytes_sent_.push_back(report.bytes_sent - report_.bytes_sent);
@@ -239,7 +334,6 @@ class Stopwatch {
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
   const Comm& comm_;
   Clock::time_point start_ = Clock::now();
   CommReport report_;
@@ -253,7 +347,9 @@ py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
                        std::vector<std::string> feature_names, const py::dict& params_dict,
                        int n_threads, std::optional<SharedComm> shared_comm,
                        const Predictor* initial, const std::optional<DoubleArray>& raw_prediction,
-                       const std::function<void(py::bytes)>& on_iteration) {
+                       const std::function<void(py::bytes)>& on_iteration, int64_t n_resumed,
+                       std::vector<EvaluationSet> eval_sets, const Metrics& metrics,
+                       const std::function<bool(py::array_t<double>)>& on_evaluation) {
   const TrainParams params = train_params(params_dict);
   const int64_t n = matrix.n_samples();
   TrainingData data{
@@ -274,27 +370,62 @@ py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
     data.raw_prediction = raw_prediction->data();
     model = initial->model();
   }
+  check(0 <= n_resumed && n_resumed <= model.n_iterations(), "n_resumed out of range");
+  std::vector<EvaluationData> eval_data;
+  for (EvaluationSet& set : eval_sets) {
+    eval_data.push_back(evaluation_data(matrix_view(std::get<0>(set)), set, params));
+    check(eval_data.back().X.n_features == matrix.n_features(), "as many features to evaluate");
+  }
   TrainingReport report;
+  double evaluation_seconds = 0;
   std::optional<Stopwatch> stopwatch;
   with_comm(shared_comm, [&](Comm& comm) {
     stopwatch.emplace(comm);
-    const IterationHooks hooks{check_signals, [&](const Model& trained) {
-                                 tell(on_iteration, trained);
-                                 stopwatch->end_iteration();
-                               }};
-    const int useful = threads_for(n * matrix.n_features(), kValuesPerThread, n_threads);
+    int64_t n_rows = n;
+    for (const EvaluationData& some : eval_data) n_rows += some.X.n_samples;
+    const int useful = threads_for(n_rows * matrix.n_features(), kValuesPerThread, n_threads);
     with_team(useful, [&](Team& team) {
+      std::optional<Evaluation> evaluation;
+      // Of the first iterations of a model, also of one whose trees come from a checkpoint: what is
+      // told of them is what was told when they grew.
+      const auto evaluate = [&](const Model& trained, int64_t n_iterations) {
+        if (!on_evaluation) return true;
+        const auto start = Clock::now();
+        std::vector<double> values;
+        if (!eval_sets.empty()) {
+          comm.begin_phase("evaluating");
+          if (!evaluation)
+            evaluation.emplace(evaluation_of(std::move(eval_data), metrics, params, comm, team));
+          evaluation->score(trained, n_iterations);
+          values = evaluation->values();
+        }
+        const py::gil_scoped_acquire acquire;
+        const bool goes_on = on_evaluation(array_of(values));
+        evaluation_seconds += seconds_since(start);
+        return goes_on;
+      };
+      const IterationHooks hooks{check_signals, [&](const Model& trained) {
+                                   tell(on_iteration, trained);
+                                   const bool goes_on = evaluate(trained, trained.n_iterations());
+                                   stopwatch->end_iteration();
+                                   return goes_on;
+                                 }};
+      bool goes_on = true;
+      for (int64_t n = model.n_iterations() - n_resumed; goes_on && n < model.n_iterations(); ++n)
+        goes_on = evaluate(model, n + 1);
+      if (!goes_on) return;
       CpuBackend backend(std::move(data), params.objective, {params.tweedie_variance_power},
                          params.n_outputs, params.label_gain, params.lambdarank_truncation_level,
                          searched_features(matrix, comm.rank(), comm.world_size()), team);
       model = train(backend, comm, matrix, params, std::move(model), hooks, report);
     });
   });
-  py::dict growth;
-  growth["rounds"] = report.growth.rounds;
-  growth["splits"] = report.growth.splits;
-  growth["expansions"] = report.growth.expansions;
-  return py::make_tuple(std::make_unique<Predictor>(std::move(model)), growth,
+  py::dict cost;
+  cost["evaluation_seconds"] = evaluation_seconds;
+  cost["growth_rounds"] = report.growth.rounds;
+  cost["growth_splits"] = report.growth.splits;
+  cost["growth_expansions"] = report.growth.expansions;
+  return py::make_tuple(std::make_unique<Predictor>(std::move(model)), cost,
                         quantization_report(report.quantization), stopwatch->profile());
 }
 
@@ -496,6 +627,17 @@ PYBIND11_MODULE(_core, m) {
   m.def("train", &train_on_cpu, py::arg("matrix"), py::arg("y"), py::arg("sample_weight"),
         py::arg("query_sizes"), py::arg("feature_names"), py::arg("params"), py::arg("n_threads"),
         py::arg("comm") = py::none(), py::arg("initial") = py::none(),
-        py::arg("raw_prediction") = py::none(), py::arg("on_iteration") = py::none());
+        py::arg("raw_prediction") = py::none(), py::arg("on_iteration") = py::none(),
+        py::arg("n_resumed") = 0, py::arg("eval_sets") = std::vector<EvaluationSet>(),
+        py::arg("metrics") = Metrics(), py::arg("on_evaluation") = py::none());
+  m.def("evaluate", &evaluate, py::arg("eval_set"), py::arg("metrics"), py::arg("params"),
+        py::arg("n_threads") = 1, py::arg("comm") = py::none());
+  m.def("predictions", &predictions, py::arg("objective"), py::arg("raw_prediction"));
+  m.def("metrics", [] {  // problem and whether higher is better, by name
+    py::dict table;
+    for (const Metric& metric : all_metrics())
+      table[metric.name] = py::make_tuple(problem_name(metric.problem), metric.higher_is_better);
+    return table;
+  });
   bind_kernels(m);
 }

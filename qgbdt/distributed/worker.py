@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ from numpy.typing import NDArray
 
 from qgbdt.distributed import TLS, Communicator, connect
 from qgbdt.errors import DataError, DistributedError, ParameterError, QGBDTError, WorkerLost
+from qgbdt.validation import query_sizes_of
 
 TASKS = {
     "classification": "QGBDTClassifier",
@@ -115,6 +117,13 @@ def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> argpars
         help=".csv, .parquet, .npz (an array a column, or X and others) or .npy (columns 0, 1, "
         "...); {rank} in the name is replaced",
     )
+    data.add_argument(
+        "--eval-data",
+        action="append",
+        default=[],
+        metavar="SHARD",
+        help="rows like those of --data whose metrics are found while training; more than once",
+    )
     data.add_argument("--target", required=True, metavar="COLUMN")
     data.add_argument("--weight", metavar="COLUMN")
     data.add_argument("--query", metavar="COLUMN", help="the query of each row, for ranking")
@@ -130,7 +139,9 @@ def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> argpars
     fit.add_argument(
         "--resume", action="store_true", help="go on from the checkpoint, if there is one"
     )
-    parser.add_argument("--verbose", action="store_true", help="report bytes and waiting")
+    parser.add_argument(
+        "--verbose", action="store_true", help="report progress, then bytes and waiting"
+    )
     args = parser.parse_args(argv)
     if args.rank is None:
         args.rank = number_in(environment, RANKS, parser)
@@ -168,6 +179,10 @@ def run(args: argparse.Namespace) -> None:
     params = json.loads(args.params.read_text()) if args.params else {}
     if not isinstance(params, dict):
         raise ParameterError(f"{args.params} must hold a JSON object, name to value.")
+    if args.verbose:
+        params = {"verbose": 1, **params}
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("qgbdt").setLevel("INFO")
     estimator = getattr(qgbdt, TASKS[args.task])().set_params(**params)
     key = args.key_file.read_bytes() if args.key_file else b""
     with connect(
@@ -181,11 +196,13 @@ def run(args: argparse.Namespace) -> None:
         bind=args.bind,
         advertise=args.advertise,
     ) as communicator:
-        data = arguments(load(Path(args.data.format(rank=communicator.rank))), args)
+        data = rows(args.data, communicator.rank, args)
+        evaluated = [rows(path, communicator.rank, args) for path in args.eval_data]
         if args.task == "classification":
             check_classes(communicator.union(np.unique(data["y"])))
         estimator.fit(
             **data,
+            **evaluation(evaluated, args),
             checkpoint_dir=args.checkpoint_dir,
             resume=args.resume,
             communicator=communicator,
@@ -194,6 +211,23 @@ def run(args: argparse.Namespace) -> None:
             estimator.booster_.save_model(args.output)
         if args.verbose:
             print(summary(communicator, estimator), file=sys.stderr)
+
+
+def rows(path: str, rank: int, args: argparse.Namespace) -> dict[str, Any]:
+    """What fit is called with for a worker's shard."""
+    return arguments(load(Path(path.format(rank=rank))), args)
+
+
+def evaluation(sets: Sequence[Mapping[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
+    """What fit is called with for shards of evaluation sets."""
+    if not sets:
+        return {}
+    given: dict[str, Any] = {"eval_set": [(some["X"], some["y"]) for some in sets]}
+    if args.weight is not None:
+        given["eval_sample_weight"] = [some["sample_weight"] for some in sets]
+    if args.query is not None:
+        given["eval_group"] = [query_sizes_of(some["qid"], len(some["y"])) for some in sets]
+    return given
 
 
 def load(path: Path) -> Any:
@@ -244,6 +278,8 @@ def check_classes(classes: NDArray[Any]) -> None:
 def summary(communicator: Communicator, estimator: Any) -> str:
     """What the fit took of this worker; of worker 0, what each iteration took of each."""
     numbers = {**communicator.report(), **estimator.fit_profile_}
+    if estimator.best_iteration_ is not None:
+        numbers["best_iteration"] = estimator.best_iteration_
     lines = [f"worker {communicator.rank}:"]
     lines += [f"  {name}: {value:.6g}" for name, value in numbers.items()]
     if communicator.rank == 0:

@@ -1,0 +1,111 @@
+// Metrics of rows apart from those of training, while it runs. Their raw predictions are kept, and
+// each iteration adds the leaves of its trees.
+//
+// Every sum is of integers, or of reals in fixed point, or runs in an order of its own, so a metric
+// does not depend on how rows are spread over threads and workers.
+#pragma once
+
+#include <stdint.h>
+
+#include <span>
+#include <vector>
+
+#include "binning.h"
+#include "comm.h"
+#include "metric.h"
+#include "support/parallel.h"
+#include "tree.h"
+
+namespace qgbdt {
+
+enum class Problem { regression, binary, multiclass, ranking };
+
+// Rows that are scored, [n_samples][n_outputs].
+struct ScoredRows {
+  const double *raw, *predicted, *target;
+  int n_outputs;
+};
+
+// One of three kinds: whoever counts (rows, queries, groups of equal scores) has a function.
+struct Metric {
+  const char* name;
+  Problem problem;
+  bool higher_is_better, needs_constant;
+  void (*row_losses)(const ScoredRows&, const ObjectiveArgs&, int64_t n, double* out);
+  double (*of_mean)(double mean, double of_constant);
+  double (*of_query)(const RankedQuery&, int64_t k);
+  double (*area)(ClassWeights group, ClassWeights before);
+  double (*of_area)(double sum, ClassWeights total);
+};
+
+std::span<const Metric> all_metrics();
+
+struct ChosenMetric {
+  const Metric* metric;
+  int64_t at;  // the k of a query's metric
+};
+
+// This worker's rows of a set.
+struct EvaluationData {
+  MatrixView X;
+  const double* target;
+  const double* weight;              // null: all 1
+  std::vector<int64_t> query_begin;  // of ranking: n_queries + 1 row numbers
+  double* raw_prediction;            // where they are kept, [n_samples][n_outputs]
+};
+
+class Evaluation {
+ public:
+  Evaluation(std::vector<EvaluationData> data, std::vector<ChosenMetric> metrics,
+             ObjectiveKind objective, const ObjectiveArgs& args, int n_outputs,
+             std::vector<double> label_gain, Comm& comm, Team& team);
+
+  // Brings the raw predictions from where they are to the first n_iterations of the model.
+  void score(const Model& model, int64_t n_iterations);
+
+  // [set][metric], of the raw predictions.
+  std::vector<double> values();
+
+ private:
+  struct Set {
+    EvaluationData data;
+    std::vector<double> query_weight;    // of ranking: the mean of the rows'
+    std::vector<double> ideal;           // of ranking: each query's labels, the largest first
+    std::vector<int64_t> signed_weight;  // all workers' rows, in fixed point; negatives below 0
+    int64_t n_of_all;                    // rows, or queries of ranking: whatever is weighed
+    double sum_weight;
+    double of_constant;  // the mean squared error of the best constant
+
+    bool is_ranking() const { return !data.query_begin.empty(); }
+    int64_t size() const { return is_ranking() ? int64_t(query_weight.size()) : data.X.n_samples; }
+    double weight(int64_t i) const {
+      if (is_ranking()) return query_weight[i];
+      return data.weight ? data.weight[i] : 1.0;
+    }
+  };
+  using Column = std::vector<double>;  // a weighted value of each row or query
+
+  void prepare_queries(Set& set) const;
+  bool any_metric(bool (*holds)(const Metric&)) const;
+  void prepare_weights();
+  void prepare_constants();
+  void prepare_order(Set& set);
+  template <class Value>
+  std::vector<double> means_of_all(const Value& value);
+  std::vector<double> sums_of_all(const std::vector<Column>& columns);
+  void weigh_rows(const Set& set, std::span<Column> columns);
+  void weigh_queries(const Set& set, std::span<Column> columns);
+  void find_order_metrics(const Set& set, std::span<double> values);
+
+  const std::vector<ChosenMetric> metrics_;
+  const Link link_;
+  const ObjectiveArgs args_;
+  const int n_outputs_;
+  const std::vector<double> label_gain_;
+  Comm& comm_;
+  Team& team_;
+  std::vector<Set> sets_;
+  int64_t n_scored_ = -1;  // iterations; -1: not even the base scores
+};
+
+}  // namespace qgbdt

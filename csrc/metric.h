@@ -1,0 +1,206 @@
+// Metrics: what a row, a query or a group of equal scores counts, and what is made of the sums.
+// Adding one: a struct here, a row in evaluation.cpp's table, a row in tests/reference.py's.
+#pragma once
+
+#include <stdint.h>
+
+#include "elementary.h"
+#include "objective.h"
+
+namespace qgbdt {
+
+// ---- The mean of a loss over rows: loss(row, args), and value(mean, mean of the best constant).
+
+struct ScoredRow {
+  const double* raw;        // [n_outputs]
+  const double* predicted;  // through the link
+  int n_outputs;
+  double target;
+};
+
+constexpr double kLeastMean = 1e-10;  // a positive mean that is predicted counts as no less
+
+QGBDT_FN double predicted_mean(const ScoredRow& row) {
+  return row.predicted[0] > kLeastMean ? row.predicted[0] : kLeastMean;
+}
+
+struct MeanLoss {
+  static constexpr bool kHigherIsBetter = false, kNeedsConstant = false;
+  static QGBDT_FN double value(double mean, double) { return mean; }
+};
+
+struct L2 : MeanLoss {
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs&) {
+    const double error = row.predicted[0] - row.target;
+    return error * error;
+  }
+};
+
+struct Rmse : L2 {
+  static QGBDT_FN double value(double mean, double) { return __builtin_sqrt(mean); }
+};
+
+struct R2 : L2 {
+  static constexpr bool kHigherIsBetter = true, kNeedsConstant = true;
+  static QGBDT_FN double value(double mean, double of_constant) {
+    if (!(of_constant > 0)) return mean == 0 ? 1.0 : 0.0;
+    return 1.0 - mean / of_constant;
+  }
+};
+
+struct L1 : MeanLoss {
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs&) {
+    return __builtin_fabs(row.predicted[0] - row.target);
+  }
+};
+
+struct Mape : MeanLoss {
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs&) {
+    const double size = __builtin_fabs(row.target);
+    return __builtin_fabs(row.predicted[0] - row.target) / (size > 1.0 ? size : 1.0);
+  }
+};
+
+// The negative log-likelihoods, without what depends on the target alone.
+
+struct PoissonLoss : MeanLoss {
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs&) {
+    const double mean = predicted_mean(row);
+    return mean - row.target * finite_log(mean);
+  }
+};
+
+struct GammaLoss : MeanLoss {
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs&) {
+    const double mean = predicted_mean(row);
+    return row.target / mean + finite_log(mean);
+  }
+};
+
+struct TweedieLoss : MeanLoss {
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs& args) {
+    const double a = 1.0 - args.tweedie_variance_power, b = 2.0 - args.tweedie_variance_power;
+    const double log_mean = finite_log(predicted_mean(row));
+    return exp(b * log_mean) / b - row.target * exp(a * log_mean) / a;
+  }
+};
+
+// Twice the log-likelihood that a perfect prediction would have more.
+
+struct PoissonDeviance : MeanLoss {
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs&) {
+    const double mean = predicted_mean(row);
+    return 2.0 * (row.target * finite_log(row.target / mean) - row.target + mean);
+  }
+};
+
+struct GammaDeviance : MeanLoss {
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs&) {
+    const double ratio = row.target / predicted_mean(row);
+    return 2.0 * (ratio - finite_log(ratio) - 1.0);
+  }
+};
+
+struct TweedieDeviance : MeanLoss {
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs& args) {
+    const double a = 1.0 - args.tweedie_variance_power, b = 2.0 - args.tweedie_variance_power;
+    const double best = row.target > 0 ? exp(b * finite_log(row.target)) / (a * b) : 0.0;
+    return 2.0 * (best + TweedieLoss::loss(row, args));
+  }
+};
+
+struct BinaryLogloss : MeanLoss {
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs&) {
+    const double p = clamp_probability(row.predicted[0]);
+    return -log(row.target > 0 ? p : 1.0 - p);
+  }
+};
+
+struct BinaryError : MeanLoss {  // of the class that predict chooses
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs&) {
+    return (row.raw[0] > 0) != (row.target > 0);
+  }
+};
+
+struct MultiLogloss : MeanLoss {
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs&) {
+    const double p = row.predicted[int64_t(row.target)];
+    return -log(p > 1e-15 ? p : 1e-15);
+  }
+};
+
+struct MultiError : MeanLoss {  // of the class that predict chooses
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs&) {
+    int best = 0;
+    for (int k = 1; k < row.n_outputs; ++k)
+      if (row.raw[k] > row.raw[best]) best = k;
+    return double(best) != row.target;
+  }
+};
+
+// ---- The mean over queries of the value of their first k documents.
+
+struct RankedQuery {
+  const double* labels;  // in the order of scores, the first ones
+  const double* ideal;   // in their own order, the largest first
+  const double* gain;    // of each label
+  int64_t n_documents, n_relevant;
+};
+
+struct Ndcg {
+  static QGBDT_FN double dcg(const double* labels, const double* gain, int64_t n) {
+    double sum = 0;
+    for (int64_t rank = 0; rank < n; ++rank)
+      sum += gain[int64_t(labels[rank])] * LambdaRank::discount(rank);
+    return sum;
+  }
+  static QGBDT_FN double value(const RankedQuery& query, int64_t k) {
+    const int64_t n = k < query.n_documents ? k : query.n_documents;
+    const double best = dcg(query.ideal, query.gain, n);
+    return best > 0 ? dcg(query.labels, query.gain, n) / best : 1.0;
+  }
+};
+
+struct MeanAveragePrecision {  // a document is relevant unless its label is 0
+  static QGBDT_FN double value(const RankedQuery& query, int64_t k) {
+    const int64_t n = k < query.n_documents ? k : query.n_documents;
+    const int64_t most = n < query.n_relevant ? n : query.n_relevant;
+    double sum = 0, found = 0;
+    for (int64_t rank = 0; rank < n; ++rank) {
+      if (!(query.labels[rank] > 0)) continue;
+      found = found + 1;
+      sum += found / double(rank + 1);
+    }
+    return most > 0 ? sum / double(most) : 1.0;
+  }
+};
+
+// ---- Of the order of scores: the sum of area(group, before) over groups of equal scores, the best
+// first, and value(sum, total). Weights are integers, in fixed point.
+
+struct ClassWeights {
+  int64_t positive = 0, negative = 0;
+};
+
+struct Auc {
+  static QGBDT_FN double area(ClassWeights group, ClassWeights before) {
+    return double(group.negative) * (0.5 * double(group.positive) + double(before.positive));
+  }
+  static QGBDT_FN double value(double sum, ClassWeights total) {
+    return sum / (double(total.positive) * double(total.negative));
+  }
+};
+
+struct AveragePrecision {
+  static QGBDT_FN double area(ClassWeights group, ClassWeights before) {
+    if (group.positive == 0) return 0.0;
+    const int64_t found = before.positive + group.positive;
+    const int64_t seen = found + before.negative + group.negative;
+    return double(group.positive) * (double(found) / double(seen));
+  }
+  static QGBDT_FN double value(double sum, ClassWeights total) {
+    return sum / double(total.positive);
+  }
+};
+
+}  // namespace qgbdt
