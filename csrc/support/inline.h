@@ -5,6 +5,9 @@
 
 #if defined(__CUDACC__)
 #define QGBDT_FN __host__ __device__ __forceinline__
+#define QGBDT_UNROLL(n)  // it does so by itself, and knows gcc's pragma not
 #else
 #define QGBDT_FN inline __attribute__((always_inline))
+#define QGBDT_UNROLL(n) QGBDT_PRAGMA(GCC unroll n)
+#define QGBDT_PRAGMA(words) _Pragma(#words)
 #endif
