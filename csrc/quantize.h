@@ -95,6 +95,11 @@ struct Quantization {
   uint64_t key;  // stream_key(seed, iteration, output)
 };
 
+QGBDT_FN bool is_wide(const Quantization& q) {  // takes 16-bit pairs
+  return q.gradient.levels > levels_of_bits(kByteBits) ||
+         q.hessian.levels > 2 * levels_of_bits(kByteBits);
+}
+
 // Rows that a 16 + 16 bit lane holds: sums of gradients stay within +-(2^15 - 1), of hessians below
 // 2^16.
 QGBDT_FN int64_t rows_per_flush(const Quantization& q) {

@@ -78,6 +78,9 @@ class Model:
     @staticmethod
     def joined(models: list[Model]) -> Model: ...
 
+class Device:
+    def kernel_times(self) -> dict[str, tuple[int, float]]: ...
+
 def train(
     matrix: BinnedMatrix,
     y: NDArray[np.float64],
@@ -90,6 +93,7 @@ def train(
     initial: Model | None = None,
     raw_prediction: NDArray[np.float64] | None = None,
     on_iteration: Callable[[bytes], None] | None = None,
+    device: Device | None = None,
 ) -> tuple[Model, dict[str, int], dict[str, NDArray[Any]]]: ...
 def build_info() -> dict[str, Any]: ...
 def simd_levels() -> list[str]: ...

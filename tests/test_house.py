@@ -38,7 +38,7 @@ LAYERS = [
         "bit_slices",
     },
     {"binning", "binned_matrix", "histogram_codec", "histogram_pool", "tree"},
-    {"walked_forest", "sliced_forest"},
+    {"walked_forest", "sliced_forest", "training_data", "histogram_exchange", "best_splits"},
     {"backend"},
     {"split_finder"},
     {"grower"},
