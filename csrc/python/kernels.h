@@ -6,5 +6,6 @@
 namespace qgbdt {
 
 void bind_kernels(pybind11::module_& core);
+void bind_device_on_host(pybind11::module_& kernels);
 
 }  // namespace qgbdt
