@@ -6,7 +6,7 @@
 #   make format      rewrites the files as make lint wants them
 #   make test-cuda   builds the module for NVIDIA GPUs and runs its tests on one
 #   make asan        the tests under AddressSanitizer and UndefinedBehaviorSanitizer
-#   make tsan        those of workers under ThreadSanitizer
+#   make tsan        those of workers and of a GPU's threads under ThreadSanitizer
 #   make fuzz-model  100,000 damaged model files, and 1,000 kills while saving
 #   make fuzz-frames 10,000,000 damaged messages of other workers, under both sanitizers
 #   make distributed 1,000 drawn fits over threads, 100 over sockets and 50 over TLS, each equal to one
@@ -121,4 +121,5 @@ tsan: %: $(VENV)-%/built
 	$(LINK)
 	cd build/$* && $(call PRELOAD,tsan) TSAN_OPTIONS=exitcode=66 OMP_THREAD_LIMIT=1 \
 		QGBDT_DISTRIBUTED_CASES=30 setarch --addr-no-randomize \
-		$(CURDIR)/$(VENV)-$*/bin/pytest tests/test_distributed.py -k 'not share' $(ARGS)
+		$(CURDIR)/$(VENV)-$*/bin/pytest tests/test_distributed.py tests/test_cuda.py \
+		-k 'not share and not cuda or races' $(ARGS)

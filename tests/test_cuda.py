@@ -2,8 +2,8 @@
 
 Every test runs twice: on a GPU, where there is one, and on the host in its place, which runs the
 same kernels, block by block and thread by thread, in an order drawn from a seed. So without a GPU
-all of it is tested but races within a step of a kernel, and what nvcc makes of the code; of that,
-that it compiles without a warning and has no fused multiply-add.
+all of it is tested but what nvcc makes of the code; of that, that it compiles without a warning and
+has no fused multiply-add.
 
 Swept: objectives, bits, weights, missing values, sparse and dense tiles of each width, both ways of
 summing, nodes of one block and of many, orders of execution, numbers of workers and mixed machines,
@@ -27,7 +27,7 @@ from qgbdt import QGBDTRegressor, _core
 from qgbdt.devices import WHY_NO_GPU, open_device
 from qgbdt.errors import DeviceError
 
-kernels = _core.kernels
+on_host = _core.on_host
 ROOT = Path(__file__).resolve().parent.parent
 BITS = (2, 3, 5, 8, 16)
 
@@ -36,7 +36,7 @@ BITS = (2, 3, 5, 8, 16)
 def make_device(request):
     """device(seed) makes a device."""
     if request.param == "on_host":
-        return lambda seed=0: kernels.device_on_host(order_seed=seed)
+        return lambda seed=0: on_host.device(order_seed=seed)
     if find_spec("qgbdt._cuda") is None:
         pytest.skip("this build has no CUDA module (make test-cuda builds it)")
     try:
@@ -117,7 +117,7 @@ def test_other_parameters(change, make_device):
 def test_order_of_execution():
     X = hurting_data(5000, 40)
     y, _ = targets(X, "binary")
-    devices = [kernels.device_on_host(order_seed=seed) for seed in range(8)]
+    devices = [on_host.device(order_seed=seed) for seed in range(8)]
     assert_devices_agree(X, y, native_params(objective="binary", n_estimators=2), *devices)
 
 
@@ -170,13 +170,27 @@ def test_workers(seed, make_device):
     assert set(in_threads(_core.thread_comms(len(parts)), work)) == {expected}
 
 
+@pytest.mark.parametrize("objective", ["binary", "multiclass", "lambdarank"])
+@pytest.mark.parametrize("bits", [2, 16])
+def test_races(objective, bits):
+    """Small, for `make tsan`: there all threads of a block run at once."""
+    X = np.concatenate([hurting_data(90, 3), sparse_data(90, 32)[0]], axis=1)
+    y, query_sizes = targets(X, objective)
+    weight = np.random.default_rng(1).choice([0.01, 1, 100], len(X))
+    params = native_params(
+        objective=objective, grad_bits=bits, n_estimators=1, num_leaves=4, min_child_samples=20
+    )
+    device = on_host.device()
+    assert_devices_agree(X, y, params, device, weight=weight, query_sizes=query_sizes)
+
+
 def test_few_launches():
     """They depend on rounds, not on rows, nodes or splits."""
     X = hurting_data(3000)
     y, _ = targets(X, "regression")
     matrix = _core.BinnedMatrix(X, 255, 1)
     params = native_params(num_leaves=63, n_estimators=1, grad_bits=8)
-    device = kernels.device_on_host()
+    device = on_host.device()
     _, growth, _ = _core.train(matrix, y, None, None, feature_names(X), params, 1, device=device)
     launches = {name: n for name, (n, _) in device.kernel_times().items()}
     assert 2 < launches["qgbdt::FindSplit"] <= growth["rounds"] + 1 < growth["splits"]
@@ -193,7 +207,7 @@ def test_chunks_hold_each_row_once(chunk_rows):
         ends = np.sort(rng.integers(0, 60, 8)).reshape(-1, 2)
         ranges = [(int(a), int(b)) for a, b in ends] + [(70, 70), (70, 71)]
         expected = [(i, row) for i, (begin, end) in enumerate(ranges) for row in range(begin, end)]
-        chunks = kernels.cut_ranges(ranges, chunk_rows)
+        chunks = on_host.cut_ranges(ranges, chunk_rows)
         assert all(0 < end - begin <= chunk_rows for _, begin, end in chunks)
         assert [(i, row) for i, begin, end in chunks for row in range(begin, end)] == expected
 
@@ -204,7 +218,7 @@ def test_no_lane_overflows(gradient_levels, hessian_levels):
     """A block's rows, all in one bin with the largest sums, stay within 16 bits a half."""
     for n_rows in (0, 1, 511, 512, 10**4, 10**6, 2**31 - 1):
         for n_tiles in (1, 3, 70_000):
-            lanes, rows = kernels.histogram_chunk_rows(
+            lanes, rows = on_host.histogram_chunk_rows(
                 n_rows, n_tiles, gradient_levels, hessian_levels
             )
             assert rows >= 1
@@ -216,9 +230,9 @@ def test_no_lane_overflows(gradient_levels, hessian_levels):
 
 @pytest.mark.parametrize("n", [1, 2, 7, 64, 256, 1000])
 def test_host_runs_every_block_once(n):
-    orders = {tuple(kernels.shuffled_numbers(n, seed)) for seed in range(20)}
+    orders = {tuple(on_host.shuffled_numbers(n, seed)) for seed in range(20)}
     assert {tuple(sorted(order)) for order in orders} == {tuple(range(n))}
-    assert kernels.shuffled_numbers(n, 0) == list(range(n))
+    assert on_host.shuffled_numbers(n, 0) == list(range(n))
     assert len(orders) > min(n - 1, 10)
 
 
@@ -270,7 +284,7 @@ class CudaModule:
 
     def __init__(self, state):
         self.state = lambda: state
-        self.device = kernels.device_on_host
+        self.device = on_host.device
 
 
 @pytest.fixture
@@ -323,7 +337,7 @@ def test_an_estimator_trains_on_a_device(cuda_module):
 @pytest.mark.parametrize("most_bytes", [0, 100, 3000])
 def test_too_little_memory(most_bytes):
     matrix = _core.BinnedMatrix(X, 255, 1)
-    device = kernels.device_on_host(most_bytes=most_bytes)
+    device = on_host.device(most_bytes=most_bytes)
     message = message_of(train, matrix, X, X[:, 0].copy(), native_params(), device=device)
     used = 1 if most_bytes > 100 else 0
     assert message == (

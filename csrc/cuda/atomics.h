@@ -1,5 +1,4 @@
-// Additions and maxima of integers from many threads at once: their order does not matter. On the
-// host a device's threads run one after the other.
+// Additions and maxima of integers from many threads at once: their order does not matter.
 #pragma once
 
 #include <stdint.h>
@@ -12,7 +11,7 @@ QGBDT_FN void atomic_add(uint32_t* to, uint32_t x) {
 #if defined(__CUDA_ARCH__)
   atomicAdd(to, x);
 #else
-  *to += x;
+  __atomic_fetch_add(to, x, __ATOMIC_RELAXED);
 #endif
 }
 
@@ -20,7 +19,7 @@ QGBDT_FN void atomic_add(int64_t* to, int64_t x) {
 #if defined(__CUDA_ARCH__)
   atomicAdd(reinterpret_cast<unsigned long long*>(to), static_cast<unsigned long long>(x));
 #else
-  *to = int64_t(uint64_t(*to) + uint64_t(x));
+  __atomic_fetch_add(to, x, __ATOMIC_RELAXED);
 #endif
 }
 
@@ -28,7 +27,10 @@ QGBDT_FN void atomic_max(uint32_t* to, uint32_t x) {
 #if defined(__CUDA_ARCH__)
   atomicMax(to, x);
 #else
-  if (x > *to) *to = x;
+  uint32_t most = __atomic_load_n(to, __ATOMIC_RELAXED);
+  while (x > most &&
+         !__atomic_compare_exchange_n(to, &most, x, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
 #endif
 }
 

@@ -6,7 +6,8 @@
 //
 // A step does one thread's work and hands nothing to the next but through Shared. nvcc makes a
 // launch of it; without nvcc the host runs it block by block, step by step, thread by thread. What
-// holds on the host for any order of blocks and threads holds on a GPU but for races within a step.
+// holds on the host for any order of blocks and threads holds on a GPU but for races within a step;
+// for these a build for ThreadSanitizer runs all threads of a block at once.
 #pragma once
 
 #include <stdint.h>
@@ -21,6 +22,11 @@
 #else
 #include <cstring>
 #include <numeric>
+#if defined(__SANITIZE_THREAD__)
+#include <barrier>
+#include <thread>
+#include <vector>
+#endif
 #endif
 
 namespace qgbdt {
@@ -81,23 +87,45 @@ class ShuffledNumbers {
   int64_t n_, factor_ = 1, first_ = 0;
 };
 
-template <class Kernel>
-void Gpu::launch(const Kernel& kernel, int64_t n_blocks) {
-  const auto run_step = [&](auto step, int64_t block, uint64_t seed, auto& shared) {
-    const ShuffledNumbers threads(Kernel::kThreads, seed);
+// One after the other, step by step.
+template <class Kernel, auto... kSteps>
+void run_threads(StepList<kSteps...>, const Kernel& kernel, int64_t block,
+                 const ShuffledNumbers& threads, typename Kernel::Shared& shared) {
+  const auto run_step = [&](auto step) {
     for (int i = 0; i < Kernel::kThreads; ++i)
       (kernel.*step)(At{block, int(threads.at(i))}, shared);
   };
-  const auto run_steps = [&]<auto... kSteps>(StepList<kSteps...>, int64_t block, uint64_t seed,
-                                             auto& shared) {
-    (run_step(kSteps, block, seed, shared), ...);
-  };
+  (run_step(kSteps), ...);
+}
+
+#if defined(__SANITIZE_THREAD__)
+
+// At once, so that the sanitizer sees what two threads of a step do to one word.
+template <class Kernel, auto... kSteps>
+void race_threads(StepList<kSteps...>, const Kernel& kernel, int64_t block,
+                  typename Kernel::Shared& shared) {
+  std::barrier<> barrier(Kernel::kThreads);
+  std::vector<std::jthread> threads;
+  for (int i = 0; i < Kernel::kThreads; ++i)
+    threads.emplace_back([&, at = At{block, i}] {
+      (((kernel.*kSteps)(at, shared), barrier.arrive_and_wait()), ...);
+    });
+}
+
+#endif
+
+template <class Kernel>
+void Gpu::launch(const Kernel& kernel, int64_t n_blocks) {
   const uint64_t seed = order_seed_ == 0 ? 0 : order_seed_ + uint64_t(n_blocks);
-  const ShuffledNumbers blocks(n_blocks, seed);
+  const ShuffledNumbers blocks(n_blocks, seed), threads(Kernel::kThreads, seed);
   typename Kernel::Shared shared;
   for (int64_t i = 0; i < n_blocks; ++i) {
     std::memset(static_cast<void*>(&shared), 0xa5, sizeof shared);  // as a block finds it: anything
-    run_steps(typename Kernel::Steps{}, blocks.at(i), seed, shared);
+#if defined(__SANITIZE_THREAD__)
+    race_threads(typename Kernel::Steps{}, kernel, blocks.at(i), shared);
+#else
+    run_threads(typename Kernel::Steps{}, kernel, blocks.at(i), threads, shared);
+#endif
   }
 }
 

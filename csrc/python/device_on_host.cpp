@@ -46,9 +46,11 @@ std::vector<int64_t> shuffled_numbers(int64_t n, uint64_t seed) {
 
 }  // namespace
 
-void bind_device_on_host(py::module_& m) {
+void bind_device_on_host(py::module_& core) {
+  py::module_ m = core.def_submodule(
+      "on_host", "A GPU's machine on the host, and how its kernels are cut; for tests.");
   m.def(
-      "device_on_host",
+      "device",
       [](int64_t most_bytes, uint64_t order_seed) -> std::shared_ptr<Device> {
         return std::make_shared<CudaDevice>(most_bytes, order_seed);
       },

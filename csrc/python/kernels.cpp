@@ -330,7 +330,6 @@ void bind_kernels(py::module_& core) {
       py::arg("gradient_scale"), py::arg("hessian_scale"), array("sums"));
   def("add_leaf_values", &add_leaf_values, array("leaf_of_row"), array("values"),
       array("raw_prediction"));
-  bind_device_on_host(m);
 }
 
 }  // namespace qgbdt

@@ -6,6 +6,8 @@
 namespace qgbdt {
 
 void bind_kernels(pybind11::module_& core);
-void bind_device_on_host(pybind11::module_& kernels);
+
+// A device for tests: the submodule qgbdt._core.on_host.
+void bind_device_on_host(pybind11::module_& core);
 
 }  // namespace qgbdt

@@ -502,4 +502,5 @@ PYBIND11_MODULE(_core, m) {
         py::arg("raw_prediction") = py::none(), py::arg("on_iteration") = py::none(),
         py::arg("device") = py::none());
   bind_kernels(m);
+  bind_device_on_host(m);
 }
