@@ -18,8 +18,10 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import gpu
 import numpy as np
 import pytest
+import results
 from conftest import OBJECTIVES, feature_names, hurting_data, native_params, sparse_data, targets
 from test_distributed import drawn_case, in_threads, shards_in_order
 
@@ -284,7 +286,7 @@ class CudaModule:
 
     def __init__(self, state):
         self.state = lambda: state
-        self.device = on_host.device
+        self.device = lambda timed=False: on_host.device()
 
 
 @pytest.fixture
@@ -332,6 +334,24 @@ def test_an_estimator_trains_on_a_device(cuda_module):
     cuda_module(CudaModule("ready"))
     on_device = QGBDTRegressor(device="cuda").fit(X, X[:, 0]).booster_
     assert on_device == QGBDTRegressor().fit(X, X[:, 0]).booster_
+
+
+def test_benchmark(cuda_module, monkeypatch, tmp_path, capsys):
+    """All of bench/gpu.py but the card."""
+    cuda_module(CudaModule("ready"))
+    card = {"card": "none", "card_memory": "0", "driver": "none"}
+    monkeypatch.setattr(gpu, "graphics_card", lambda: card)
+    monkeypatch.setattr(gpu, "CASES", gpu.CASES[:1])
+    path = tmp_path / "gpu.jsonl"
+    told = "--scale 0.001 --rounds 2 --repeat 1 --seconds 100 --peers qgbdt --results"
+    gpu.main([*told.split(), str(path)])
+    records = results.read(path)
+    assert all(record.items() >= card.items() and "time" in record for record in records)
+    assert {r["kernel"] for r in records if r["status"] == "kernel"} > {"qgbdt::FindSplit"}
+    assert [r["peer"] for r in records if r["status"] == "ok"] == ["qgbdt"]
+    assert "launches, qgbdt::FindSplit" in capsys.readouterr().out
+    gpu.main([*told.split(), str(path), "--seconds", "0"])
+    assert "the time is up" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("most_bytes", [0, 100, 3000])

@@ -2,12 +2,12 @@
 
 One command, at most ten minutes: it makes simulated sets, trains once on each with every kernel
 waited for, and then fits set after set with every library, as often as there is time. Records are
-appended to bench/results/cuda.jsonl, each with the date, the card and its driver.
+appended to bench/results/gpu.jsonl, each with the date, the card and its driver.
 
 Examples
 --------
-python bench/cuda.py
-python bench/cuda.py --scale 0.1 --seconds 120
+python bench/gpu.py
+python bench/gpu.py --scale 0.1 --seconds 120
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CASES = (
     Case("epsilon", rows=20_000),
     Case("bosch", rows=100_000),
 )
-RESULTS = Path(__file__).parent / "results" / "cuda.jsonl"
+RESULTS = Path(__file__).parent / "results" / "gpu.jsonl"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
