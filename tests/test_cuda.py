@@ -108,7 +108,9 @@ def test_nodes_of_many_blocks(tail, sums, make_device):
     assert any(sums in name for name in device.kernel_times())
 
 
-@pytest.mark.parametrize("change", [{"rounding": "nearest"}, {"renew_leaves": False}])
+@pytest.mark.parametrize(
+    "change", [{"rounding": "nearest"}, {"renew_leaves": False}, {"min_split_gain": 50.0}]
+)
 def test_other_parameters(change, make_device):
     X = hurting_data(2000)
     y, _ = targets(X, "poisson")
