@@ -119,22 +119,26 @@ class BuildCore(build_ext):
 
 sanitize = SANITIZERS[os.environ.get("QGBDT_SANITIZE", "")]
 headers = sorted(glob("csrc/**/*.h", recursive=True) + glob("csrc/**/*.inc", recursive=True))
-shared = {"depends": headers, "cxx_std": 20, "extra_compile_args": FLAGS + sanitize}
-extensions = [Pybind11Extension("qgbdt._core", sources(), extra_link_args=sanitize, **shared)]
-if os.environ.get("QGBDT_CUDA") == "1":
-    cuda_sources = [
-        *map("csrc/{}.cpp".format, FOR_MACHINES.split()),
-        *sorted(glob("csrc/cuda/*.cpp")),
-    ]
-    extensions.append(
-        Pybind11Extension(
-            "qgbdt._cuda",
-            [CUDA_MODULE, *cuda_sources],
-            libraries=["cudart_static", "dl", "rt", "pthread"],
-            extra_link_args=sanitize,
-            **shared,
-        )
+
+
+def extension(name, sources, **options):
+    return Pybind11Extension(
+        name,
+        sources,
+        depends=headers,
+        cxx_std=20,
+        extra_compile_args=FLAGS + sanitize,
+        extra_link_args=[*sanitize],
+        **options,
     )
+
+
+extensions = [extension("qgbdt._core", sources())]
+if os.environ.get("QGBDT_CUDA") == "1":
+    for_machines = map("csrc/{}.cpp".format, FOR_MACHINES.split())
+    for_gpus = [CUDA_MODULE, *for_machines, *sorted(glob("csrc/cuda/*.cpp"))]
+    libraries = ["cudart_static", "dl", "rt", "pthread"]
+    extensions.append(extension("qgbdt._cuda", for_gpus, libraries=libraries))
 
 ParallelCompile("QGBDT_BUILD_JOBS", default=os.cpu_count() or 1).install()
 setup(ext_modules=extensions, cmdclass={"build_ext": BuildCore})
