@@ -4,8 +4,9 @@
 #   make test        the tests
 #   make lint        ruff, mypy, clang-format
 #   make format      rewrites the files as make lint wants them
+#   make test-cuda   builds the module for NVIDIA GPUs and runs its tests on one
 #   make asan        the tests under AddressSanitizer and UndefinedBehaviorSanitizer
-#   make tsan        those of workers under ThreadSanitizer
+#   make tsan        those of workers and of a GPU's threads under ThreadSanitizer
 #   make fuzz-model  100,000 damaged model files, and 1,000 kills while saving
 #   make fuzz-frames 10,000,000 damaged messages of other workers, under both sanitizers
 #   make distributed 1,000 drawn fits over threads, 100 over sockets and 50 over TLS, and 250 that
@@ -24,13 +25,16 @@ BUILD_INPUTS := $(NATIVE) setup.py pyproject.toml
 
 FUZZ_FLAGS := -std=c++20 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -Wall -Wextra
 
-.PHONY: demo test lint format asan tsan fuzz-model fuzz-frames distributed hostile clean
+.PHONY: demo test test-cuda lint format asan tsan fuzz-model fuzz-frames distributed hostile clean
 
 demo: $(VENV)/built $(VENV)/extra-demo
 	$(BIN)/python bench/demo.py
 
 test: $(VENV)/built $(VENV)/extra-test
 	$(BIN)/pytest $(ARGS)
+
+test-cuda: $(VENV)/built-cuda $(VENV)/extra-test
+	$(BIN)/pytest tests/test_cuda.py -rs $(ARGS)
 
 lint: $(VENV)/built $(VENV)/extra-lint
 	$(BIN)/ruff check .
@@ -64,7 +68,7 @@ hostile: $(VENV)/built $(VENV)/extra-test
 	$(BIN)/python tests/campaigns/hostile.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-asan $(VENV)-tsan build dist *.egg-info qgbdt/_core*.so
+	rm -rf $(VENV) $(VENV)-asan $(VENV)-tsan build dist *.egg-info qgbdt/_c*.so
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -77,6 +81,11 @@ $(VENV)/built: $(BUILD_INPUTS) | $(BIN)/python
 	rm -f qgbdt/_core*.so
 	$(BIN)/pip install --quiet --editable .
 	touch $@
+
+$(VENV)/built-cuda: $(BUILD_INPUTS) | $(BIN)/python
+	rm -f qgbdt/_c*.so
+	QGBDT_CUDA=1 $(BIN)/pip install --quiet --editable .
+	touch $@ $(VENV)/built
 
 REQUIREMENTS := import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	print(*project["optional-dependencies"][sys.argv[1]], sep="\n")
@@ -116,4 +125,5 @@ tsan: %: $(VENV)-%/built
 	$(LINK)
 	cd build/$* && $(call PRELOAD,tsan) TSAN_OPTIONS=exitcode=66 OMP_THREAD_LIMIT=1 \
 		QGBDT_DISTRIBUTED_CASES=30 setarch --addr-no-randomize \
-		$(CURDIR)/$(VENV)-$*/bin/pytest $(OF_WORKERS) -k 'not share and not slow' $(ARGS)
+		$(CURDIR)/$(VENV)-$*/bin/pytest $(OF_WORKERS) tests/test_cuda.py \
+		-k 'not share and not slow and not cuda or races' $(ARGS)

@@ -179,12 +179,15 @@ class XGBoost(Peer):
         "rank": "rank:ndcg",
     }
 
-    def __init__(self, settings: Settings, grow_policy: str = "lossguide") -> None:
+    def __init__(
+        self, settings: Settings, grow_policy: str = "lossguide", device: str = "cpu"
+    ) -> None:
         super().__init__(settings)
         leafwise = grow_policy == "lossguide"
         self.params = {
             "objective": self.objective,
             "tree_method": "hist",
+            "device": device,
             "grow_policy": grow_policy,
             "max_leaves": settings.leaves if leafwise else 0,
             "max_depth": 0 if leafwise else _depth(settings.leaves),
@@ -234,7 +237,9 @@ class CatBoost(Peer):
         "rank": "LambdaMart:metric=NDCG",
     }
 
-    def __init__(self, settings: Settings, grow_policy: str = "SymmetricTree") -> None:
+    def __init__(
+        self, settings: Settings, grow_policy: str = "SymmetricTree", task_type: str = "CPU"
+    ) -> None:
         super().__init__(settings)
         if grow_policy == "Lossguide":
             tree = {
@@ -246,6 +251,7 @@ class CatBoost(Peer):
             tree = {"depth": min(_depth(settings.leaves), 16)}
         self.params = {
             "loss_function": self.objective,
+            "task_type": task_type,
             "iterations": settings.rounds,
             "learning_rate": settings.learning_rate,
             "boosting_type": "Plain",
@@ -423,6 +429,10 @@ def _all_peers() -> dict[str, tuple[type[Peer], dict[str, Any]]]:
     peers["catboost"] = (CatBoost, {})
     peers["catboost-lossguide"] = (CatBoost, {"grow_policy": "Lossguide"})
     peers["sklearn"] = (Sklearn, {})
+    peers["qgbdt-cuda"] = (QGBDT, {"device": "cuda"})
+    peers["lightgbm-cuda"] = (LightGBM, {"device_type": "cuda"})
+    peers["xgboost-cuda"] = (XGBoost, {"device": "cuda"})
+    peers["catboost-cuda"] = (CatBoost, {"task_type": "GPU"})
     return peers
 
 

@@ -7,11 +7,17 @@
 
 #include <stdint.h>
 
+#include <map>
+#include <memory>
 #include <span>
+#include <string>
+#include <vector>
 
 #include "comm.h"
 #include "quantize.h"
 #include "split.h"
+#include "support/parallel.h"
+#include "training_data.h"
 #include "types.h"
 
 namespace qgbdt {
@@ -40,10 +46,6 @@ struct PartitionTask {
   RowRange rows;
   int32_t feature, bin;
   bool missing_left;
-};
-
-struct StartSums {  // fixed point, of the target and the weight
-  int64_t weighted_target = 0, weight = 0;
 };
 
 class Backend {
@@ -106,6 +108,23 @@ class Backend {
 
   // raw_prediction of each leaf's rows += its value.
   virtual void add_leaf_values(int output, std::span<const double> values) = 0;
+};
+
+struct KernelTime {
+  int64_t n_launches = 0;
+  double seconds = 0;  // 0 where they are not measured
+};
+
+// A machine other than the CPU. Its modules share nothing with the core but this interface.
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  // Throws DeviceFailure if the device cannot hold the data.
+  virtual std::unique_ptr<Backend> make_backend(TrainingData data, Team& team) = 0;
+
+  // What ran so far, by the names of kernels' types.
+  virtual std::map<std::string, KernelTime> kernel_times() const = 0;
 };
 
 }  // namespace qgbdt

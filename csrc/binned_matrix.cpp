@@ -225,13 +225,4 @@ void BinnedMatrix::join_sparse_tiles(std::vector<std::vector<uint16_t>>& entries
   updates_per_feature_ = 1 - saved / n_features();
 }
 
-FeatureRange searched_features(const BinnedMatrix& bins, int rank, int world_size) {
-  const auto first_of = [&](int worker) {
-    int32_t feature = 0;
-    while (bins.cell_offset(feature) * world_size < bins.n_cells() * worker) ++feature;
-    return feature;
-  };
-  return {first_of(rank), first_of(rank + 1)};
-}
-
 }  // namespace qgbdt

@@ -111,7 +111,4 @@ class BinnedMatrix {
   Buffer<uint8_t> tile_storage_, columns_;
 };
 
-// The features that a worker searches: about an equal part of the cells, in the order of ranks.
-FeatureRange searched_features(const BinnedMatrix& bins, int rank, int world_size);
-
 }  // namespace qgbdt

@@ -81,11 +81,11 @@ class Booster {
     }
   }
 
-  Quantization quantization(int64_t iteration, int output, const GradientRange& range) const {
+  Quantization quantization(int64_t iteration, int output, const GradientRange& range,
+                            int bits) const {
     Quantization q;
-    q.bits = params_.grad_bits == kAutoBits ? choose_bits(range, n_samples_) : params_.grad_bits;
-    q.gradient = gradient_scale(range, n_samples_, q.bits);
-    q.hessian = constant_hessian_ ? Scale{1.0, 1.0, 1} : hessian_scale(range, n_samples_, q.bits);
+    q.gradient = gradient_scale(range, n_samples_, bits);
+    q.hessian = constant_hessian_ ? Scale{1.0, 1.0, 1} : hessian_scale(range, n_samples_, bits);
     q.constant_hessian = constant_hessian_;
     q.stochastic = params_.rounding == Rounding::stochastic;
     q.key = stream_key(params_.seed, uint64_t(iteration), uint64_t(output));
@@ -109,9 +109,11 @@ class Booster {
   }
 
   Tree grow(int64_t iteration, int output, const GradientRange& range) {
-    const Quantization q = quantization(iteration, output, range);
+    const int bits =
+        params_.grad_bits == kAutoBits ? choose_bits(range, n_samples_) : params_.grad_bits;
+    const Quantization q = quantization(iteration, output, range, bits);
     report_.quantization.push_back(
-        {q, rounding_noise(range.gradient, q.gradient),
+        {bits, q, rounding_noise(range.gradient, q.gradient),
          constant_hessian_ ? 0 : rounding_noise(range.hessian, q.hessian)});
     const SplitParams split = split_params(q);
     int64_t root_total = backend_.quantize(output, q);

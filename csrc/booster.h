@@ -13,6 +13,7 @@
 namespace qgbdt {
 
 struct QuantizationReport {  // of one tree
+  int bits;
   Quantization quantization;
   double gradient_noise, hessian_noise;  // see rounding_noise
 };

@@ -42,7 +42,7 @@ QGBDT_FN double exp(double x) {
                                             1.0,
                                             1.0};
   double p = kInverseFactorial[0];
-#pragma GCC unroll 13
+  QGBDT_UNROLL(13)
   for (int k = 1; k < 14; ++k) p = p * r + kInverseFactorial[k];
   return p * from_double_bits(int64_t(uint64_t(double_bits(t) + 1023) << 52));
 }
@@ -61,7 +61,7 @@ QGBDT_FN double log(double x) {
   constexpr double kInverseOdd[10] = {1.0 / 21, 1.0 / 19, 1.0 / 17, 1.0 / 15, 1.0 / 13,
                                       1.0 / 11, 1.0 / 9,  1.0 / 7,  1.0 / 5,  1.0 / 3};
   double p = kInverseOdd[0];
-#pragma GCC unroll 9
+  QGBDT_UNROLL(9)
   for (int k = 1; k < 10; ++k) p = p * z + kInverseOdd[k];
   const double q = s + s * (z * p);
   return double(e) * kLn2Hi + (2.0 * q + double(e) * kLn2Lo);

@@ -118,6 +118,11 @@ struct LambdaRank {
   static constexpr Link kLink = Link::identity;
   static constexpr double kMaxStep = kNoMaxStep;
   static QGBDT_FN double discount(int64_t rank) { return 1.0 / log2(2.0 + double(rank)); }
+  // By how much exchanging two documents changes NDCG; the first has the larger discount.
+  static QGBDT_FN double delta_ndcg(double gain, double other_gain, double discount,
+                                    double other_discount, double inverse_max_dcg) {
+    return __builtin_fabs(gain - other_gain) * (discount - other_discount) * inverse_max_dcg;
+  }
   // Pairs of nearly equal scores matter more: as LightGBM's lambdarank_norm.
   static QGBDT_FN double normalize_by_distance(double delta_ndcg, double delta_score) {
     return delta_ndcg / (0.01 + __builtin_fabs(delta_score));
@@ -153,7 +158,7 @@ QGBDT_FN void apply_link(Link link, double* scores, int n_outputs) {
 
 // Calls f(Objective{}) with the struct of `kind`.
 template <class F>
-QGBDT_FN auto visit_objective(ObjectiveKind kind, F&& f) {
+QGBDT_HOST_FN auto visit_objective(ObjectiveKind kind, F&& f) {
   switch (kind) {
     case ObjectiveKind::poisson: return f(Poisson{});
     case ObjectiveKind::gamma: return f(Gamma{});

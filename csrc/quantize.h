@@ -136,12 +136,16 @@ QGBDT_FN HistCell lane_cell(HistCell lane) { return lane; }
 
 // How one tree's gradients become integers.
 struct Quantization {
-  int bits;
   Scale gradient, hessian;
   bool constant_hessian;  // every hessian is 1: the integer 1 is exact, and hessian sums count rows
   bool stochastic;
   uint64_t key;  // stream_key(seed, iteration, output)
 };
+
+QGBDT_FN bool is_wide(const Quantization& q) {  // takes 16-bit pairs
+  return q.gradient.levels > levels_of_bits(kByteBits) ||
+         q.hessian.levels > 2 * levels_of_bits(kByteBits);
+}
 
 // Rows that a 16 + 16 bit lane holds: sums of gradients stay within +-(2^15 - 1), of hessians below
 // 2^16.

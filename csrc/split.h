@@ -139,11 +139,33 @@ QGBDT_FN NodeRules rules_of_node(const SplitParams& p, HistCell total, int64_t c
   return rules;
 }
 
+// The best cut of one feature.
+struct FeatureSplit {
+  double gain;  // <= 0: none
+  HistCell left;
+  int32_t bin;
+  bool missing_left;
+};
+
+// No row has more than hessian_levels: a hessian this large proves min_child_samples rows.
+QGBDT_FN bool has_enough_rows(const FeatureSplit& split, const NodeRules& rules) {
+  const SplitParams& p = rules.params;
+  const int32_t left = cell_hessian(split.left), right = cell_hessian(rules.total) - left;
+  return p.constant_hessian ||
+         (left < right ? left : right) >= int64_t(p.min_child_samples) * p.hessian_levels;
+}
+
 // A split is allowed if its gain is above this.
 QGBDT_FN double gain_threshold(double parent_score, const SplitParams& p) {
   const double noise = kRelativeGainNoise * parent_score;
   return p.min_split_gain > noise ? p.min_split_gain : noise;
 }
+
+// Where a row of bin b goes.
+struct SplitRule {
+  int32_t bin, missing_left_bin;  // the latter -1 if missing values go right
+  QGBDT_FN bool goes_left(int32_t b) const { return (b <= bin) | (b == missing_left_bin); }
+};
 
 // Before shrinkage.
 QGBDT_FN double leaf_value(double gradient, double hessian, const SplitParams& p) {

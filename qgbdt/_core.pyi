@@ -86,6 +86,9 @@ class Model:
     @staticmethod
     def joined(models: list[Model]) -> Model: ...
 
+class Device:
+    def kernel_times(self) -> dict[str, tuple[int, float]]: ...
+
 def train(
     matrix: BinnedMatrix,
     y: NDArray[np.float64],
@@ -102,6 +105,7 @@ def train(
     eval_sets: Sequence[EvaluationSet] = (),
     metrics: Sequence[tuple[str, int]] = (),
     on_evaluation: Callable[[NDArray[np.float64]], bool] | None = None,
+    device: Device | None = None,
 ) -> tuple[Model, dict[str, float], dict[str, NDArray[Any]], dict[str, NDArray[Any]]]: ...
 def evaluate(
     eval_set: EvaluationSet,

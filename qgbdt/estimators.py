@@ -19,9 +19,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from qgbdt import _core
 from qgbdt.booster import Booster
 from qgbdt.continuation import Continuation, facts_of_data, started
+from qgbdt.devices import open_device
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.docstrings import documented
-from qgbdt.errors import DataError, DeviceError
+from qgbdt.errors import DataError
 from qgbdt.evaluation import EvaluationRequest, EvaluationSet, Iteration, Watch, check_set, told_of
 from qgbdt.holdout import blocks_of, first_split, held_back
 from qgbdt.params import (
@@ -167,7 +168,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         label_gain: Floats | None = None,
     ) -> None:
         """Bin and train on checked data, and set the fitted attributes that all estimators have."""
-        check_device(self.device)
+        device = open_device(self.device)
         n_threads = resolve_n_jobs(self.n_jobs, type(self).__name__)
         params = trainer_params(self) | {
             "objective": objective,
@@ -233,6 +234,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 [some.native for some in sets],
                 watch.metrics,
                 watch.goes_on if watch.is_needed else None,
+                device,
             )
         if watch.best_iteration is not None:
             model = model.iterations(0, watch.best_iteration)
@@ -755,15 +757,6 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             Scores.
         """
         return self._predict(X, start_iteration, num_iteration, raw_score=raw_score)
-
-
-def check_device(device: str) -> None:
-    """Raise DeviceError unless the device is available."""
-    if device == "cuda":
-        raise DeviceError(
-            "device='cuda' needs qgbdt's CUDA module, which this build does not have. Use "
-            "device='cpu', which trains the same model."
-        )
 
 
 def draw_seed(random_state: int | np.random.RandomState | np.random.Generator | None) -> int:

@@ -370,11 +370,13 @@ def test_zero_threads_at_predict():
     )
 
 
-def test_cuda_is_absent():
+def test_cuda_is_absent(monkeypatch):
+    monkeypatch.setattr("qgbdt.devices.find_spec", lambda name: None)
     message = message_of(DeviceError, regressor(device="cuda").fit, X, REAL)
     assert message == (
-        "device='cuda' needs qgbdt's CUDA module, which this build does not have. Use "
-        "device='cpu', which trains the same model."
+        "device='cuda' needs qgbdt's CUDA module, which this build does not have. Build it from "
+        "source where nvcc is (QGBDT_CUDA=1 pip install .), or use device='cpu', which trains the "
+        "same model."
     )
     assert issubclass(DeviceError, RuntimeError)
 

@@ -39,7 +39,7 @@ LAYERS = [
         "bit_slices",
     },
     {"binning", "binned_matrix", "histogram_codec", "histogram_pool", "tree"},
-    {"walked_forest", "sliced_forest"},
+    {"walked_forest", "sliced_forest", "training_data", "histogram_exchange", "best_splits"},
     {"backend"},
     {"split_finder"},
     {"grower"},
@@ -133,9 +133,10 @@ def test_one_home_for_openmp_and_one_for_backends():
     naming = [
         module_of(p)
         for p in SOURCES
-        if re.search(r"\bCpuBackend\b", code_of(p)) and not module_of(p).startswith("cpu/")
+        if re.search(r"\b(CpuBackend|CudaBackend|CudaDevice)\b", code_of(p))
+        and not module_of(p).startswith(MACHINES)
     ]
-    assert naming == ["python/module"]
+    assert naming == ["python/cuda_module", "python/device_on_host", "python/module"]
 
 
 def test_import_is_light_and_silent():

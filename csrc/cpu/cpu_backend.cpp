@@ -7,8 +7,8 @@
 #include <functional>
 #include <numeric>
 
+#include "../best_splits.h"
 #include "../fixed_point.h"
-#include "../histogram_codec.h"
 #include "../support/check.h"
 
 namespace qgbdt {
@@ -24,14 +24,6 @@ constexpr int64_t kCutRowsPerThread = 8192;   // with fewer, tiles are cut inste
 constexpr int64_t kMinChunkRows = 2048;       // a node is cut over threads into no smaller parts
 constexpr int64_t kMaxChunkRows = 16384;
 constexpr double kMaxDirectUpdates = 512;  // a feature, of a node without cells
-
-// No row has more than hessian_levels: a hessian this large proves min_child_samples rows.
-bool has_enough_rows(const FeatureSplit& split, const NodeRules& rules) {
-  const SplitParams& p = rules.params;
-  const int64_t left = cell_hessian(split.left), right = cell_hessian(rules.total) - left;
-  return p.constant_hessian ||
-         std::min(left, right) >= int64_t(p.min_child_samples) * p.hessian_levels;
-}
 
 // Nodes cut into some chunks for each thread, none too small.
 int64_t rows_per_chunk(int64_t total_rows, int n_threads) {
@@ -157,97 +149,49 @@ struct CpuBackend::TileSums {
   const HistCell* cells;
 };
 
-CpuBackend::CpuBackend(TrainingData data, ObjectiveKind objective, ObjectiveArgs args,
-                       int n_outputs, std::vector<double> label_gain, int truncation_level,
-                       FeatureRange searched, Team& team)
-    : bins_(*data.bins),
+CpuBackend::CpuBackend(TrainingData data, Team& team)
+    : data_(std::move(data)),
+      bins_(*data_.bins),
       kernels_(choose_kernels()),
-      objective_(objective),
-      args_(args),
       team_(team),
       n_samples_(bins_.n_samples()),
-      raw_prediction_(n_samples_ * n_outputs),
-      gradient_(n_samples_ * n_outputs),
-      hessian_(n_samples_ * n_outputs),
-      query_begin_(std::move(data.query_begin)),
+      raw_prediction_(n_samples_ * data_.n_outputs),
+      gradient_(n_samples_ * data_.n_outputs),
+      hessian_(n_samples_ * data_.n_outputs),
       row_order_(n_samples_),
       scratch_rows_(n_samples_),
       scratch_(team.n_threads()),
-      searched_(searched),
+      searched_(data_.searched),
       tile_parts_(cut_tiles(bins_.tiles(), team.n_threads())),
-      own_tiles_(tiles_with(bins_.tiles(), searched)),
+      own_tiles_(tiles_with(bins_.tiles(), searched_)),
       own_parts_(cut_tiles(own_tiles_, team.n_threads())),
-      searched_tiles_(clip_tiles(bins_.tiles(), searched)),
+      searched_tiles_(clip_tiles(bins_.tiles(), searched_)),
       searched_parts_(cut_tiles(searched_tiles_, team.n_threads())) {
-  rows_ = {n_samples_,       n_outputs,      data.target, data.weight, raw_prediction_.data(),
+  rows_ = {n_samples_,       data_.n_outputs, data_.target, data_.weight, raw_prediction_.data(),
            gradient_.data(), hessian_.data()};
-  if (data.raw_prediction)
-    std::copy_n(data.raw_prediction, raw_prediction_.size(), raw_prediction_.data());
-  if (objective == ObjectiveKind::lambdarank)
-    prepare_ranking(std::move(label_gain), truncation_level);
+  if (data_.raw_prediction)
+    std::copy_n(data_.raw_prediction, raw_prediction_.size(), raw_prediction_.data());
+  if (data_.objective == ObjectiveKind::lambdarank) {
+    ranking_tables_ = ranking_tables(data_);
+    ranking_ = {data_.query_begin.data(), ranking_tables_.inverse_max_dcg.data(),
+                data_.truncation_level};
+  }
 }
 
 CpuBackend::~CpuBackend() = default;
 
-void CpuBackend::prepare_ranking(std::vector<double> label_gain, int truncation_level) {
-  label_gain_ = std::move(label_gain);
-  const int64_t n_queries = int64_t(query_begin_.size()) - 1;
-  for (int64_t q = 0; q < n_queries; ++q)
-    longest_query_ = std::max(longest_query_, query_begin_[q + 1] - query_begin_[q]);
-  for (int64_t rank = 0; rank < longest_query_; ++rank)
-    discount_.push_back(LambdaRank::discount(rank));
-  inverse_max_dcg_.resize(n_queries);
-  for (int64_t q = 0; q < n_queries; ++q) {
-    std::vector<double> labels(rows_.target + query_begin_[q], rows_.target + query_begin_[q + 1]);
-    std::sort(labels.begin(), labels.end(), std::greater<>());
-    double max_dcg = 0;
-    for (int64_t r = 0; r < std::min<int64_t>(truncation_level, int64_t(labels.size())); ++r)
-      max_dcg += label_gain_[int64_t(labels[r])] * discount_[r];
-    inverse_max_dcg_[q] = max_dcg > 0 ? 1.0 / max_dcg : 0.0;
-  }
-  ranking_ = {query_begin_.data(), inverse_max_dcg_.data(), truncation_level};
-}
-
 // Best score first; where scores are equal, in the order of rows.
 void CpuBackend::rank_documents(int64_t query, Document* documents) const {
-  const int64_t begin = query_begin_[query], n = query_begin_[query + 1] - begin;
+  const int64_t begin = data_.query_begin[query], n = data_.query_begin[query + 1] - begin;
   for (int64_t i = 0; i < n; ++i) {
     const int64_t label = int64_t(rows_.target[begin + i]);
-    documents[i] = {rows_.raw_prediction[begin + i], label_gain_[label], 0, i};
+    documents[i] = {rows_.raw_prediction[begin + i], data_.label_gain[label], 0, i};
   }
   std::sort(documents, documents + n, [](const Document& a, const Document& b) {
     return a.score != b.score ? a.score > b.score : a.position < b.position;
   });
-  for (int64_t rank = 0; rank < n; ++rank) documents[rank].discount = discount_[rank];
-}
-
-double CpuBackend::target(int64_t row, int output) const {
-  if (objective_ == ObjectiveKind::multiclass) return rows_.target[row] == output ? 1.0 : 0.0;
-  return rows_.target[row];
-}
-
-double CpuBackend::max_weighted_target() {
-  if (objective_ == ObjectiveKind::multiclass) return max_weight();
-  double m = 0;
-  for (int64_t i = 0; i < n_samples_; ++i) m = std::max(m, std::abs(weight(i) * rows_.target[i]));
-  return m;
-}
-
-double CpuBackend::max_weight() {
-  if (!rows_.weight) return 1.0;
-  return std::accumulate(rows_.weight, rows_.weight + n_samples_, 0.0,
-                         [](double a, double b) { return std::max(a, b); });
-}
-
-StartSums CpuBackend::start_sums(int output, int target_exponent, int weight_exponent) {
-  const double target_scale = power_of_two(target_exponent);
-  const double weight_scale = power_of_two(weight_exponent);
-  StartSums sums;
-  for (int64_t i = 0; i < n_samples_; ++i) {
-    sums.weighted_target += to_fixed(weight(i) * target(i, output), target_scale);
-    sums.weight += to_fixed(weight(i), weight_scale);
-  }
-  return sums;
+  for (int64_t rank = 0; rank < n; ++rank)
+    documents[rank].discount = ranking_tables_.discount[rank];
 }
 
 void CpuBackend::set_start_scores(std::span<const double> scores) {
@@ -258,9 +202,9 @@ void CpuBackend::set_start_scores(std::span<const double> scores) {
 void CpuBackend::compute_gradients(std::span<GradientRange> ranges) {
   const int threads = team_.threads_for(n_samples_ * rows_.n_outputs, kRowsPerThread);
   std::vector<std::vector<GradientRange>> local(threads, std::vector<GradientRange>(ranges.size()));
-  if (objective_ == ObjectiveKind::lambdarank) {
-    std::vector<QueryScratch> scratch(threads, QueryScratch(longest_query_));
-    team_.run(threads, int64_t(query_begin_.size()) - 1, [&](int64_t query, int thread) {
+  if (data_.objective == ObjectiveKind::lambdarank) {
+    std::vector<QueryScratch> scratch(threads, QueryScratch(ranking_tables_.longest_query));
+    team_.run(threads, int64_t(data_.query_begin.size()) - 1, [&](int64_t query, int thread) {
       Document* documents = scratch[thread].documents.data();
       rank_documents(query, documents);
       kernels_.query_gradients(ranking_, rows_, query, documents, scratch[thread].view(),
@@ -268,7 +212,7 @@ void CpuBackend::compute_gradients(std::span<GradientRange> ranges) {
     });
   } else {
     team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {
-      kernels_.gradients(objective_, args_, rows_, begin, end, local[thread].data());
+      kernels_.gradients(data_.objective, data_.args, rows_, begin, end, local[thread].data());
     });
   }
   for (size_t k = 0; k < ranges.size(); ++k) {
@@ -285,8 +229,7 @@ HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
   const float* h = rows_.hessian + output * n_samples_;
   current_output_ = output;
   rows_per_flush_ = rows_per_flush(quantization);
-  wide_ = quantization.gradient.levels > levels_of_bits(kByteBits) ||
-          quantization.hessian.levels > 2 * levels_of_bits(kByteBits);
+  wide_ = is_wide(quantization);
   if (wide_ && !pairs16_.size()) pairs16_ = Buffer<Pair16>(n_samples_);
   if (!wide_ && !pairs8_.size()) pairs8_ = Buffer<Pair8>(n_samples_);
   const int threads = team_.threads_for(n_samples_, kRowsPerThread);
@@ -554,23 +497,8 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
 
 std::vector<SplitCandidate> CpuBackend::best_splits(int32_t node_index, int32_t n) const {
   const SearchedNode& node = nodes_[node_index];
-  std::vector<SplitCandidate> best;
-  for (int32_t f = searched_.begin; f < searched_.end; ++f) {
-    const FeatureSplit& split = node.features[f];
-    const bool is_full = int32_t(best.size()) == n;
-    if (!(split.gain > (is_full ? best.back().gain : 0))) continue;
-    if (is_full) best.pop_back();
-    const auto place = std::find_if(best.begin(), best.end(),
-                                    [&](const SplitCandidate& b) { return b.gain < split.gain; });
-    const bool is_counted =
-        std::find(node.counted.begin(), node.counted.end(), f) != node.counted.end();
-    best.insert(place, {split.gain, split.left, f, split.bin, split.missing_left,
-                        is_counted || has_enough_rows(split, node.rules)});
-  }
-  const auto allowed =
-      std::find_if(best.begin(), best.end(), [](const SplitCandidate& b) { return b.is_allowed; });
-  if (allowed != best.end()) best.erase(allowed + 1, best.end());
-  return best;
+  return qgbdt::best_splits({node.features, size_t(bins_.n_features())}, searched_, node.rules,
+                            node.counted, n);
 }
 
 void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) {

@@ -14,28 +14,18 @@
 
 namespace qgbdt {
 
-// What a fit borrows from its caller; every pointer outlives the backend.
-struct TrainingData {
-  const BinnedMatrix* bins;
-  const double* target;
-  const double* weight;              // or null
-  const double* raw_prediction;      // to start from, [n_outputs][n_samples], or null
-  std::vector<int64_t> query_begin;  // [n_queries + 1] for a ranker, else empty
-};
-
 class CpuBackend final : public Backend {
  public:
-  // searched: the features whose histograms this worker gets whole.
-  CpuBackend(TrainingData data, ObjectiveKind objective, ObjectiveArgs args, int n_outputs,
-             std::vector<double> label_gain, int truncation_level, FeatureRange searched,
-             Team& team);
+  CpuBackend(TrainingData data, Team& team);
   ~CpuBackend() override;
 
   int64_t n_samples() const override { return n_samples_; }
   bool has_sample_weight() const override { return rows_.weight != nullptr; }
-  double max_weighted_target() override;
-  double max_weight() override;
-  StartSums start_sums(int output, int target_exponent, int weight_exponent) override;
+  double max_weighted_target() override { return qgbdt::max_weighted_target(data_); }
+  double max_weight() override { return qgbdt::max_weight(data_); }
+  StartSums start_sums(int output, int target_exponent, int weight_exponent) override {
+    return qgbdt::start_sums(data_, output, target_exponent, weight_exponent);
+  }
   void set_start_scores(std::span<const double> scores) override;
   void compute_gradients(std::span<GradientRange> ranges) override;
   HistCell quantize(int output, const Quantization& quantization) override;
@@ -61,9 +51,6 @@ class CpuBackend final : public Backend {
   struct ThreadScratch;
   struct TileSums;
 
-  double weight(int64_t row) const { return rows_.weight ? rows_.weight[row] : 1.0; }
-  double target(int64_t row, int output) const;
-  void prepare_ranking(std::vector<double> label_gain, int truncation_level);
   void rank_documents(int64_t query, Document* documents) const;
   void make_slot(int32_t slot);
   HistCell* cells_of(int32_t slot, int32_t feature);
@@ -89,14 +76,11 @@ class CpuBackend final : public Backend {
                 const std::vector<FeatureTile>& tile_parts);
   bool sends_rows(RowRange range) const;
   void pack_rows(RowRange range, FeatureRange features, Bytes* part) const;
-  Bytes pack_part(const RowSums& node, FeatureRange features) const;
-  void add_part(const Bytes& part, int32_t slot);
   void reduce(std::span<const HistogramTask> tasks, std::span<const RowSums> nodes, Comm& comm);
 
+  const TrainingData data_;
   const BinnedMatrix& bins_;
   const Kernels& kernels_;
-  const ObjectiveKind objective_;
-  const ObjectiveArgs args_;
   Team& team_;
   const int64_t n_samples_;
 
@@ -104,10 +88,8 @@ class CpuBackend final : public Backend {
   Buffer<double> raw_prediction_;
   Buffer<float> gradient_, hessian_;
 
-  std::vector<int64_t> query_begin_;
-  std::vector<double> label_gain_, discount_, inverse_max_dcg_;
+  RankingTables ranking_tables_;
   RankingData ranking_{};
-  int64_t longest_query_ = 0;
 
   int current_output_ = 0;  // whose gradients are quantized
   int64_t rows_per_flush_ = 1;

@@ -70,13 +70,6 @@ struct FeatureBins {  // one feature's part of a node's histogram, as cells or a
   BinOrder order;
 };
 
-struct FeatureSplit {
-  double gain;  // <= 0: none
-  HistCell left;
-  int32_t bin;
-  bool missing_left;
-};
-
 struct Kernels {
   const char* name;
 

@@ -135,9 +135,7 @@ std::pair<int32_t, int32_t> quantize(const Array<float>& gradient, const Array<f
                                      Array<Pair>& pairs) {
   const int64_t n = gradient.size();
   check(hessian.size() == n && pairs.size() == n, "arrays differ in size");
-  const int any_bits = 0;  // rounding asks for the scales alone
-  const Quantization q{any_bits,
-                       {gradient_step, 1 / gradient_step, gradient_levels},
+  const Quantization q{{gradient_step, 1 / gradient_step, gradient_levels},
                        {hessian_step, 1 / hessian_step, hessian_levels},
                        constant_hessian,
                        stochastic,

@@ -7,4 +7,7 @@ namespace qgbdt {
 
 void bind_kernels(pybind11::module_& core);
 
+// A device for tests: the submodule qgbdt._core.on_host.
+void bind_device_on_host(pybind11::module_& core);
+
 }  // namespace qgbdt

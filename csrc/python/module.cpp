@@ -18,6 +18,7 @@
 #include "../booster.h"
 #include "../cpu/cpu_backend.h"
 #include "../evaluation.h"
+#include "../histogram_exchange.h"
 #include "../model_io.h"
 #include "../predictor.h"
 #include "../support/check.h"
@@ -208,7 +209,7 @@ py::dict quantization_report(const std::vector<QuantizationReport>& trees) {
   };
   using Report = const QuantizationReport&;
   py::dict out;
-  out["bits"] = array([](Report r) { return r.quantization.bits; });
+  out["bits"] = array([](Report r) { return r.bits; });
   out["gradient_step"] = array([](Report r) { return r.quantization.gradient.step; });
   out["hessian_step"] = array([](Report r) { return r.quantization.hessian.step; });
   out["gradient_levels"] = array([](Report r) { return r.quantization.gradient.levels; });
@@ -341,19 +342,29 @@ class Stopwatch {
   std::vector<int64_t> n_exchanges_, bytes_sent_, bytes_received_;
 };
 
-py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
-                       const std::optional<DoubleArray>& sample_weight,
-                       const std::optional<py::array_t<int64_t>>& query_sizes,
-                       std::vector<std::string> feature_names, const py::dict& params_dict,
-                       int n_threads, std::optional<SharedComm> shared_comm,
-                       const Predictor* initial, const std::optional<DoubleArray>& raw_prediction,
-                       const std::function<void(py::bytes)>& on_iteration, int64_t n_resumed,
-                       std::vector<EvaluationSet> eval_sets, const Metrics& metrics,
-                       const std::function<bool(py::array_t<double>)>& on_evaluation) {
+py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
+                      const std::optional<DoubleArray>& sample_weight,
+                      const std::optional<py::array_t<int64_t>>& query_sizes,
+                      std::vector<std::string> feature_names, const py::dict& params_dict,
+                      int n_threads, std::optional<SharedComm> shared_comm,
+                      const Predictor* initial, const std::optional<DoubleArray>& raw_prediction,
+                      const std::function<void(py::bytes)>& on_iteration, int64_t n_resumed,
+                      std::vector<EvaluationSet> eval_sets, const Metrics& metrics,
+                      const std::function<bool(py::array_t<double>)>& on_evaluation,
+                      Device* device) {
   const TrainParams params = train_params(params_dict);
   const int64_t n = matrix.n_samples();
-  TrainingData data{
-      &matrix, column_of(y, n, "y must be 1-D with n_samples values"), nullptr, nullptr, {}};
+  TrainingData data{&matrix,
+                    params.objective,
+                    {params.tweedie_variance_power},
+                    params.n_outputs,
+                    column_of(y, n, "y must be 1-D with n_samples values"),
+                    nullptr,
+                    nullptr,
+                    {},
+                    params.label_gain,
+                    params.lambdarank_truncation_level,
+                    {}};
   if (sample_weight)
     data.weight = column_of(*sample_weight, n, "sample_weight must be 1-D with n_samples values");
   if (params.objective == ObjectiveKind::lambdarank)
@@ -384,6 +395,7 @@ py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
     int64_t n_rows = n;
     for (const EvaluationData& some : eval_data) n_rows += some.X.n_samples;
     const int useful = threads_for(n_rows * matrix.n_features(), kValuesPerThread, n_threads);
+    data.searched = searched_features(matrix, comm.rank(), comm.world_size());
     with_team(useful, [&](Team& team) {
       std::optional<Evaluation> evaluation;
       // Of the first iterations of a model, also of one whose trees come from a checkpoint: what is
@@ -414,10 +426,10 @@ py::tuple train_on_cpu(const BinnedMatrix& matrix, const DoubleArray& y,
       for (int64_t n = model.n_iterations() - n_resumed; goes_on && n < model.n_iterations(); ++n)
         goes_on = evaluate(model, n + 1);
       if (!goes_on) return;
-      CpuBackend backend(std::move(data), params.objective, {params.tweedie_variance_power},
-                         params.n_outputs, params.label_gain, params.lambdarank_truncation_level,
-                         searched_features(matrix, comm.rank(), comm.world_size()), team);
-      model = train(backend, comm, matrix, params, std::move(model), hooks, report);
+      const std::unique_ptr<Backend> backend =
+          device ? device->make_backend(std::move(data), team)
+                 : std::make_unique<CpuBackend>(std::move(data), team);
+      model = train(*backend, comm, matrix, params, std::move(model), hooks, report);
     });
   });
   py::dict cost;
@@ -475,6 +487,13 @@ PYBIND11_MODULE(_core, m) {
   PYBIND11_NUMPY_DTYPE(Node, feature, left, right, missing_left, threshold, value, gain, count,
                        sum_hessian);
   py::register_exception<ModelFormatError>(m, "ModelFormatError", PyExc_ValueError);
+  py::register_exception_translator([](std::exception_ptr error) {
+    try {
+      if (error) std::rethrow_exception(error);
+    } catch (const DeviceFailure& failure) {
+      py::set_error(py::module_::import("qgbdt.errors").attr("DeviceError"), failure.what());
+    }
+  });
   py::register_exception<WorkerLost>(m, "WorkerLost", PyExc_ConnectionError);
 
   m.def("build_info", [] {
@@ -624,12 +643,23 @@ PYBIND11_MODULE(_core, m) {
           py::arg("begin"), py::arg("end"))
       .def_static("joined", &joined);
 
-  m.def("train", &train_on_cpu, py::arg("matrix"), py::arg("y"), py::arg("sample_weight"),
+  py::class_<Device, std::shared_ptr<Device>>(m, "Device")
+      .def("kernel_times", [](const Device& device) {
+        std::map<std::string, std::pair<int64_t, double>> times;
+        for (const auto& [type, time] : device.kernel_times()) {
+          std::string name = type.c_str();
+          py::detail::clean_type_id(name);
+          times[name] = {time.n_launches, time.seconds};
+        }
+        return times;
+      });
+  m.def("train", &train_model, py::arg("matrix"), py::arg("y"), py::arg("sample_weight"),
         py::arg("query_sizes"), py::arg("feature_names"), py::arg("params"), py::arg("n_threads"),
         py::arg("comm") = py::none(), py::arg("initial") = py::none(),
         py::arg("raw_prediction") = py::none(), py::arg("on_iteration") = py::none(),
         py::arg("n_resumed") = 0, py::arg("eval_sets") = std::vector<EvaluationSet>(),
-        py::arg("metrics") = Metrics(), py::arg("on_evaluation") = py::none());
+        py::arg("metrics") = Metrics(), py::arg("on_evaluation") = py::none(),
+        py::arg("device") = py::none());
   m.def("evaluate", &evaluate, py::arg("eval_set"), py::arg("metrics"), py::arg("params"),
         py::arg("n_threads") = 1, py::arg("comm") = py::none());
   m.def("predictions", &predictions, py::arg("objective"), py::arg("raw_prediction"));
@@ -640,4 +670,5 @@ PYBIND11_MODULE(_core, m) {
     return table;
   });
   bind_kernels(m);
+  bind_device_on_host(m);
 }

@@ -17,6 +17,11 @@ struct WorkerLost : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A device that has too little memory, or fails. The message says what to do.
+struct DeviceFailure : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 inline void check(bool holds, const char* what) {
   if (!holds) throw std::invalid_argument(what);
 }

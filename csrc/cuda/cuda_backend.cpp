@@ -1,0 +1,399 @@
+#include "cuda_backend.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "../best_splits.h"
+#include "../fixed_point.h"
+#include "../histogram_exchange.h"
+#include "leaves.h"
+#include "partition.h"
+#include "quantize_rows.h"
+
+namespace qgbdt {
+namespace {
+
+constexpr uint32_t kStreamRows = 4096;  // of a chunk whose rows are read once
+
+template <class Task>
+std::vector<RowRange> ranges_of(std::span<const Task> tasks) {
+  std::vector<RowRange> ranges;
+  for (const Task& task : tasks) ranges.push_back(task.rows);
+  return ranges;
+}
+
+int64_t n_rows(std::span<const RowRange> ranges) {
+  int64_t n = 0;
+  for (const RowRange& range : ranges) n += range.size();
+  return n;
+}
+
+template <class T>
+T* loaded(std::vector<GpuArray<T>>& arrays, Gpu& gpu, std::span<const T> values) {
+  arrays.emplace_back(gpu).assign(values);
+  return arrays.back().data();
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> CudaDevice::make_backend(TrainingData data, Team& team) {
+  return std::make_unique<CudaBackend>(gpu_, std::move(data), team);
+}
+
+void CudaBackend::CutRanges::cut(std::span<const RowRange> from, uint32_t chunk_rows) {
+  const std::vector<int64_t> first = first_chunks(from, chunk_rows);
+  ranges.assign(from);
+  first_chunk.assign(first);
+  chunks = {ranges.data(), first_chunk.data(), int32_t(from.size()), chunk_rows};
+  n_chunks = first.back();
+}
+
+CudaBackend::CudaBackend(Gpu& gpu, TrainingData data, Team& team)
+    : gpu_(gpu),
+      data_(std::move(data)),
+      bins_(*data_.bins),
+      team_(team),
+      n_samples_(bins_.n_samples()),
+      n_features_(bins_.n_features()),
+      features_(gpu_),
+      dense_tiles_(gpu_),
+      sparse_tiles_(gpu_),
+      sparse_features_(gpu_),
+      target_(gpu_),
+      weight_(gpu_),
+      raw_prediction_(gpu_, n_samples_ * data_.n_outputs),
+      gradients_(gpu_, 2 * n_samples_ * data_.n_outputs),
+      magnitudes_(gpu_),
+      doubles_(gpu_),
+      query_begin_(gpu_),
+      inverse_max_dcg_(gpu_),
+      discount_(gpu_),
+      label_gain_(gpu_),
+      query_sums_(gpu_),
+      ranked_(gpu_),
+      pairs8_(gpu_),
+      pairs16_(gpu_),
+      row_order_(gpu_, n_samples_),
+      scratch_rows_(gpu_, n_samples_),
+      totals_(gpu_),
+      cut_(gpu_),
+      leaves_(gpu_),
+      cell_lists_(gpu_),
+      nodes_(gpu_),
+      splits_(gpu_),
+      count_features_(gpu_),
+      counts_(gpu_),
+      place_counts_(gpu_),
+      split_rules_(gpu_),
+      split_columns_(gpu_),
+      left_of_chunk_(gpu_),
+      left_of_range_(gpu_),
+      leaf_sums_(gpu_) {
+  load_matrix();
+  load_rows();
+}
+
+// The binned data crosses once.
+void CudaBackend::load_matrix() {
+  std::vector<DeviceFeature> features;
+  for (int32_t f = 0; f < n_features_; ++f) {
+    columns_.push_back(loaded(storage_.bytes, gpu_, {bins_.column(f), size_t(n_samples_)}));
+    features.push_back({columns_.back(), bins_.cell_offset(f), bins_.n_value_bins(f),
+                        bins_.bin_order(f), bins_.default_place(f)});
+  }
+  std::vector<DenseTile> dense;
+  std::vector<SparseTile> sparse;
+  std::vector<int32_t> sparse_features;
+  for (const FeatureTile& tile : bins_.tiles()) {
+    if (!tile.is_sparse()) {
+      const int32_t n_words = tile.stride / int32_t(sizeof(uint32_t));
+      GpuArray<uint32_t>& words =
+          storage_.words.emplace_back(gpu_, std::max<int64_t>(n_samples_ * n_words, 1));
+      gpu_.copy_in(tile.bins, n_samples_ * tile.stride, words.data());
+      dense.push_back({words.data(), tile.first_feature, tile.n_features, n_words});
+      continue;
+    }
+    const uint32_t* row_begin =
+        loaded(storage_.words, gpu_, {tile.row_begin, size_t(n_samples_) + 1});
+    const uint16_t* entries =
+        loaded(storage_.entries, gpu_, {tile.entries, tile.row_begin[n_samples_]});
+    sparse.push_back({row_begin, entries, tile.first_feature});
+    for (int32_t i = 0; i < tile.n_features; ++i) sparse_features.push_back(tile.first_feature + i);
+  }
+  features_.assign(features);
+  dense_tiles_.assign(dense);
+  sparse_tiles_.assign(sparse);
+  sparse_features_.assign(sparse_features);
+  n_dense_tiles_ = int32_t(dense.size());
+  n_sparse_tiles_ = int32_t(sparse.size());
+  n_sparse_features_ = int32_t(sparse_features.size());
+}
+
+void CudaBackend::load_rows() {
+  const int64_t n_values = n_samples_ * data_.n_outputs;
+  target_.assign({data_.target, size_t(n_samples_)});
+  if (data_.weight) weight_.assign({data_.weight, size_t(n_samples_)});
+  if (data_.raw_prediction) raw_prediction_.assign({data_.raw_prediction, size_t(n_values)});
+  rows_ = {n_samples_,
+           data_.n_outputs,
+           target_.data(),
+           data_.weight ? weight_.data() : nullptr,
+           raw_prediction_.data(),
+           gradients_.data(),
+           gradients_.data() + n_values};
+  if (data_.objective != ObjectiveKind::lambdarank) return;
+  const RankingTables tables = ranking_tables(data_);
+  query_begin_.assign(data_.query_begin);
+  inverse_max_dcg_.assign(tables.inverse_max_dcg);
+  discount_.assign(tables.discount);
+  label_gain_.assign(data_.label_gain);
+  query_sums_.reserve(2 * n_samples_);
+  ranked_.reserve(n_samples_);
+}
+
+void CudaBackend::set_start_scores(std::span<const double> scores) {
+  doubles_.assign(scores);
+  gpu_.run(SetScores{rows_, doubles_.data()}, blocks_of(n_samples_, SetScores::kThreads));
+}
+
+void CudaBackend::compute_row_gradients() {
+  visit_objective(data_.objective, [&]<class Objective>(Objective) {
+    using Kernel = RowGradients<Objective>;
+    if constexpr (std::is_same_v<Objective, LambdaRank>) {
+      const int64_t n_queries = int64_t(data_.query_begin.size()) - 1;
+      gpu_.run(Kernel{rows_, n_queries, data_.truncation_level, query_begin_.data(),
+                      inverse_max_dcg_.data(), discount_.data(), label_gain_.data(), ranked_.data(),
+                      query_sums_.data(), query_sums_.data() + n_samples_},
+               blocks_of(n_queries, Kernel::kThreads));
+    } else {
+      gpu_.run(Kernel{rows_, data_.args}, blocks_of(n_samples_, Kernel::kThreads));
+    }
+  });
+}
+
+void CudaBackend::compute_gradients(std::span<GradientRange> ranges) {
+  compute_row_gradients();
+  const int64_t n_arrays = 2 * data_.n_outputs;
+  magnitudes_.clear(n_arrays);
+  const int64_t blocks = blocks_of(n_samples_, Measure::kValuesPerBlock);
+  gpu_.run(Measure{gradients_.data(), n_samples_, blocks, magnitudes_.data()}, blocks * n_arrays);
+  std::vector<DeviceMagnitudes> found(n_arrays);
+  magnitudes_.read(std::span(found));
+  const auto as_magnitudes = [](const DeviceMagnitudes& from) {
+    Magnitudes to;
+    to.max = double(__builtin_bit_cast(float, from.largest));
+    std::copy_n(from.counts, 256, to.counts);
+    return to;
+  };
+  for (int k = 0; k < data_.n_outputs; ++k)
+    ranges[k] = {as_magnitudes(found[k]), as_magnitudes(found[data_.n_outputs + k])};
+}
+
+template <class Pair>
+void CudaBackend::quantize_rows(const Quantization& quantization, GpuArray<Pair>& pairs) {
+  pairs.reserve(n_samples_);
+  bins_.rows().for_stretches(0, n_samples_, [&](int64_t begin, int64_t end, int64_t first_row) {
+    const int64_t first = current_output_ * n_samples_;
+    gpu_.run(
+        QuantizeRows<Pair>{quantization, rows_.gradient + first, rows_.hessian + first, first_row,
+                           begin, end, pairs.data(), row_order_.data(), totals_.data()},
+        blocks_of(end - begin, QuantizeRows<Pair>::kRowsPerBlock));
+  });
+}
+
+HistCell CudaBackend::quantize(int output, const Quantization& quantization) {
+  current_output_ = output;
+  quantization_ = quantization;
+  wide_ = is_wide(quantization);
+  totals_.clear(1);
+  if (wide_) quantize_rows(quantization, pairs16_);
+  else quantize_rows(quantization, pairs8_);
+  HistCell total = 0;
+  totals_.read({&total, 1});
+  return total;
+}
+
+HistCell* CudaBackend::cells_of(int32_t slot) {
+  while (slot >= int32_t(slots_.size())) slots_.emplace_back(gpu_);
+  slots_[slot].reserve(bins_.n_cells());
+  return slots_[slot].data();
+}
+
+template <class Pair>
+void CudaBackend::add_rows(std::span<const RowRange> ranges, const GpuArray<Pair>& pairs) {
+  const int64_t total_rows = n_rows(ranges), n_nodes = int64_t(ranges.size());
+  if (n_dense_tiles_ > 0) {
+    const auto add_dense = [&]<class Sums>(Sums*, bool lanes) {
+      cut_.cut(ranges, histogram_chunk_rows(total_rows, n_dense_tiles_, lanes, quantization_));
+      gpu_.run(
+          AddRows<Pair, Sums>{cut_.chunks, row_order_.data(), pairs.data(), dense_tiles_.data(),
+                              n_dense_tiles_, features_.data(), cell_lists_.data()},
+          cut_.n_chunks * n_dense_tiles_);
+    };
+    if constexpr (std::is_same_v<Pair, Pair8>) {
+      if (fits_lanes(quantization_)) add_dense(static_cast<LaneSums*>(nullptr), true);
+      else add_dense(static_cast<HalfSums*>(nullptr), false);
+    } else {
+      add_dense(static_cast<HalfSums*>(nullptr), false);
+    }
+  }
+  if (n_sparse_tiles_ > 0) {
+    cut_.cut(ranges, kStreamRows);
+    gpu_.run(AddSparseRows<Pair>{cut_.chunks, row_order_.data(), pairs.data(), sparse_tiles_.data(),
+                                 n_sparse_tiles_, features_.data(), cell_lists_.data()},
+             cut_.n_chunks * n_sparse_tiles_);
+    totals_.clear(n_nodes);
+    gpu_.run(SumRows<Pair>{cut_.chunks, row_order_.data(), pairs.data(), totals_.data()},
+             cut_.n_chunks);
+    gpu_.run(FillDefaultPlaces{sparse_features_.data(), n_sparse_features_, features_.data(),
+                               totals_.data(), cell_lists_.data()},
+             n_nodes * n_sparse_features_);
+  }
+}
+
+void CudaBackend::build_histograms(std::span<const HistogramTask> tasks, Comm& comm) {
+  if (tasks.empty()) return;
+  std::vector<HistCell*> cells;
+  for (const HistogramTask& task : tasks) cells.push_back(cells_of(task.slot));
+  cell_lists_.assign(cells);
+  const int64_t blocks = blocks_of(bins_.n_cells(), ClearCells::kCellsPerBlock);
+  gpu_.run(ClearCells{cell_lists_.data(), bins_.n_cells(), blocks}, blocks * int64_t(tasks.size()));
+  const std::vector<RowRange> ranges = ranges_of(tasks);
+  if (wide_) add_rows(std::span(ranges), pairs16_);
+  else add_rows(std::span(ranges), pairs8_);
+  if (comm.world_size() > 1) reduce(tasks, comm);
+}
+
+// Cells cross to the host and back: workers with fast links of their own are not served yet.
+void CudaBackend::reduce(std::span<const HistogramTask> tasks, Comm& comm) {
+  std::vector<std::vector<HistCell>> cells;  // of all features
+  for (const HistogramTask& task : tasks) {
+    cells.emplace_back(bins_.n_cells());
+    slots_[task.slot].read(std::span(cells.back()));
+  }
+  const auto pack = [&](int64_t i, FeatureRange features) {
+    Bytes part;
+    pack_cells_part(bins_, features, cells[i].data(), &part);
+    return part;
+  };
+  const auto parts =
+      exchange_parts(int64_t(tasks.size()), bins_, pack, comm, team_, team_.n_threads());
+  const int64_t begin = bins_.cell_offset(data_.searched.begin);
+  const int64_t end = bins_.cell_offset(data_.searched.end);
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    for (const std::vector<Bytes>& of_worker : parts)
+      add_part(of_worker[i], bins_, data_.searched, wide_, cells[i].data() + begin);
+    gpu_.copy_in(cells[i].data() + begin, (end - begin) * int64_t(sizeof(HistCell)),
+                 slots_[tasks[i].slot].data() + begin);
+  }
+}
+
+void CudaBackend::search(const DeviceNode* nodes, int64_t n_nodes, FeatureRange features,
+                         const uint32_t* counts, int32_t total_count, FeatureSplit* splits) {
+  gpu_.run(FindSplit{nodes, features, features_.data(), n_features_, counts, total_count, splits},
+           n_nodes * features.size());
+}
+
+void CudaBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) {
+  const int64_t n_splits = int64_t(tasks.size()) * n_features_;
+  tasks_.assign(tasks.begin(), tasks.end());
+  rules_.clear();
+  counted_.assign(tasks.size(), {});
+  found_.assign(n_splits, {});
+  std::vector<DeviceNode> nodes;
+  for (const FindSplitTask& task : tasks) {
+    rules_.push_back(rules_of_node(params, task.total, task.count));
+    const HistCell* sibling = task.sibling == kNone ? nullptr : cells_of(tasks[task.sibling].slot);
+    nodes.push_back(
+        {cells_of(task.slot), sibling, rules_.back(), enough_rows_for_two(task.count, params)});
+  }
+  if (data_.searched.size() == 0) return;
+  nodes_.assign(nodes);
+  splits_.reserve(n_splits);
+  search(nodes_.data(), int64_t(tasks.size()), data_.searched, nullptr, 0, splits_.data());
+  splits_.read(std::span(found_));
+}
+
+std::vector<SplitCandidate> CudaBackend::best_splits(int32_t node, int32_t n) const {
+  const FeatureSplit* features = &found_[int64_t(node) * n_features_];
+  return qgbdt::best_splits({features, size_t(n_features_)}, data_.searched, rules_[node],
+                            counted_[node], n);
+}
+
+void CudaBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) {
+  count_tasks_.assign(tasks.begin(), tasks.end());
+  std::vector<RowRange> ranges;
+  std::vector<int32_t> features;
+  for (const CountTask& task : tasks) {
+    ranges.push_back(tasks_[task.node].rows);
+    features.push_back(task.feature);
+  }
+  cut_.cut(ranges, kStreamRows);
+  count_features_.assign(features);
+  counts_.clear(int64_t(counts.size()));
+  gpu_.run(CountRows{cut_.chunks, row_order_.data(), count_features_.data(), features_.data(),
+                     counts_.data()},
+           cut_.n_chunks);
+  counts_.read(counts);
+}
+
+void CudaBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
+  const auto [node, feature] = count_tasks_[task];
+  if (!data_.searched.contains(feature)) return;
+  uint32_t counts[kBinPlaces];
+  std::transform(row_counts, row_counts + kBinPlaces, counts, cell_hessian);
+  place_counts_.assign(counts);
+  const DeviceNode searched{cells_of(tasks_[node].slot), nullptr, rules_[node], true};
+  nodes_.assign({&searched, 1});
+  search(nodes_.data(), 1, {feature, feature + 1}, place_counts_.data(),
+         int32_t(tasks_[node].count), splits_.data());
+  FeatureSplit& found = found_[int64_t(node) * n_features_ + feature];
+  splits_.read({&found, 1}, feature);
+  counted_[node].push_back(feature);
+}
+
+void CudaBackend::partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) {
+  std::vector<SplitRule> rules;
+  std::vector<const uint8_t*> columns;
+  for (const PartitionTask& task : tasks) {
+    rules.push_back({task.bin, task.missing_left ? bins_.n_value_bins(task.feature) : -1});
+    columns.push_back(columns_[task.feature]);
+  }
+  cut_.cut(ranges_of(tasks), kPartitionRows);
+  split_rules_.assign(rules);
+  split_columns_.assign(columns);
+  left_of_chunk_.reserve(cut_.n_chunks);
+  left_of_range_.reserve(int64_t(tasks.size()));
+  const LeftCounter counter{
+      cut_.chunks, {split_rules_.data(), split_columns_.data()}, row_order_.data()};
+  gpu_.run(CountLeft{counter, left_of_chunk_.data()}, cut_.n_chunks);
+  gpu_.run(ScanChunks{cut_.chunks, left_of_chunk_.data(), left_of_range_.data()},
+           int64_t(tasks.size()));
+  gpu_.run(MoveRows{counter, left_of_chunk_.data(), left_of_range_.data(), scratch_rows_.data()},
+           cut_.n_chunks);
+  gpu_.run(CopyRows{cut_.chunks, scratch_rows_.data(), row_order_.data()}, cut_.n_chunks);
+  std::vector<uint32_t> left(tasks.size());
+  left_of_range_.read(std::span(left));
+  std::copy(left.begin(), left.end(), left_counts.begin());
+}
+
+void CudaBackend::set_leaves(std::span<const RowRange> leaves) { leaves_.cut(leaves, kStreamRows); }
+
+void CudaBackend::leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) {
+  const int64_t first = current_output_ * n_samples_;
+  leaf_sums_.clear(int64_t(sums.size()));
+  gpu_.run(
+      SumLeaves{leaves_.chunks, row_order_.data(), rows_.gradient + first, rows_.hessian + first,
+                power_of_two(gradient_exponent), power_of_two(hessian_exponent), leaf_sums_.data()},
+      leaves_.n_chunks);
+  leaf_sums_.read(sums);
+}
+
+void CudaBackend::add_leaf_values(int output, std::span<const double> values) {
+  doubles_.assign(values);
+  gpu_.run(AddLeafValues{leaves_.chunks, row_order_.data(), doubles_.data(),
+                         raw_prediction_.data() + output * n_samples_},
+           leaves_.n_chunks);
+}
+
+}  // namespace qgbdt

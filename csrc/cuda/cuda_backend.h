@@ -1,0 +1,137 @@
+// A GPU as a machine: rows, gradients, raw predictions and histograms in its memory. The verbs send
+// tasks, run a few kernels for all of them and bring small results back; what a verb does not bring
+// back nobody waits for.
+#pragma once
+
+#include <vector>
+
+#include "../backend.h"
+#include "find_split.h"
+#include "geometry.h"
+#include "gpu.h"
+#include "gradients.h"
+#include "histogram.h"
+
+namespace qgbdt {
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(Gpu& gpu, TrainingData data, Team& team);
+
+  int64_t n_samples() const override { return n_samples_; }
+  bool has_sample_weight() const override { return data_.weight != nullptr; }
+  double max_weighted_target() override { return qgbdt::max_weighted_target(data_); }
+  double max_weight() override { return qgbdt::max_weight(data_); }
+  StartSums start_sums(int output, int target_exponent, int weight_exponent) override {
+    return qgbdt::start_sums(data_, output, target_exponent, weight_exponent);
+  }
+  void set_start_scores(std::span<const double> scores) override;
+  void compute_gradients(std::span<GradientRange> ranges) override;
+  HistCell quantize(int output, const Quantization& quantization) override;
+  void build_histograms(std::span<const HistogramTask> tasks, Comm& comm) override;
+  int64_t max_direct_rows() const override { return 0; }
+  void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) override;
+  std::vector<SplitCandidate> best_splits(int32_t node, int32_t n) const override;
+  void count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) override;
+  void find_counted_split(int32_t task, const HistCell* row_counts) override;
+  void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) override;
+  void set_leaves(std::span<const RowRange> leaves) override;
+  void leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) override;
+  void add_leaf_values(int output, std::span<const double> values) override;
+
+ private:
+  // Ranges of rows in the GPU's memory, and how they are cut.
+  struct CutRanges {
+    GpuArray<RowRange> ranges;
+    GpuArray<int64_t> first_chunk;
+    RowChunks chunks{};
+    int64_t n_chunks = 0;
+
+    explicit CutRanges(Gpu& gpu) : ranges(gpu), first_chunk(gpu) {}
+    void cut(std::span<const RowRange> from, uint32_t chunk_rows);
+  };
+  // Arrays of the binned matrix, which outlive what points to them.
+  struct Storage {
+    std::vector<GpuArray<uint8_t>> bytes;
+    std::vector<GpuArray<uint32_t>> words;
+    std::vector<GpuArray<uint16_t>> entries;
+  };
+
+  void load_matrix();
+  void load_rows();
+  void compute_row_gradients();
+  HistCell* cells_of(int32_t slot);
+  template <class Pair>
+  void quantize_rows(const Quantization& quantization, GpuArray<Pair>& pairs);
+  template <class Pair>
+  void add_rows(std::span<const RowRange> ranges, const GpuArray<Pair>& pairs);
+  void reduce(std::span<const HistogramTask> tasks, Comm& comm);
+  void search(const DeviceNode* nodes, int64_t n_nodes, FeatureRange features,
+              const uint32_t* counts, int32_t total_count, FeatureSplit* splits);
+
+  Gpu& gpu_;
+  const TrainingData data_;
+  const BinnedMatrix& bins_;
+  Team& team_;
+  const int64_t n_samples_;
+  const int32_t n_features_;
+
+  Storage storage_;
+  GpuArray<DeviceFeature> features_;
+  GpuArray<DenseTile> dense_tiles_;
+  GpuArray<SparseTile> sparse_tiles_;
+  GpuArray<int32_t> sparse_features_;
+  int32_t n_dense_tiles_ = 0, n_sparse_tiles_ = 0, n_sparse_features_ = 0;
+  std::vector<const uint8_t*> columns_;
+
+  GpuArray<double> target_, weight_, raw_prediction_;
+  GpuArray<float> gradients_;  // and hessians, [2][n_outputs][n_samples]
+  DeviceRows rows_{};
+  GpuArray<DeviceMagnitudes> magnitudes_;
+  GpuArray<double> doubles_;  // small arrays of a verb
+
+  GpuArray<int64_t> query_begin_;  // of a ranker, as the next
+  GpuArray<double> inverse_max_dcg_, discount_, label_gain_, query_sums_;
+  GpuArray<uint32_t> ranked_;
+
+  Quantization quantization_{};
+  int current_output_ = 0;  // whose gradients are quantized
+  bool wide_ = false;       // 16-bit pairs
+  GpuArray<Pair8> pairs8_;
+  GpuArray<Pair16> pairs16_;
+  GpuArray<uint32_t> row_order_, scratch_rows_;
+  GpuArray<HistCell> totals_;
+
+  CutRanges cut_;     // of the verb that runs
+  CutRanges leaves_;  // of the finished tree
+  std::vector<GpuArray<HistCell>> slots_;
+  GpuArray<HistCell*> cell_lists_;
+  GpuArray<DeviceNode> nodes_;
+  GpuArray<FeatureSplit> splits_;
+  std::vector<FindSplitTask> tasks_;  // of the last find_splits, and what it found
+  std::vector<NodeRules> rules_;
+  std::vector<FeatureSplit> found_;
+  std::vector<std::vector<int32_t>> counted_;
+  std::vector<CountTask> count_tasks_;  // of the last count_rows
+  GpuArray<int32_t> count_features_;
+  GpuArray<HistCell> counts_;
+  GpuArray<uint32_t> place_counts_;
+  GpuArray<SplitRule> split_rules_;
+  GpuArray<const uint8_t*> split_columns_;
+  GpuArray<uint32_t> left_of_chunk_, left_of_range_;
+  GpuArray<LeafSums> leaf_sums_;
+};
+
+// Of one fit at a time.
+class CudaDevice final : public Device {
+ public:
+  explicit CudaDevice(int64_t most_bytes = INT64_MAX, uint64_t order_seed = 0, bool timed = false)
+      : gpu_(most_bytes, order_seed, timed) {}
+  std::unique_ptr<Backend> make_backend(TrainingData data, Team& team) override;
+  std::map<std::string, KernelTime> kernel_times() const override { return gpu_.times(); }
+
+ private:
+  Gpu gpu_;
+};
+
+}  // namespace qgbdt

@@ -1,0 +1,58 @@
+#include "training_data.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <numeric>
+
+#include "fixed_point.h"
+
+namespace qgbdt {
+
+double max_weighted_target(const TrainingData& data) {
+  if (data.objective == ObjectiveKind::multiclass) return max_weight(data);
+  double m = 0;
+  for (int64_t i = 0; i < data.bins->n_samples(); ++i)
+    m = std::max(m, std::abs(data.weight_of(i) * data.target[i]));
+  return m;
+}
+
+double max_weight(const TrainingData& data) {
+  if (!data.weight) return 1.0;
+  return std::accumulate(data.weight, data.weight + data.bins->n_samples(), 0.0,
+                         [](double a, double b) { return std::max(a, b); });
+}
+
+StartSums start_sums(const TrainingData& data, int output, int target_exponent,
+                     int weight_exponent) {
+  const double target_scale = power_of_two(target_exponent);
+  const double weight_scale = power_of_two(weight_exponent);
+  StartSums sums;
+  for (int64_t i = 0; i < data.bins->n_samples(); ++i) {
+    const double weight = data.weight_of(i);
+    sums.weighted_target += to_fixed(weight * data.target_of(i, output), target_scale);
+    sums.weight += to_fixed(weight, weight_scale);
+  }
+  return sums;
+}
+
+RankingTables ranking_tables(const TrainingData& data) {
+  const std::vector<int64_t>& begin = data.query_begin;
+  const int64_t n_queries = int64_t(begin.size()) - 1;
+  RankingTables tables;
+  for (int64_t q = 0; q < n_queries; ++q)
+    tables.longest_query = std::max(tables.longest_query, begin[q + 1] - begin[q]);
+  for (int64_t rank = 0; rank < tables.longest_query; ++rank)
+    tables.discount.push_back(LambdaRank::discount(rank));
+  for (int64_t q = 0; q < n_queries; ++q) {
+    std::vector<double> labels(data.target + begin[q], data.target + begin[q + 1]);
+    std::sort(labels.begin(), labels.end(), std::greater<>());
+    double max_dcg = 0;
+    for (int64_t r = 0; r < std::min<int64_t>(data.truncation_level, int64_t(labels.size())); ++r)
+      max_dcg += data.label_gain[int64_t(labels[r])] * tables.discount[r];
+    tables.inverse_max_dcg.push_back(max_dcg > 0 ? 1.0 / max_dcg : 0.0);
+  }
+  return tables;
+}
+
+}  // namespace qgbdt

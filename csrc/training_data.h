@@ -1,0 +1,52 @@
+// What a fit trains on, as its caller holds it, and what a machine's backend needs of it once.
+#pragma once
+
+#include <stdint.h>
+
+#include <vector>
+
+#include "binned_matrix.h"
+#include "objective.h"
+#include "types.h"
+
+namespace qgbdt {
+
+// Every pointer outlives the fit.
+struct TrainingData {
+  const BinnedMatrix* bins;
+  ObjectiveKind objective;
+  ObjectiveArgs args;
+  int n_outputs;
+  const double* target;
+  const double* weight;              // or null
+  const double* raw_prediction;      // to start from, [n_outputs][n_samples], or null
+  std::vector<int64_t> query_begin;  // [n_queries + 1] for a ranker, else empty
+  std::vector<double> label_gain;
+  int truncation_level;
+  FeatureRange searched;  // the features whose histograms this worker gets whole
+
+  double weight_of(int64_t row) const { return weight ? weight[row] : 1.0; }
+  double target_of(int64_t row, int output) const {
+    if (objective == ObjectiveKind::multiclass) return target[row] == output ? 1.0 : 0.0;
+    return target[row];
+  }
+};
+
+struct StartSums {  // fixed point, of the target and the weight
+  int64_t weighted_target = 0, weight = 0;
+};
+
+double max_weighted_target(const TrainingData& data);
+double max_weight(const TrainingData& data);
+StartSums start_sums(const TrainingData& data, int output, int target_exponent,
+                     int weight_exponent);
+
+// What a ranker looks up.
+struct RankingTables {
+  int64_t longest_query = 0;
+  std::vector<double> discount;         // [longest_query], by rank
+  std::vector<double> inverse_max_dcg;  // [n_queries]
+};
+RankingTables ranking_tables(const TrainingData& data);
+
+}  // namespace qgbdt

@@ -1,0 +1,6 @@
+"""The native module for NVIDIA GPUs, which only a build for them has."""
+
+from qgbdt._core import Device
+
+def state() -> str: ...
+def device(timed: bool = False) -> Device: ...

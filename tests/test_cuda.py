@@ -1,0 +1,368 @@
+"""The GPU's machine: the model file is the CPU's, byte for byte.
+
+Every test runs twice: on a GPU, where there is one, and on the host in its place, which runs the
+same kernels, block by block and thread by thread, in an order drawn from a seed. So without a GPU
+all of it is tested but what nvcc makes of the code; of that, that it compiles without a warning and
+has no fused multiply-add.
+
+Swept: objectives, bits, weights, missing values, sparse and dense tiles of each width, both ways of
+summing, nodes of one block and of many, orders of execution, numbers of workers and mixed machines,
+drawn cases. Against: the CPU. Tolerance: none. The geometry of kernels: by brute force.
+"""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import gpu
+import numpy as np
+import pytest
+import results
+from conftest import OBJECTIVES, feature_names, hurting_data, native_params, sparse_data, targets
+from test_distributed import drawn_case, in_threads, shards_in_order
+
+from qgbdt import QGBDTRegressor, _core
+from qgbdt.devices import WHY_NO_GPU, open_device
+from qgbdt.errors import DeviceError
+
+on_host = _core.on_host
+ROOT = Path(__file__).resolve().parent.parent
+BITS = (2, 3, 5, 8, 16)
+
+
+@pytest.fixture(params=["on_host", "gpu"])
+def make_device(request):
+    """device(seed) makes a device."""
+    if request.param == "on_host":
+        return lambda seed=0: on_host.device(order_seed=seed)
+    if find_spec("qgbdt._cuda") is None:
+        pytest.skip("this build has no CUDA module (make test-cuda builds it)")
+    try:
+        open_device("cuda")
+    except DeviceError as error:
+        pytest.skip(str(error))
+    return lambda seed=0: open_device("cuda")
+
+
+def train(matrix, X, y, params, *, device=None, weight=None, query_sizes=None, **others):
+    names = feature_names(X)
+    return _core.train(matrix, y, weight, query_sizes, names, params, 1, device=device, **others)[
+        0
+    ].to_bytes()
+
+
+def assert_devices_agree(X, y, params, *devices, max_bin=255, **kwargs):
+    matrix = _core.BinnedMatrix(X, max_bin, 2)
+    expected = train(matrix, X, y, params, **kwargs)
+    for device in devices:
+        assert train(matrix, X, y, params, device=device, **kwargs) == expected
+    return expected
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_objectives(objective, bits, make_device):
+    X = hurting_data(4000, 5, bits)
+    y, query_sizes = targets(X, objective)
+    weight = np.random.default_rng(0).random(len(y)) if bits % 2 else None
+    params = native_params(objective=objective, grad_bits=bits, n_estimators=2, num_leaves=31)
+    device = make_device(bits)
+    assert_devices_agree(X, y, params, device, weight=weight, query_sizes=query_sizes)
+
+
+@pytest.mark.parametrize("bits", [3, 5, 16])
+def test_sparse_data(bits, make_device):
+    X, y = sparse_data(6000)
+    params = native_params(objective="binary", grad_bits=bits, n_estimators=2, num_leaves=31)
+    assert_devices_agree(X, y, params, make_device(bits))
+
+
+@pytest.mark.parametrize("n_features", [1, 4, 5, 9, 17, 32, 33, 65])
+def test_tiles_of_each_width(n_features, make_device):
+    X = hurting_data(1500, n_features)
+    y = np.nan_to_num(X).clip(-3, 3).sum(axis=1)
+    params = native_params(n_estimators=1, grad_bits=8)
+    assert_devices_agree(X, y, params, make_device(n_features))
+
+
+@pytest.mark.parametrize("max_bin", [2, 7, 8, 63, 64, 255])
+def test_bins(max_bin, make_device):
+    X = hurting_data(1500, 4)
+    y, _ = targets(X, "regression")
+    assert_devices_agree(X, y, native_params(), make_device(max_bin), max_bin=max_bin)
+
+
+@pytest.mark.parametrize(("tail", "sums"), [(1.0, "LaneSums"), (50.0, "HalfSums")])
+def test_nodes_of_many_blocks(tail, sums, make_device):
+    """Gradients of a normal bulk go through lanes, with outliers through halves of cells."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30_000, 3))
+    y = X[:, 0] + np.where(rng.random(len(X)) < 1e-3, tail, 1) * rng.normal(size=len(X))
+    params = native_params(n_estimators=2, grad_bits=5, num_leaves=15, min_child_samples=50)
+    device = make_device(1)
+    assert_devices_agree(X, y, params, device, weight=rng.random(len(X)))
+    assert any(sums in name for name in device.kernel_times())
+
+
+@pytest.mark.parametrize(
+    "change", [{"rounding": "nearest"}, {"renew_leaves": False}, {"min_split_gain": 50.0}]
+)
+def test_other_parameters(change, make_device):
+    X = hurting_data(2000)
+    y, _ = targets(X, "poisson")
+    params = native_params(objective="poisson", reg_alpha=1.0, reg_lambda=2.0, max_depth=4)
+    assert_devices_agree(X, y, params | change, make_device(3))
+
+
+def test_order_of_execution():
+    X = hurting_data(5000, 40)
+    y, _ = targets(X, "binary")
+    devices = [on_host.device(order_seed=seed) for seed in range(8)]
+    assert_devices_agree(X, y, native_params(objective="binary", n_estimators=2), *devices)
+
+
+def test_children_too_small(make_device):
+    """Rows of no weight: hessians prove too little, and rows have to be counted."""
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(3000, 4))
+    X[rng.random(X.shape) < 0.2] = np.nan
+    y = (np.nan_to_num(X[:, 0]) > 0).astype(float)
+    weight = rng.choice([0.01, 1, 100], len(X))
+    params = native_params(objective="binary", min_child_samples=100, min_child_weight=0.0)
+    assert_devices_agree(X, y, params, make_device(1), weight=weight)
+
+
+@pytest.mark.parametrize("seed", range(1000, 1030))
+def test_drawn_cases(seed, make_device):
+    data, _ = drawn_case(seed)
+    X, y, params, _ = (data.pop(name) for name in ("X", "y", "params", "n_threads"))
+    assert_devices_agree(X, y, params, make_device(seed), **data)
+
+
+def test_going_on_from_a_model(make_device):
+    X = hurting_data(1000)
+    y, _ = targets(X, "binary")
+    matrix = _core.BinnedMatrix(X, 255, 1)
+    params = native_params(objective="binary")
+    begun = _core.train(matrix, y, None, None, feature_names(X), params, 1)[0]
+    raw = begun.predict(X, 0, 3, True, 1)
+    others = {"initial": begun, "raw_prediction": np.ascontiguousarray(raw.T)}
+    assert_devices_agree(X, y, params, make_device(2), **others)
+
+
+@pytest.mark.parametrize("seed", range(2000, 2012))
+def test_workers(seed, make_device):
+    """All on devices, or every other one on the CPU."""
+    data, edges = drawn_case(seed)
+    X, y, weight, max_bin = (data[name] for name in ("X", "y", "weight", "max_bin"))
+    del data["n_threads"]
+    expected = assert_devices_agree(**data)
+    parts = shards_in_order(len(y), edges, data["query_sizes"])
+
+    def work(comm):
+        part = parts[comm.rank]
+        matrix = _core.BinnedMatrix(X[part.rows], max_bin, 1, comm, part.blocks)
+        some = None if weight is None else weight[part.rows]
+        device = None if seed % 2 and comm.rank % 2 else make_device(seed + comm.rank)
+        others = {"weight": some, "query_sizes": part.query_sizes, "comm": comm}
+        return train(matrix, X, y[part.rows], data["params"], device=device, **others)
+
+    assert set(in_threads(_core.thread_comms(len(parts)), work)) == {expected}
+
+
+@pytest.mark.parametrize("objective", ["binary", "multiclass", "lambdarank"])
+@pytest.mark.parametrize("bits", [2, 16])
+def test_races(objective, bits):
+    """Small, for `make tsan`: there all threads of a block run at once."""
+    X = np.concatenate([hurting_data(90, 3), sparse_data(90, 32)[0]], axis=1)
+    y, query_sizes = targets(X, objective)
+    weight = np.random.default_rng(1).choice([0.01, 1, 100], len(X))
+    params = native_params(
+        objective=objective, grad_bits=bits, n_estimators=1, num_leaves=4, min_child_samples=20
+    )
+    device = on_host.device()
+    assert_devices_agree(X, y, params, device, weight=weight, query_sizes=query_sizes)
+
+
+def test_few_launches():
+    """They depend on rounds, not on rows, nodes or splits."""
+    X = hurting_data(3000)
+    y, _ = targets(X, "regression")
+    matrix = _core.BinnedMatrix(X, 255, 1)
+    params = native_params(num_leaves=63, n_estimators=1, grad_bits=8)
+    device = on_host.device()
+    _, growth, _ = _core.train(matrix, y, None, None, feature_names(X), params, 1, device=device)
+    launches = {name: n for name, (n, _) in device.kernel_times().items()}
+    assert 2 < launches["qgbdt::FindSplit"] <= growth["rounds"] + 1 < growth["splits"]
+    assert sum(launches.values()) <= 9 + 7 * growth["rounds"]
+
+
+# ------------------------------------------------------------------------------------- geometry
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 2, 7, 100])
+def test_chunks_hold_each_row_once(chunk_rows):
+    rng = np.random.default_rng(chunk_rows)
+    for _ in range(50):
+        ends = np.sort(rng.integers(0, 60, 8)).reshape(-1, 2)
+        ranges = [(int(a), int(b)) for a, b in ends] + [(70, 70), (70, 71)]
+        expected = [(i, row) for i, (begin, end) in enumerate(ranges) for row in range(begin, end)]
+        chunks = on_host.cut_ranges(ranges, chunk_rows)
+        assert all(0 < end - begin <= chunk_rows for _, begin, end in chunks)
+        assert [(i, row) for i, begin, end in chunks for row in range(begin, end)] == expected
+
+
+@pytest.mark.parametrize("gradient_levels", [1, 2, 15, 16, 31, 32, 127])
+@pytest.mark.parametrize("hessian_levels", [1, 30, 63, 64, 254])
+def test_no_lane_overflows(gradient_levels, hessian_levels):
+    """A block's rows, all in one bin with the largest sums, stay within 16 bits a half."""
+    for n_rows in (0, 1, 511, 512, 10**4, 10**6, 2**31 - 1):
+        for n_tiles in (1, 3, 70_000):
+            lanes, rows = on_host.histogram_chunk_rows(
+                n_rows, n_tiles, gradient_levels, hessian_levels
+            )
+            assert rows >= 1
+            if lanes:
+                assert rows * gradient_levels < 2**15
+                assert rows * hessian_levels < 2**16
+    assert lanes == (1024 * gradient_levels < 2**15 and 1024 * hessian_levels < 2**16)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 64, 256, 1000])
+def test_host_runs_every_block_once(n):
+    orders = {tuple(on_host.shuffled_numbers(n, seed)) for seed in range(20)}
+    assert {tuple(sorted(order)) for order in orders} == {tuple(range(n))}
+    assert on_host.shuffled_numbers(n, 0) == list(range(n))
+    assert len(orders) > min(n - 1, 10)
+
+
+# ------------------------------------------------------------------------- what nvcc makes of it
+
+
+def test_nvcc_compiles_it(tmp_path):
+    """Without warnings; and no multiplication and addition are fused, which would change bits."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("nvcc is not on PATH")
+    command = [nvcc, *setup_constant("NVCC_FLAGS"), "-c", "-o", str(tmp_path / "backend.o")]
+    command = [flag for flag in command if not flag.startswith("-gencode")]
+    command += ["-gencode=arch=compute_90,code=[sm_90,compute_90]", "--keep", "--keep-dir"]
+    command += [str(tmp_path), str(ROOT / "csrc/cuda/cuda_backend.cpp")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    ptx = next(tmp_path.glob("*.ptx")).read_text()
+    assert ptx.count(".entry") > 20
+    assert "fma." not in ptx
+    assert "atom.shared.add.f" not in ptx
+    assert "red.global.add.f" not in ptx
+
+
+def setup_constant(name):
+    """A constant of setup.py, without running it."""
+    for node in ast.parse((ROOT / "setup.py").read_text()).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == name:
+            return eval(compile(ast.Expression(node.value), "setup.py", "eval"))
+    raise KeyError(name)
+
+
+# ---------------------------------------------------------------------------------------- messages
+
+X = np.arange(60.0).reshape(-1, 2)
+OR_CPU = " or use device='cpu', which trains the same model."
+
+
+def message_of(fit, *args, **kwargs):
+    with pytest.raises(DeviceError) as raised:
+        fit(*args, **kwargs)
+    return str(raised.value)
+
+
+class CudaModule:
+    """qgbdt._cuda of a machine in some state."""
+
+    __spec__ = "built"
+
+    def __init__(self, state):
+        self.state = lambda: state
+        self.device = lambda timed=False: on_host.device()
+
+
+@pytest.fixture
+def cuda_module(monkeypatch):
+    """Puts a module into the place of qgbdt._cuda."""
+
+    def put(module):
+        import qgbdt
+
+        monkeypatch.setitem(sys.modules, "qgbdt._cuda", module)
+        monkeypatch.setattr(qgbdt, "_cuda", module, raising=False)
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ("no driver", "device='cuda' finds no NVIDIA driver. Install one,"),
+        (
+            "old driver",
+            "device='cuda' needs a newer NVIDIA driver than is installed. Update it,",
+        ),
+        (
+            "no gpu",
+            "device='cuda' finds no NVIDIA GPU. Look at nvidia-smi and CUDA_VISIBLE_DEVICES,",
+        ),
+        (
+            "old gpu",
+            "device='cuda' needs a GPU of compute capability 8.0 or newer. Use another one,",
+        ),
+    ],
+)
+def test_machine_without_a_usable_gpu(state, message, cuda_module):
+    cuda_module(CudaModule(state))
+    assert message_of(QGBDTRegressor(device="cuda").fit, X, X[:, 0]) == message + OR_CPU
+
+
+def test_each_state_has_a_message():
+    named = re.findall(r'"((?:no|old) \w+)"', (ROOT / "csrc/cuda/gpu.cpp").read_text())
+    assert set(named) == set(WHY_NO_GPU)
+
+
+def test_an_estimator_trains_on_a_device(cuda_module):
+    cuda_module(CudaModule("ready"))
+    on_device = QGBDTRegressor(device="cuda").fit(X, X[:, 0]).booster_
+    assert on_device == QGBDTRegressor().fit(X, X[:, 0]).booster_
+
+
+def test_benchmark(cuda_module, monkeypatch, tmp_path, capsys):
+    """All of bench/gpu.py but the card."""
+    cuda_module(CudaModule("ready"))
+    card = {"card": "none", "card_memory": "0", "driver": "none"}
+    monkeypatch.setattr(gpu, "graphics_card", lambda: card)
+    monkeypatch.setattr(gpu, "CASES", gpu.CASES[:1])
+    path = tmp_path / "gpu.jsonl"
+    told = "--scale 0.001 --rounds 2 --repeat 1 --seconds 100 --peers qgbdt --results"
+    gpu.main([*told.split(), str(path)])
+    records = results.read(path)
+    assert all(record.items() >= card.items() and "time" in record for record in records)
+    assert {r["kernel"] for r in records if r["status"] == "kernel"} > {"qgbdt::FindSplit"}
+    assert [r["peer"] for r in records if r["status"] == "ok"] == ["qgbdt"]
+    assert "launches, qgbdt::FindSplit" in capsys.readouterr().out
+    gpu.main([*told.split(), str(path), "--seconds", "0"])
+    assert "the time is up" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("most_bytes", [0, 100, 3000])
+def test_too_little_memory(most_bytes):
+    matrix = _core.BinnedMatrix(X, 255, 1)
+    device = on_host.device(most_bytes=most_bytes)
+    message = message_of(train, matrix, X, X[:, 0].copy(), native_params(), device=device)
+    used = 1 if most_bytes > 100 else 0
+    assert message == (
+        f"The GPU has no room for 1 MB beside the {used} MB that this fit has there. Use fewer "
+        "rows, features or num_leaves, or device='cpu', which trains the same model."
+    )
