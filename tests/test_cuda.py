@@ -195,10 +195,10 @@ def test_few_launches():
     matrix = _core.BinnedMatrix(X, 255, 1)
     params = native_params(num_leaves=63, n_estimators=1, grad_bits=8)
     device = on_host.device()
-    _, growth, _ = _core.train(matrix, y, None, None, feature_names(X), params, 1, device=device)
+    cost = _core.train(matrix, y, None, None, feature_names(X), params, 1, device=device)[1]
     launches = {name: n for name, (n, _) in device.kernel_times().items()}
-    assert 2 < launches["qgbdt::FindSplit"] <= growth["rounds"] + 1 < growth["splits"]
-    assert sum(launches.values()) <= 9 + 7 * growth["rounds"]
+    assert 2 < launches["qgbdt::FindSplit"] <= cost["growth_rounds"] + 1 < cost["growth_splits"]
+    assert sum(launches.values()) <= 9 + 7 * cost["growth_rounds"]
 
 
 # ------------------------------------------------------------------------------------- geometry
