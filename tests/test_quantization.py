@@ -189,6 +189,25 @@ def test_auto_takes_what_there_is_where_rows_leave_few_levels(monkeypatch):
     assert ref.choose_bits(gradients("normal")) == 8
 
 
+def test_the_trainer_chooses_for_all_kinds_of_gradients():
+    """Those of a first tree of least squares: the mean less the target."""
+    rng = np.random.default_rng(0)
+    X = np.arange(300.0)[:, None]
+    params = native_params(num_leaves=2, n_estimators=1, grad_bits="auto")
+    chosen = []
+    for _ in range(400):
+        y = rng.normal(size=len(X)) ** rng.integers(1, 6) + (rng.random(len(X)) < rng.random())
+        y = np.sign(y) if rng.random() < 0.2 else y
+        g = (ref.start_scores(y, np.ones(len(y)), params)[0] - y).astype(np.float32)
+        matrix = _core.BinnedMatrix(X, 255, 1)
+        report = _core.train(matrix, y, None, None, feature_names(X), params, 1)[2]
+        noise = ref.rounding_noise(g, scale(g, 3)[1])
+        chosen.append((int(report["bits"][0]), abs(noise - ref.NOISE_SHARE) < 0.005))
+        assert report["bits"] == ref.choose_bits(g)
+    assert {bits for bits, _ in chosen} >= {2, 3, 4}
+    assert sum(is_close for _, is_close in chosen) > 5  # to where 3 bits become 4
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_trainer_chooses_and_reports_as_the_reference(objective, monkeypatch):
     X = hurting_data(600)
