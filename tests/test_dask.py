@@ -330,6 +330,19 @@ def test_a_client_that_goes_away_ends_the_tasks(client):
         eventually(lambda: not fit_tasks(client), 10)
 
 
+def test_a_client_that_no_longer_answers_is_not_waited_for():
+    class Gone:
+        def submit(self, *args, **kwargs):
+            raise RuntimeError("gone")
+
+        def sync(self, call, callback_timeout):
+            assert 0 < callback_timeout <= 10
+            raise TimeoutError
+
+    with pytest.raises(RuntimeError, match="gone"):
+        on_dask.start_fit(Gone(), None, {"tcp://127.0.0.1:1": []}, {})
+
+
 @pytest.mark.parametrize("waiting", [False, True], ids=["training", "waiting for a worker"])
 def test_cancelled_futures_end_the_tasks(waiting, client):
     dask_X, y = (lay_out(client, values, ENDS, [0, 1] * 3) for values in (X, REAL))

@@ -46,6 +46,8 @@ MEETING_SECONDS = 60.0
 """For the workers to find each other, once all tasks run."""
 WATCH_SECONDS = 0.2
 """How often a task looks whether it is still wanted."""
+CANCEL_SECONDS = 10.0
+"""For the scheduler to hear that a fit has ended."""
 GRACE_SECONDS = 5.0
 """For the other tasks to end, when one has lost another worker: that one may say why."""
 
@@ -181,7 +183,17 @@ def start_fit(
         fitted: E = outcome(client, tasks)
         return fitted
     finally:
-        client.cancel(list(tasks.values()), force=True)
+        end_tasks(client, list(tasks.values()))
+
+
+def end_tasks(client: Client, tasks: Sequence[Future[Any]]) -> None:
+    """Cancel the tasks, unless the client has gone away: then the scheduler does."""
+
+    def cancel() -> Any:
+        return client.cancel(tasks, asynchronous=True, force=True)
+
+    with contextlib.suppress(TimeoutError):  # a client that is closing may never answer
+        client.sync(cancel, callback_timeout=CANCEL_SECONDS)
 
 
 def outcome(client: Client, tasks: Mapping[str, Future[Any]]) -> Any:
