@@ -93,6 +93,7 @@ drawn = st.fixed_dictionaries(
     st.integers(2, 255),
 )
 @example({"n": 300, "groups": [0.01], "seed": 0}, "auto", 1, 10, 255)
+@example({"n": 300, "groups": [0.05, 0.01, 0.05], "seed": 0}, 3, 1, 40, 255)
 @settings(max_examples=60, deadline=None)
 def test_any_matrix(shape, bits, min_child_samples, num_leaves, max_bin):
     X, y = sparse_matrix(**shape)
@@ -117,6 +118,25 @@ def test_bins_and_thresholds_from_a_sample():
         np.testing.assert_array_equal(sparse.bin_thresholds(feature), dense.bin_thresholds(feature))
     np.testing.assert_array_equal(sparse.bins(), dense.bins())
     np.testing.assert_array_equal(sparse.has_missing(), dense.has_missing())
+
+
+@given(
+    st.integers(1, 400),
+    st.floats(0, 1),
+    st.sampled_from([0, 0.1, 0.6]),
+    st.sampled_from([3, 30, 10**6]),
+    st.integers(2, 30),
+    st.integers(0, 99),
+)
+@settings(max_examples=300, deadline=None)
+def test_bins_of_any_column(n, density, missing_share, n_values, max_bin, seed):
+    rng = np.random.default_rng(seed)
+    X = np.where(rng.random((n, 1)) < density, rng.integers(-n_values, n_values, (n, 1)), 0.0)
+    X[rng.random(X.shape) < missing_share] = np.nan
+    sparse = native_matrix(scipy.sparse.csc_array(X))
+    bins = [_core.BinnedMatrix(some, max_bin, 1) for some in (sparse, X)]
+    np.testing.assert_array_equal(*(some.bin_thresholds(0) for some in bins))
+    np.testing.assert_array_equal(*(some.bins() for some in bins))
 
 
 def test_workers():
