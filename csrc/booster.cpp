@@ -4,6 +4,7 @@
 
 #include "fixed_point.h"
 #include "objective.h"
+#include "row_sampling.h"
 #include "support/check.h"
 
 namespace qgbdt {
@@ -13,12 +14,15 @@ class Booster {
  public:
   Booster(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
           TrainingReport& report)
-      : backend_(backend), comm_(comm), bins_(bins), params_(params), report_(report) {
-    n_samples_ = bins.rows().n_samples_of_all();
+      : backend_(backend),
+        comm_(comm),
+        bins_(bins),
+        params_(params),
+        report_(report),
+        n_samples_(bins.rows().n_samples_of_all()),
+        row_sampling_(backend, comm, params, n_samples_) {
     check(max_levels(kByteBits, n_samples_) >= 1,
           "too many rows: a 32-bit sum of gradients could overflow");
-    constant_hessian_ =
-        params.objective == ObjectiveKind::regression && !backend.has_sample_weight();
   }
 
   Model train(Model model, const IterationHooks& hooks) {
@@ -31,7 +35,7 @@ class Booster {
     for (int64_t iteration = first; iteration < first + params_.n_estimators; ++iteration) {
       hooks.before();
       comm_.begin_phase("growing tree " + std::to_string(model.trees.size()));
-      compute_gradients(ranges);
+      compute_gradients(iteration, ranges);
       for (int output = 0; output < params_.n_outputs; ++output)
         model.trees.push_back(grow(iteration, output, ranges[output]));
       if (!hooks.after(model)) break;
@@ -59,8 +63,12 @@ class Booster {
     return scores;
   }
 
-  void compute_gradients(std::vector<GradientRange>& ranges) {
+  void compute_gradients(int64_t iteration, std::vector<GradientRange>& ranges) {
     backend_.compute_gradients(ranges);
+    const RowsInUse rows = row_sampling_.sample(iteration, ranges);
+    n_rows_ = rows.count;
+    constant_hessian_ = params_.objective == ObjectiveKind::regression &&
+                        !backend_.has_sample_weight() && !rows.is_amplified;
     std::vector<Magnitudes*> magnitudes;
     for (GradientRange& range : ranges) {
       magnitudes.push_back(&range.gradient);
@@ -84,8 +92,8 @@ class Booster {
   Quantization quantization(int64_t iteration, int output, const GradientRange& range,
                             int bits) const {
     Quantization q;
-    q.gradient = gradient_scale(range, n_samples_, bits);
-    q.hessian = constant_hessian_ ? Scale{1.0, 1.0, 1} : hessian_scale(range, n_samples_, bits);
+    q.gradient = gradient_scale(range, n_rows_, bits);
+    q.hessian = constant_hessian_ ? Scale{1.0, 1.0, 1} : hessian_scale(range, n_rows_, bits);
     q.constant_hessian = constant_hessian_;
     q.stochastic = params_.rounding == Rounding::stochastic;
     q.key = stream_key(params_.seed, uint64_t(iteration), uint64_t(output));
@@ -110,7 +118,7 @@ class Booster {
 
   Tree grow(int64_t iteration, int output, const GradientRange& range) {
     const int bits =
-        params_.grad_bits == kAutoBits ? choose_bits(range, n_samples_) : params_.grad_bits;
+        params_.grad_bits == kAutoBits ? choose_bits(range, n_rows_) : params_.grad_bits;
     const Quantization q = quantization(iteration, output, range, bits);
     report_.quantization.push_back(
         {bits, q, rounding_noise(range.gradient, q.gradient),
@@ -119,8 +127,8 @@ class Booster {
     int64_t root_total = backend_.quantize(output, q);
     comm_.allreduce_sum({&root_total, 1});
     GrownTree grown =
-        grow_tree(backend_, comm_, bins_, params_, split, root_total, n_samples_, report_.growth);
-    backend_.set_leaves(grown.leaf_rows);
+        grow_tree(backend_, comm_, bins_, params_, split, root_total, n_rows_, report_.growth);
+    backend_.set_leaves(grown.leaf_rows, grown.other_rows);
     const std::vector<double> values = params_.renew_leaves
                                            ? renewed_leaf_values(grown, range, split)
                                            : quantized_leaf_values(grown, split);
@@ -145,8 +153,8 @@ class Booster {
   // leaves.
   std::vector<double> renewed_leaf_values(const GrownTree& grown, const GradientRange& range,
                                           const SplitParams& p) {
-    const int gradient_exponent = fixed_exponent(range.gradient.max, n_samples_);
-    const int hessian_exponent = fixed_exponent(range.hessian.max, n_samples_);
+    const int gradient_exponent = fixed_exponent(range.gradient.max, n_rows_);
+    const int hessian_exponent = fixed_exponent(range.hessian.max, n_rows_);
     std::vector<LeafSums> leaves(grown.leaf_rows.size());
     backend_.leaf_sums(gradient_exponent, hessian_exponent, leaves);
     std::vector<int64_t> sums;
@@ -164,8 +172,10 @@ class Booster {
   const BinnedMatrix& bins_;
   const TrainParams& params_;
   TrainingReport& report_;
-  int64_t n_samples_;
-  bool constant_hessian_;
+  const int64_t n_samples_;
+  RowSampling row_sampling_;
+  int64_t n_rows_ = 0;             // in use in this iteration, over all workers
+  bool constant_hessian_ = false;  // of the rows in use
 };
 
 }  // namespace

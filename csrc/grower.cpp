@@ -50,8 +50,8 @@ class Grower {
         queue_(BestFirst{&leaves_}),
         known_(LargestGain{&leaves_}) {}
 
-  GrownTree grow(HistCell root_total, int64_t n_samples) {
-    leaves_.push_back({{0, uint32_t(backend_.n_samples())}, n_samples, root_total, 0});
+  GrownTree grow(HistCell root_total, int64_t n_rows) {
+    leaves_.push_back({{0, uint32_t(backend_.n_in_use())}, n_rows, root_total, 0});
     find_root_split();
     commit_leaf(0);
     while (n_leaves_ < params_.num_leaves && !queue_.empty()) {
@@ -133,12 +133,13 @@ class Grower {
     find_children_splits(batch);
   }
 
+  static PartitionTask partition_task(const Leaf& leaf, RowRange rows) {
+    return {rows, leaf.split.feature, leaf.split.bin, leaf.split.missing_left};
+  }
+
   void partition(const std::vector<int32_t>& batch) {
     std::vector<PartitionTask> tasks;
-    for (int32_t id : batch) {
-      const SplitCandidate& s = leaves_[id].split;
-      tasks.push_back({leaves_[id].rows, s.feature, s.bin, s.missing_left});
-    }
+    for (int32_t id : batch) tasks.push_back(partition_task(leaves_[id], leaves_[id].rows));
     std::vector<int64_t> local(batch.size());
     backend_.partition(tasks, local);
     std::vector<int64_t> left_counts = local;
@@ -238,13 +239,42 @@ class Grower {
     report_.splits += 1;
   }
 
+  // The rows of this worker that are not in use, by the nodes of the finished tree.
+  std::vector<RowRange> send_others() {
+    std::vector<RowRange> others(nodes_.size());
+    others[0] = {uint32_t(backend_.n_in_use()), uint32_t(backend_.n_samples())};
+    for (std::vector<int32_t> level{0}, next; !level.empty(); level = std::exchange(next, {})) {
+      std::vector<int32_t> parents;
+      std::vector<PartitionTask> tasks;
+      for (int32_t node : level) {
+        if (nodes_[node].feature < 0 || others[node].size() == 0) continue;
+        parents.push_back(node);
+        tasks.push_back(partition_task(leaves_[node_leaf_[node]], others[node]));
+      }
+      if (tasks.empty()) break;
+      std::vector<int64_t> left_counts(tasks.size());
+      backend_.partition(tasks, left_counts);
+      for (size_t i = 0; i < parents.size(); ++i) {
+        const RowRange rows = others[parents[i]];
+        const uint32_t middle = rows.begin + uint32_t(left_counts[i]);
+        const Node& parent = nodes_[parents[i]];
+        others[parent.left] = {rows.begin, middle};
+        others[parent.right] = {middle, rows.end};
+        next.insert(next.end(), {parent.left, parent.right});
+      }
+    }
+    return others;
+  }
+
   GrownTree finish() {
     GrownTree tree;
+    const std::vector<RowRange> others = send_others();
     for (size_t i = 0; i < nodes_.size(); ++i) {
       if (nodes_[i].feature >= 0) continue;
       const Leaf& leaf = leaves_[node_leaf_[i]];
       tree.leaf_nodes.push_back(int32_t(i));
       tree.leaf_rows.push_back(leaf.rows);
+      tree.other_rows.push_back(others[i]);
       tree.leaf_totals.push_back(leaf.total);
     }
     tree.nodes = std::move(nodes_);
@@ -273,9 +303,9 @@ class Grower {
 
 GrownTree grow_tree(Backend& backend, Comm& comm, const BinnedMatrix& bins,
                     const TrainParams& params, const SplitParams& split_params, HistCell root_total,
-                    int64_t n_samples, GrowthReport& report) {
+                    int64_t n_rows, GrowthReport& report) {
   Grower grower(backend, comm, bins, params, split_params, report);
-  return grower.grow(root_total, n_samples);
+  return grower.grow(root_total, n_rows);
 }
 
 }  // namespace qgbdt

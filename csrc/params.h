@@ -29,6 +29,10 @@ struct TrainParams {
   Rounding rounding;
   bool renew_leaves;
   uint64_t seed;
+  double subsample;
+  int64_t subsample_freq;
+  bool goss;  // rows are sampled by gradient, not in bags
+  double top_rate, other_rate;
   double tweedie_variance_power;
   int lambdarank_truncation_level;
   std::vector<double> label_gain;

@@ -317,6 +317,33 @@ class CommonParams(Parametrized):
         allowed=BOOL,
         doc="Whether leaf values are refitted from the unquantized gradients.",
     )
+    subsample: float = param(
+        default=1.0,
+        allowed=FloatRange(0.0, 1.0, "(]"),
+        doc="Share of the rows that a tree is grown on. A ranker draws whole queries.",
+    )
+    subsample_freq: int = param(
+        default=0,
+        allowed=IntRange(0, INT32_MAX),
+        doc="Iterations that share one draw of subsample; 0 means one, too.",
+    )
+    data_sample_strategy: Literal["bagging", "goss"] = param(
+        default="bagging",
+        allowed=Choice(("bagging", "goss")),
+        doc="How rows are sampled: 'bagging' as subsample says; 'goss' by gradient, the largest "
+        "and a share of the others, which stands for all of them. 'goss' begins after "
+        "1 / learning_rate iterations.",
+    )
+    top_rate: float = param(
+        default=0.2,
+        allowed=FloatRange(0.0, 1.0, "[)"),
+        doc="Share of the rows, those of the largest gradients, that 'goss' keeps.",
+    )
+    other_rate: float = param(
+        default=0.1,
+        allowed=FloatRange(0.0, 1.0, "(]"),
+        doc="Share of the rows that 'goss' draws of the others.",
+    )
     early_stopping_rounds: int | None = param(
         default=None,
         allowed=IntRange(1, INT32_MAX) | NONE,
@@ -366,8 +393,8 @@ class CommonParams(Parametrized):
     random_state: int | np.random.RandomState | np.random.Generator | None = param(
         default=None,
         allowed=IntRange(0, 2**32 - 1) | RANDOM | NONE,
-        doc="Seed of the stochastic rounding. None is seed 0: training is always deterministic. "
-        "A RandomState or Generator gives one number per fit.",
+        doc="Seed of the stochastic rounding and of all samples. None is seed 0: training is "
+        "always deterministic. A RandomState or Generator gives one number per fit.",
         native=False,
     )
     n_jobs: int | None = param(
@@ -378,6 +405,21 @@ class CommonParams(Parametrized):
         "model does not depend on it.",
         native=False,
     )
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.data_sample_strategy != "goss":
+            return
+        if self.subsample != 1:
+            raise ParameterError(
+                "data_sample_strategy='goss' samples the rows itself: subsample must be 1.0. Got "
+                f"{self.subsample!r} instead."
+            )
+        if self.top_rate + self.other_rate > 1:
+            raise ParameterError(
+                "top_rate and other_rate are shares of all rows and must not sum to more than 1. "
+                f"Got {self.top_rate!r} and {self.other_rate!r} instead."
+            )
 
 
 class ClassifierParams(CommonParams):

@@ -384,7 +384,57 @@ def start_scores(y, weight, params) -> np.ndarray:
     return np.array([log(max(mean, 1e-300))])
 
 
-# -------------------------------------------------------------------------------- 6 quantization
+# ----------------------------------------------------------------------------- 6 sampling of rows
+
+ROW_SAMPLE = 2**32  # the streams of samples: "outputs" that no model has
+
+
+def rows_in_use(gradients, hessians, iteration: int, params, query_sizes=None):
+    """The rows that this iteration's trees are grown on, all gradients, and if some are amplified.
+
+    Gradients, float32 [n_outputs][n_samples], of rows that are left out are 0.
+    """
+    n_samples = gradients.shape[1]
+    numbers, amplification = np.arange(n_samples), 1.0
+    is_early = iteration < int(1 / params["learning_rate"])
+    if params["data_sample_strategy"] == "goss" and not is_early:
+        in_use, amplification = goss(gradients, hessians, iteration, params)
+    elif params["data_sample_strategy"] == "bagging" and params["subsample"] < 1:
+        bag = iteration // max(params["subsample_freq"], 1)
+        if query_sizes is not None:  # whole queries, by the number of the first row
+            numbers = np.repeat(np.cumsum(query_sizes) - query_sizes, query_sizes)
+        in_use = is_drawn(bag, numbers, params["subsample"], params)
+    else:
+        return numbers, gradients, hessians, False
+    factor = np.where(in_use, amplification, 0.0)
+    g, h = to_gradient(gradients * factor), to_gradient(hessians * factor)
+    return np.flatnonzero(in_use), g, h, bool(np.any(amplification != 1))
+
+
+def is_drawn(draw: int, numbers, share: float, params):
+    key = stream_key(params["seed"], draw, ROW_SAMPLE)
+    return row_hash(key, numbers) < int(share * 2.0**32)
+
+
+def goss(gradients, hessians, iteration: int, params):
+    """Gradient-based one-side sampling (Ke et al., LightGBM, 2017): who is in, and amplifications.
+
+    Rows of the largest |g h| stay; of the others a share is drawn, which stands for all of them.
+    """
+    n_samples = gradients.shape[1]
+    product = np.abs(gradients.astype(np.float64)) * np.abs(hessians.astype(np.float64))
+    magnitude = np.sqrt(ordered_sum(product)).astype(np.float32)
+    n_top = max(1, int(params["top_rate"] * n_samples))
+    is_large = magnitude >= np.sort(magnitude)[-n_top]
+    n_others = n_samples - int(is_large.sum())
+    if n_others == 0:
+        return is_large, np.ones(n_samples)
+    share = min(1.0, params["other_rate"] * n_samples / n_others)
+    drawn = is_drawn(iteration, np.arange(n_samples), share, params)
+    return is_large | drawn, np.where(is_large, 1.0, 1.0 / share)
+
+
+# -------------------------------------------------------------------------------- 7 quantization
 
 
 class QuantizedGradients(NamedTuple):
@@ -406,7 +456,7 @@ def levels_of_bits(bits: int) -> int:
 
 def max_levels(n_samples: int, grad_bits: int) -> int:
     """What a byte (or 16 bits) holds, unless a sum over all rows could then overflow 32 bits."""
-    return min(levels_of_bits(max(grad_bits, 8)), (2**31 - 1) // (2 * n_samples))
+    return min(levels_of_bits(max(grad_bits, 8)), (2**31 - 1) // (2 * max(n_samples, 1)))
 
 
 def root_mean_square(values) -> float:
@@ -421,7 +471,7 @@ def root_mean_square(values) -> float:
 
 def choose_scale(values, levels: int, most: int) -> tuple[float, float, int]:
     """(step, 1 / step, largest integer): `levels` steps for the bulk, at most `most` in all."""
-    largest = float(np.abs(values).max())
+    largest = float(np.abs(values).max(initial=0))
     if largest == 0:
         return 0.0, 0.0, 1
     step = BULK * root_mean_square(values) / levels
@@ -468,27 +518,30 @@ def round_stochastically_or_not(x, uniform, rounding: str):
     return floor.astype(np.int64) + up
 
 
-def quantize(g, h, key, params, constant_hessian: bool) -> QuantizedGradients:
-    """Round one output's float32 gradients; one hash gives a row its two 16-bit uniforms."""
-    bits = choose_bits(g) if params["grad_bits"] == "auto" else params["grad_bits"]
-    most = max_levels(len(g), bits)
+def quantize(g, h, key, params, constant_hessian, rows=slice(None)) -> QuantizedGradients:
+    """Round one output's float32 gradients; one hash gives a row its two 16-bit uniforms.
+
+    Bits and steps are those of the rows in use; the gradients of others are 0.
+    """
+    bits = choose_bits(g[rows]) if params["grad_bits"] == "auto" else params["grad_bits"]
+    most = max_levels(len(g[rows]), bits)
     levels = min(levels_of_bits(bits), most)
     random_bits = row_hash(key, np.arange(len(g)))
     u_g = ((random_bits >> U32(16)) + 0.5) / 65536.0
     u_h = ((random_bits & U32(0xFFFF)) + 0.5) / 65536.0
 
-    g_step, inverse, limit = choose_scale(g, levels, most)
+    g_step, inverse, limit = choose_scale(g[rows], levels, most)
     q_g = round_stochastically_or_not(g.astype(np.float64) * inverse, u_g, params["rounding"])
     q_g = np.clip(q_g, -limit, limit)
     if constant_hessian:
         return QuantizedGradients(q_g, np.ones(len(h), np.int64), g_step, 1.0)
 
-    h_step, inverse, limit = choose_scale(h, 2 * levels, 2 * most)
+    h_step, inverse, limit = choose_scale(h[rows], 2 * levels, 2 * most)
     q_h = round_stochastically_or_not(h.astype(np.float64) * inverse, u_h, params["rounding"])
     return QuantizedGradients(q_g, np.clip(q_h, 0, limit), g_step, h_step)
 
 
-# ----------------------------------------------------------------------------------- 7 histogram
+# ----------------------------------------------------------------------------------- 8 histogram
 
 G, H, COUNT = 0, 1, 2  # the channels of a histogram cell
 
@@ -514,7 +567,7 @@ def build_histogram(matrix: BinnedMatrix, quantized: QuantizedGradients, rows) -
     return histogram.reshape(n_features, n_cells, 3)
 
 
-# --------------------------------------------------------------------------------------- 8 split
+# --------------------------------------------------------------------------------------- 9 split
 
 
 class Split(NamedTuple):
@@ -613,7 +666,7 @@ def best_split(matrix, histogram, parent, quantized, params) -> Split | None:
     return best
 
 
-# -------------------------------------------------------------------------------------- 9 growth
+# ------------------------------------------------------------------------------------- 10 growth
 
 NODE_DTYPE = np.dtype(
     [
@@ -638,7 +691,7 @@ def partition(matrix: BinnedMatrix, rows, split: Split):
     return rows[goes_left], rows[~goes_left]
 
 
-def grow_tree(matrix: BinnedMatrix, quantized: QuantizedGradients, params):
+def grow_tree(matrix: BinnedMatrix, quantized: QuantizedGradients, rows, params):
     """Leaf-wise: split the leaf of largest gain, until num_leaves or nothing is left to split.
 
     Returns the nodes (their values still 0) in the order of their ids, and the rows of each leaf.
@@ -661,7 +714,7 @@ def grow_tree(matrix: BinnedMatrix, quantized: QuantizedGradients, params):
             if split is not None:
                 frontier[node] = split
 
-    add_leaf(0, np.arange(len(matrix.bins)), 0)
+    add_leaf(0, rows, 0)
     n_nodes = 1
     while frontier and len(leaf_rows) < params["num_leaves"]:
         node = min(frontier, key=lambda leaf: (-frontier[leaf].gain, leaf))
@@ -675,7 +728,7 @@ def grow_tree(matrix: BinnedMatrix, quantized: QuantizedGradients, params):
     return tree[:n_nodes].copy(), leaf_rows
 
 
-# ------------------------------------------------------------------------------- 10 leaf values
+# ------------------------------------------------------------------------------- 11 leaf values
 
 
 def leaf_value(gradient_sum: float, hessian_sum: float, params) -> float:
@@ -690,7 +743,8 @@ def leaf_value(gradient_sum: float, hessian_sum: float, params) -> float:
 def set_leaf_values(tree, leaf_rows, g, h, quantized, params) -> None:
     """With renew_leaves from the float32 gradients, else from the small integers."""
     g, h = g.astype(np.float64), h.astype(np.float64)
-    k_g, k_h = (fixed_exponent(np.abs(v).max(), len(v)) for v in (g, h))
+    n_rows = sum(map(len, leaf_rows.values()))
+    k_g, k_h = (fixed_exponent(np.abs(v).max(), n_rows) for v in (g, h))
     for leaf, rows in leaf_rows.items():
         if params["renew_leaves"]:
             gradient_sum, hessian_sum = fixed_sum(g[rows], k_g), fixed_sum(h[rows], k_h)
@@ -701,7 +755,7 @@ def set_leaf_values(tree, leaf_rows, g, h, quantized, params) -> None:
         tree[leaf]["value"] = leaf_value(gradient_sum, hessian_sum, params)
 
 
-# ------------------------------------------------------------------------------------- 11 model
+# ------------------------------------------------------------------------------------- 12 model
 
 
 def find_leaves(tree, X: np.ndarray) -> np.ndarray:
@@ -741,13 +795,14 @@ def train(X, y, *, sample_weight=None, query_sizes=None, params: dict) -> Refere
 
     params: objective, n_outputs, max_bin, n_estimators, num_leaves, max_depth, learning_rate,
     min_child_samples, min_child_weight, min_split_gain, reg_alpha, reg_lambda, grad_bits,
-    rounding, renew_leaves, seed; tweedie_variance_power, lambdarank_truncation_level and
+    rounding, renew_leaves, seed; subsample, subsample_freq, data_sample_strategy, top_rate,
+    other_rate; tweedie_variance_power, lambdarank_truncation_level and
     label_gain where the objective reads them.
     """
-    y = np.asarray(y, np.float64)
+    X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
     unweighted = sample_weight is None
     weight = np.ones(len(y)) if unweighted else np.asarray(sample_weight, np.float64)
-    constant_hessian = params["objective"] == "regression" and unweighted
+    are_ones = params["objective"] == "regression" and unweighted  # the hessians
 
     matrix = bin_matrix(X, params["max_bin"])
     base_score = start_scores(y, weight, params)
@@ -755,18 +810,21 @@ def train(X, y, *, sample_weight=None, query_sizes=None, params: dict) -> Refere
     trees = []
     for iteration in range(params["n_estimators"]):
         gradients, hessians = compute_gradients(raw_prediction, y, weight, params, query_sizes)
+        rows, gradients, hessians, is_amplified = rows_in_use(
+            gradients, hessians, iteration, params, query_sizes
+        )
+        constant_hessian = are_ones and not is_amplified
         for output, (g, h) in enumerate(zip(gradients, hessians)):
             key = stream_key(params["seed"], iteration, output)
-            quantized = quantize(g, h, key, params, constant_hessian)
-            tree, leaf_rows = grow_tree(matrix, quantized, params)
+            quantized = quantize(g, h, key, params, constant_hessian, rows)
+            tree, leaf_rows = grow_tree(matrix, quantized, rows, params)
             set_leaf_values(tree, leaf_rows, g, h, quantized, params)
-            for leaf, rows in leaf_rows.items():
-                raw_prediction[output, rows] += tree[leaf]["value"]
+            raw_prediction[output] += tree["value"][find_leaves(tree, X)]
             trees.append(tree)
     return ReferenceModel(params["objective"], base_score, trees)
 
 
-# ----------------------------------------------------------------------------------- 12 metrics
+# ----------------------------------------------------------------------------------- 13 metrics
 # LightGBM's names and formulas; deviances are scikit-learn's. Of raw scores s and predictions p,
 # [n_outputs][n_samples], and a target y. What has a weight of zero counts for nothing.
 

@@ -150,6 +150,8 @@ def drawn_case(seed):
         rounding=str(rng.choice(["stochastic", "nearest"])),
         seed=seed,
     )
+    sampling = [{}, {"subsample": 0.6}, {"data_sample_strategy": "goss", "learning_rate": 0.7}]
+    params |= sampling[rng.integers(3)]
     places = np.arange(n + 1) if sizes is None else np.concatenate([[0], np.cumsum(sizes)])
     edges = np.sort(rng.choice(places, int(rng.integers(0, 8)))).tolist()
     data = {

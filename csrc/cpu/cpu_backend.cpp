@@ -77,6 +77,18 @@ void merge(const Magnitudes& from, Magnitudes* to) {
   for (int e = 0; e < 256; ++e) to->counts[e] += from.counts[e];
 }
 
+using RangesOfThreads = std::vector<std::vector<GradientRange>>;  // [n_threads][n_outputs]
+
+void merge(const RangesOfThreads& local, std::span<GradientRange> ranges) {
+  for (size_t k = 0; k < ranges.size(); ++k) {
+    ranges[k] = {};
+    for (const auto& l : local) {
+      merge(l[k].gradient, &ranges[k].gradient);
+      merge(l[k].hessian, &ranges[k].hessian);
+    }
+  }
+}
+
 }  // namespace
 
 // One thread's lanes, and cells for tiles whose own are taken.
@@ -158,6 +170,7 @@ CpuBackend::CpuBackend(TrainingData data, Team& team)
       raw_prediction_(n_samples_ * data_.n_outputs),
       gradient_(n_samples_ * data_.n_outputs),
       hessian_(n_samples_ * data_.n_outputs),
+      n_in_use_(n_samples_),
       row_order_(n_samples_),
       scratch_rows_(n_samples_),
       scratch_(team.n_threads()),
@@ -201,7 +214,7 @@ void CpuBackend::set_start_scores(std::span<const double> scores) {
 
 void CpuBackend::compute_gradients(std::span<GradientRange> ranges) {
   const int threads = team_.threads_for(n_samples_ * rows_.n_outputs, kRowsPerThread);
-  std::vector<std::vector<GradientRange>> local(threads, std::vector<GradientRange>(ranges.size()));
+  RangesOfThreads local(threads, std::vector<GradientRange>(ranges.size()));
   if (data_.objective == ObjectiveKind::lambdarank) {
     std::vector<QueryScratch> scratch(threads, QueryScratch(ranking_tables_.longest_query));
     team_.run(threads, int64_t(data_.query_begin.size()) - 1, [&](int64_t query, int thread) {
@@ -215,13 +228,89 @@ void CpuBackend::compute_gradients(std::span<GradientRange> ranges) {
       kernels_.gradients(data_.objective, data_.args, rows_, begin, end, local[thread].data());
     });
   }
-  for (size_t k = 0; k < ranges.size(); ++k) {
-    ranges[k] = {};
-    for (const auto& l : local) {
-      merge(l[k].gradient, &ranges[k].gradient);
-      merge(l[k].hessian, &ranges[k].hessian);
+  merge(local, ranges);
+  n_in_use_ = n_samples_;
+}
+
+// Of all outputs' gradients of a row.
+void CpuBackend::find_magnitudes() {
+  if (!magnitude_bits_.size()) magnitude_bits_ = Buffer<uint32_t>(n_samples_);
+  const int threads = team_.threads_for(n_samples_ * rows_.n_outputs, kRowsPerThread);
+  team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      double sum = 0;
+      for (int64_t at = i; at < n_samples_ * rows_.n_outputs; at += n_samples_)
+        sum += std::abs(double(rows_.gradient[at]) * double(rows_.hessian[at]));
+      magnitude_bits_.data()[i] = magnitude_bits(sum);
     }
+  });
+}
+
+void CpuBackend::count_magnitudes(uint32_t prefix, int shift, std::span<int64_t> counts) {
+  const bool is_first = uint64_t(counts.size()) << shift == uint64_t(1) << 32;
+  if (is_first) find_magnitudes();
+  const int threads = team_.threads_for(n_samples_, kRowsPerThread);
+  std::vector<std::vector<int64_t>> local(threads, std::vector<int64_t>(counts.size()));
+  team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t i = begin; i < end; ++i) {
+      const uint32_t digits = magnitude_bits_.data()[i] >> shift;
+      if (digits / counts.size() == prefix) ++local[thread][digits % counts.size()];
+    }
+  });
+  for (const auto& l : local)
+    std::transform(l.begin(), l.end(), counts.begin(), counts.begin(), std::plus<>());
+}
+
+void CpuBackend::draw_rows(const RowSample& sample) {
+  if (!left_out_.size()) left_out_ = Buffer<uint8_t>(n_samples_);
+  uint8_t* const left_out = left_out_.data();
+  const int threads = team_.threads_for(n_samples_, kRowsPerThread);
+  if (sample.by_query) {
+    const std::vector<int64_t>& query_begin = data_.query_begin;
+    team_.run(threads, int64_t(query_begin.size()) - 1, [&](int64_t query, int) {
+      const int64_t begin = query_begin[query], end = query_begin[query + 1];
+      bins_.rows().for_stretches(begin, std::min(begin + 1, end), [&](int64_t, int64_t, int64_t n) {
+        std::fill(left_out + begin, left_out + end, !is_drawn(sample, n + begin));
+      });
+    });
+    return;
   }
+  team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int) {
+    bins_.rows().for_stretches(begin, end, [&](int64_t from, int64_t to, int64_t first_row) {
+      for (int64_t i = from; i < to; ++i) left_out[i] = !is_drawn(sample, first_row + i);
+    });
+    if (sample.by_gradient)
+      for (int64_t i = begin; i < end; ++i)
+        left_out[i] &= magnitude_bits_.data()[i] < sample.least_large;
+  });
+}
+
+int64_t CpuBackend::sample_rows(const RowSample& sample, std::span<GradientRange> ranges) {
+  draw_rows(sample);
+  const int threads = team_.threads_for(n_samples_ * rows_.n_outputs, kRowsPerThread);
+  std::vector<int64_t> n_left_out(threads);
+  RangesOfThreads local(threads, std::vector<GradientRange>(ranges.size()));
+  team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {
+    double factor[kRowBlock];
+    for (int64_t i = begin; i < end; ++i) {
+      const bool is_large = sample.by_gradient && magnitude_bits_.data()[i] >= sample.least_large;
+      n_left_out[thread] += left_out_.data()[i];
+      factor[i - begin] = left_out_.data()[i] ? 0 : is_large ? 1 : sample.amplification;
+    }
+    for (int k = 0; k < rows_.n_outputs; ++k) {
+      float* g = rows_.gradient + k * n_samples_;
+      float* h = rows_.hessian + k * n_samples_;
+      for (int64_t i = begin; i < end; ++i) {
+        g[i] = to_gradient(double(g[i]) * factor[i - begin]);
+        h[i] = to_gradient(double(h[i]) * factor[i - begin]);
+      }
+      kernels_.measure(g + begin, end - begin, &local[thread][k].gradient);
+      kernels_.measure(h + begin, end - begin, &local[thread][k].hessian);
+    }
+  });
+  merge(local, ranges);
+  n_in_use_ = n_samples_ - std::accumulate(n_left_out.begin(), n_left_out.end(), int64_t(0));
+  return n_in_use_;
 }
 
 HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
@@ -242,7 +331,12 @@ HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
                 : kernels_.quantize8(quantization, g, h, first_row, from, to, pairs8_.data());
     });
   });
-  return std::accumulate(totals.begin(), totals.end(), HistCell(0));
+  const HistCell total = std::accumulate(totals.begin(), totals.end(), HistCell(0));
+  if (n_in_use_ == n_samples_) return total;
+  const RowCut cut{{0, uint32_t(n_samples_)}, left_out_.data(), 0, -1};
+  int64_t n_in_use = 0;
+  partition_rows({&cut, 1}, {&n_in_use, 1});
+  return quantization.constant_hessian ? make_cell(cell_gradient(total), int32_t(n_in_use)) : total;
 }
 
 void CpuBackend::make_slot(int32_t slot) {
@@ -553,12 +647,12 @@ std::vector<CpuBackend::RowChunk> CpuBackend::cut(std::span<const RowRange> rang
 // Each chunk keeps its left rows in place and puts its right rows into scratch; then both go to
 // where all chunks of the node together put them. Rows stay in ascending order: gathers stay
 // forward.
-void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) {
+void CpuBackend::partition_rows(std::span<const RowCut> cuts, std::span<int64_t> left_counts) {
   std::vector<RowRange> ranges;
   int64_t total_rows = 0;
-  for (const PartitionTask& t : tasks) {
-    ranges.push_back(t.rows);
-    total_rows += t.rows.size();
+  for (const RowCut& cut : cuts) {
+    ranges.push_back(cut.rows);
+    total_rows += cut.rows.size();
   }
   const int threads = team_.threads_for(total_rows, kRowsPerThread);
   const std::vector<RowChunk> chunks = cut(ranges, rows_per_chunk(total_rows, threads));
@@ -566,20 +660,19 @@ void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64
   uint32_t* const order = row_order_.data();
   uint32_t* const scratch = scratch_rows_.data();
   team_.run(threads, int64_t(chunks.size()), [&](int64_t i, int) {
-    const PartitionTask& task = tasks[chunks[i].task];
+    const RowCut& cut = cuts[chunks[i].task];
     const RowRange rows = chunks[i].rows;
-    left[i] = kernels_.partition(
-        order + rows.begin, rows.size(), bins_.column(task.feature), task.bin,
-        task.missing_left ? bins_.n_value_bins(task.feature) : -1, scratch + rows.begin);
+    left[i] = kernels_.partition(order + rows.begin, rows.size(), cut.column, cut.bin,
+                                 cut.missing_left_bin, scratch + rows.begin);
   });
   std::fill(left_counts.begin(), left_counts.end(), 0);
-  std::vector<size_t> first_chunk(tasks.size() + 1, 0);
+  std::vector<size_t> first_chunk(cuts.size() + 1, 0);
   for (size_t i = 0; i < chunks.size(); ++i) {
     left_counts[chunks[i].task] += left[i];
     ++first_chunk[chunks[i].task + 1];
   }
   std::partial_sum(first_chunk.begin(), first_chunk.end(), first_chunk.begin());
-  team_.run(threads, int64_t(tasks.size()), [&](int64_t task, int) {
+  team_.run(threads, int64_t(cuts.size()), [&](int64_t task, int) {
     uint32_t* left_to = order + ranges[task].begin;
     uint32_t* right_to = left_to + left_counts[task];
     const size_t first = first_chunk[task], last = first_chunk[task + 1];
@@ -595,8 +688,19 @@ void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64
   });
 }
 
-void CpuBackend::set_leaves(std::span<const RowRange> leaves) {
-  const std::vector<RowChunk> chunks = cut(leaves, kMaxChunkRows);
+void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) {
+  std::vector<RowCut> cuts;
+  for (const PartitionTask& t : tasks)
+    cuts.push_back({t.rows, bins_.column(t.feature), t.bin,
+                    t.missing_left ? bins_.n_value_bins(t.feature) : -1});
+  partition_rows(cuts, left_counts);
+}
+
+// Rows that are not in use have gradients of 0 and so add nothing to their leaves' sums.
+void CpuBackend::set_leaves(std::span<const RowRange> leaves, std::span<const RowRange> others) {
+  std::vector<RowChunk> chunks = cut(leaves, kMaxChunkRows);
+  const std::vector<RowChunk> of_others = cut(others, kMaxChunkRows);
+  chunks.insert(chunks.end(), of_others.begin(), of_others.end());
   team_.run(team_.threads_for(n_samples_, kRowsPerThread), int64_t(chunks.size()),
             [&](int64_t i, int) {
               const RowRange rows = chunks[i].rows;

@@ -82,6 +82,9 @@ struct Kernels {
   void (*query_gradients)(const RankingData&, const RowData&, int64_t query,
                           const Document* documents, const RankingScratch&, GradientRange* range);
 
+  // Widens by the magnitudes of n floats.
+  void (*measure)(const float*, int64_t n, Magnitudes*);
+
   // Rounds rows [begin, end) of one output; returns the sum. Among the rows of all workers, row
   // i has the number first_row + i.
   HistCell (*quantize8)(const Quantization&, const float* g, const float* h, int64_t first_row,

@@ -154,6 +154,13 @@ TrainParams train_params(const py::dict& dict) {
   p.rounding = rounding == "nearest" ? Rounding::nearest : Rounding::stochastic;
   p.renew_leaves = in.get<bool>("renew_leaves");
   p.seed = in.get<uint64_t>("seed");
+  p.subsample = in.get<double>("subsample");
+  p.subsample_freq = in.get<int64_t>("subsample_freq");
+  const auto strategy = in.get<std::string>("data_sample_strategy");
+  check(strategy == "bagging" || strategy == "goss", "unknown data_sample_strategy");
+  p.goss = strategy == "goss";
+  p.top_rate = in.get<double>("top_rate");
+  p.other_rate = in.get<double>("other_rate");
   p.tweedie_variance_power = in.get<double>("tweedie_variance_power");
   p.lambdarank_truncation_level = in.get<int>("lambdarank_truncation_level");
   const auto gains = in.get<DoubleArray>("label_gain");
