@@ -36,6 +36,8 @@ struct FindSplitTask {
   RowRange rows;
   int64_t count;  // over all workers, as the next
   HistCell total;
+  Bounds bounds = {};
+  const uint8_t* allowed = nullptr;  // [n_features]: what the node may be split by; null: all
 };
 
 struct CountTask {
@@ -81,6 +83,10 @@ class Backend {
   // Rounds the gradients of one output to integers and puts the rows in use into the root, which
   // others follow: returns their sums.
   virtual HistCell quantize(int output, const Quantization& quantization) = 0;
+
+  // The features that the next trees may be split by, if they are all searched here; empty: all.
+  // Others' histograms may be left out.
+  virtual void set_features(std::span<const uint8_t> allowed) = 0;
 
   // Histograms of the tasks' rows, of all workers, into their slots, overwriting them: of the
   // features that this worker searches.

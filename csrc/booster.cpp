@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "feature_choice.h"
 #include "fixed_point.h"
+#include "leaf_values.h"
 #include "objective.h"
 #include "row_sampling.h"
 #include "support/check.h"
@@ -113,6 +115,8 @@ class Booster {
     p.min_child_samples = int32_t(std::clamp<int64_t>(params_.min_child_samples, 1, kMaxCellSum));
     p.hessian_levels = q.hessian.levels;
     p.constant_hessian = q.constant_hessian;
+    const std::vector<int8_t>& signs = params_.monotone_constraints;
+    p.is_monotone = std::any_of(signs.begin(), signs.end(), [](int8_t sign) { return sign != 0; });
     return p;
   }
 
@@ -126,27 +130,25 @@ class Booster {
     const SplitParams split = split_params(q);
     int64_t root_total = backend_.quantize(output, q);
     comm_.allreduce_sum({&root_total, 1});
-    GrownTree grown =
-        grow_tree(backend_, comm_, bins_, params_, split, root_total, n_rows_, report_.growth);
+    const FeatureChoice features(bins_, params_, iteration, output);
+    if (comm_.world_size() == 1) backend_.set_features(features.of_tree());
+    GrownTree grown = grow_tree(backend_, comm_, bins_, params_, split, features, root_total,
+                                n_rows_, report_.growth);
     backend_.set_leaves(grown.leaf_rows, grown.other_rows);
-    const std::vector<double> values = params_.renew_leaves
-                                           ? renewed_leaf_values(grown, range, split)
-                                           : quantized_leaf_values(grown, split);
+    std::vector<double> values = params_.renew_leaves ? renewed_leaf_values(grown, range, split)
+                                                      : quantized_leaf_values(grown, split);
+    for (double& value : values) value *= params_.learning_rate;
     for (size_t i = 0; i < values.size(); ++i) grown.nodes[grown.leaf_nodes[i]].value = values[i];
     backend_.add_leaf_values(output, values);
     return std::move(grown.nodes);
   }
 
-  double shrunk_leaf_value(double gradient, double hessian, const SplitParams& p) const {
-    return leaf_value(gradient, hessian, p) * params_.learning_rate;
-  }
-
   std::vector<double> quantized_leaf_values(const GrownTree& grown, const SplitParams& p) const {
-    std::vector<double> values;
+    std::vector<LeafSums> leaves;
     for (HistCell total : grown.leaf_totals)
-      values.push_back(shrunk_leaf_value(cell_gradient(total) * p.gradient_scale,
-                                         cell_hessian(total) * p.hessian_scale, p));
-    return values;
+      leaves.push_back({cell_gradient(total), cell_hessian(total)});
+    return leaf_values(grown.nodes, grown.leaf_nodes, leaves, p.gradient_scale, p.hessian_scale,
+                       params_.monotone_constraints, p);
   }
 
   // From the unquantized gradients (section 4.3 of the paper): rounding noise is kept out of
@@ -160,11 +162,9 @@ class Booster {
     std::vector<int64_t> sums;
     for (const LeafSums& s : leaves) sums.insert(sums.end(), {s.gradient, s.hessian});
     comm_.allreduce_sum(sums);
-    std::vector<double> values;
-    for (size_t i = 0; i < leaves.size(); ++i)
-      values.push_back(shrunk_leaf_value(from_fixed(sums[2 * i], gradient_exponent),
-                                         from_fixed(sums[2 * i + 1], hessian_exponent), p));
-    return values;
+    for (size_t i = 0; i < leaves.size(); ++i) leaves[i] = {sums[2 * i], sums[2 * i + 1]};
+    return leaf_values(grown.nodes, grown.leaf_nodes, leaves, power_of_two(-gradient_exponent),
+                       power_of_two(-hessian_exponent), params_.monotone_constraints, p);
   }
 
   Backend& backend_;

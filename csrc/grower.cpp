@@ -21,6 +21,9 @@ struct Leaf {
   int64_t count;  // over all workers
   HistCell total;
   int32_t depth;
+  uint64_t key;                    // of what is drawn for it
+  std::vector<int32_t> used = {};  // the features of the splits above, where they matter
+  Bounds bounds = {};
   int32_t slot = kNone;       // its histogram, while it may still be split
   int32_t node = kNone;       // its place in the tree, once committed
   int32_t left_leaf = kNone;  // once expanded: its children, left and right in a row
@@ -37,12 +40,13 @@ struct Leaf {
 class Grower {
  public:
   Grower(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
-         const SplitParams& split_params, GrowthReport& report)
+         const SplitParams& split_params, const FeatureChoice& features, GrowthReport& report)
       : backend_(backend),
         comm_(comm),
         bins_(bins),
         params_(params),
         split_params_(split_params),
+        features_(features),
         report_(report),
         split_finder_(backend, comm, bins, split_params),
         max_direct_rows_(comm.world_size() == 1 ? backend.max_direct_rows() : 0),
@@ -51,7 +55,8 @@ class Grower {
         known_(LargestGain{&leaves_}) {}
 
   GrownTree grow(HistCell root_total, int64_t n_rows) {
-    leaves_.push_back({{0, uint32_t(backend_.n_in_use())}, n_rows, root_total, 0});
+    leaves_.push_back(
+        {{0, uint32_t(backend_.n_in_use())}, n_rows, root_total, 0, features_.root_key()});
     find_root_split();
     commit_leaf(0);
     while (n_leaves_ < params_.num_leaves && !queue_.empty()) {
@@ -96,10 +101,15 @@ class Grower {
   }
 
   static FindSplitTask find_task(const Leaf& leaf, int32_t sibling) {
-    return {leaf.slot, sibling, leaf.rows, leaf.count, leaf.total};
+    return {leaf.slot, sibling, leaf.rows, leaf.count, leaf.total, leaf.bounds};
   }
 
-  void find_splits(const std::vector<FindSplitTask>& tasks, const std::vector<int32_t>& ids) {
+  void find_splits(std::vector<FindSplitTask> tasks, const std::vector<int32_t>& ids) {
+    std::vector<FeatureMask> allowed;
+    for (size_t i = 0; i < ids.size(); ++i) {
+      allowed.push_back(features_.of_node(leaves_[ids[i]].key, leaves_[ids[i]].used));
+      if (!allowed.back().empty()) tasks[i].allowed = allowed.back().data();
+    }
     const std::vector<SplitCandidate> best = split_finder_.find(tasks);
     for (size_t i = 0; i < ids.size(); ++i) {
       leaves_[ids[i]].split = best[i];
@@ -159,8 +169,24 @@ class Grower {
     parent.left_leaf = left;
     // Where training saw no missing value, one met later follows the larger child.
     parent.missing_left = bins_.has_missing(s.feature) ? s.missing_left : left_count >= right_count;
-    leaves_.push_back({{rows.begin, middle}, left_count, s.left, depth});
-    leaves_.push_back({{middle, rows.end}, right_count, right_total, depth});
+    std::vector<int32_t> used = parent.used;
+    if (params_.limits_interactions() &&
+        std::find(used.begin(), used.end(), s.feature) == used.end())
+      used.push_back(s.feature);
+    const ChildBounds bounds = bounds_of_children(parent, right_total);
+    const uint64_t left_key = FeatureChoice::child_key(parent.key, false);
+    const uint64_t right_key = FeatureChoice::child_key(parent.key, true);
+    leaves_.push_back(
+        {{rows.begin, middle}, left_count, s.left, depth, left_key, used, bounds.left});
+    leaves_.push_back(
+        {{middle, rows.end}, right_count, right_total, depth, right_key, used, bounds.right});
+  }
+
+  ChildBounds bounds_of_children(const Leaf& parent, HistCell right_total) const {
+    if (!split_params_.is_monotone) return {};
+    return child_bounds(parent.bounds, params_.monotone_constraints[parent.split.feature],
+                        bounded_value(parent.split.left, parent.bounds, split_params_),
+                        bounded_value(right_total, parent.bounds, split_params_));
   }
 
   // The larger child's histogram is the parent's minus the smaller child's. Small children need
@@ -286,6 +312,7 @@ class Grower {
   const BinnedMatrix& bins_;
   const TrainParams& params_;
   const SplitParams& split_params_;
+  const FeatureChoice& features_;
   GrowthReport& report_;
   SplitFinder split_finder_;
   const int64_t max_direct_rows_;
@@ -302,9 +329,10 @@ class Grower {
 }  // namespace
 
 GrownTree grow_tree(Backend& backend, Comm& comm, const BinnedMatrix& bins,
-                    const TrainParams& params, const SplitParams& split_params, HistCell root_total,
-                    int64_t n_rows, GrowthReport& report) {
-  Grower grower(backend, comm, bins, params, split_params, report);
+                    const TrainParams& params, const SplitParams& split_params,
+                    const FeatureChoice& features, HistCell root_total, int64_t n_rows,
+                    GrowthReport& report) {
+  Grower grower(backend, comm, bins, params, split_params, features, report);
   return grower.grow(root_total, n_rows);
 }
 

@@ -6,6 +6,7 @@
 #include "backend.h"
 #include "binned_matrix.h"
 #include "comm.h"
+#include "feature_choice.h"
 #include "params.h"
 #include "tree.h"
 
@@ -26,7 +27,8 @@ struct GrowthReport {
 
 // `root_total` and `n_rows` are those of the rows in use, over all workers.
 GrownTree grow_tree(Backend& backend, Comm& comm, const BinnedMatrix& bins,
-                    const TrainParams& params, const SplitParams& split_params, HistCell root_total,
-                    int64_t n_rows, GrowthReport& report);
+                    const TrainParams& params, const SplitParams& split_params,
+                    const FeatureChoice& features, HistCell root_total, int64_t n_rows,
+                    GrowthReport& report);
 
 }  // namespace qgbdt

@@ -40,6 +40,7 @@ LAYERS = [
         "bit_slices",
     },
     {"binning", "binned_matrix", "histogram_codec", "histogram_pool", "tree"},
+    {"feature_choice", "leaf_values"},
     {"walked_forest", "sliced_forest", "training_data", "histogram_exchange", "best_splits"},
     {"backend"},
     {"split_finder", "row_sampling"},

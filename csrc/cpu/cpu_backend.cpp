@@ -72,6 +72,11 @@ std::vector<FeatureTile> clip_tiles(const std::vector<FeatureTile>& tiles, Featu
   return clipped;
 }
 
+bool has_allowed(const uint8_t* allowed, const FeatureTile& tile) {
+  const uint8_t* const first = allowed + tile.first_feature;
+  return std::any_of(first, first + tile.n_features, [](uint8_t is_allowed) { return is_allowed; });
+}
+
 void merge(const Magnitudes& from, Magnitudes* to) {
   to->max = std::max(to->max, from.max);
   for (int e = 0; e < 256; ++e) to->counts[e] += from.counts[e];
@@ -145,6 +150,7 @@ struct CpuBackend::SearchedNode {
       : task(task_), rules(rules_), features(features_) {}
 
   void search(const Kernels& kernels, int32_t feature, const FeatureBins& bins) {
+    if (task.allowed && !task.allowed[feature]) return;
     double sure = sure_gain.load(std::memory_order_relaxed);
     const FeatureSplit best = kernels.find_split(bins, nullptr, 0, rules, sure);
     features[feature] = best;
@@ -176,10 +182,9 @@ CpuBackend::CpuBackend(TrainingData data, Team& team)
       scratch_(team.n_threads()),
       searched_(data_.searched),
       tile_parts_(cut_tiles(bins_.tiles(), team.n_threads())),
-      own_tiles_(tiles_with(bins_.tiles(), searched_)),
-      own_parts_(cut_tiles(own_tiles_, team.n_threads())),
-      searched_tiles_(clip_tiles(bins_.tiles(), searched_)),
-      searched_parts_(cut_tiles(searched_tiles_, team.n_threads())) {
+      all_own_tiles_(tiles_with(bins_.tiles(), searched_)),
+      all_searched_tiles_(clip_tiles(bins_.tiles(), searched_)) {
+  set_features({});
   rows_ = {n_samples_,       data_.n_outputs, data_.target, data_.weight, raw_prediction_.data(),
            gradient_.data(), hessian_.data()};
   if (data_.raw_prediction)
@@ -339,14 +344,27 @@ HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
   return quantization.constant_hessian ? make_cell(cell_gradient(total), int32_t(n_in_use)) : total;
 }
 
+void CpuBackend::set_features(std::span<const uint8_t> allowed) {
+  const auto used = [&](std::vector<FeatureTile> tiles) {
+    std::erase_if(tiles, [&](const FeatureTile& tile) {
+      return !allowed.empty() && !has_allowed(allowed.data(), tile);
+    });
+    return tiles;
+  };
+  own_tiles_ = used(all_own_tiles_);
+  own_parts_ = cut_tiles(own_tiles_, team_.n_threads());
+  searched_tiles_ = used(all_searched_tiles_);
+  searched_parts_ = cut_tiles(searched_tiles_, team_.n_threads());
+}
+
 void CpuBackend::make_slot(int32_t slot) {
   if (slot >= int32_t(slots_.size())) slots_.resize(slot + 1);
-  if (!slots_[slot].size()) slots_[slot] = Buffer<HistCell>(n_cells(own_tiles_));
+  if (!slots_[slot].size()) slots_[slot] = Buffer<HistCell>(n_cells(all_own_tiles_));
 }
 
 HistCell* CpuBackend::cells_of(int32_t slot, int32_t feature) {
   return slots_[slot].data() + bins_.cell_offset(feature) -
-         bins_.cell_offset(own_tiles_.front().first_feature);
+         bins_.cell_offset(all_own_tiles_.front().first_feature);
 }
 
 // Sums rows of a dense tile in lanes.
@@ -436,8 +454,9 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks, Comm& co
     nodes.push_back({task.rows, cells});
     (own_only ? own : whole).push_back(nodes.back());
   }
-  sum_rows(own, own_tiles_, own_parts_);
-  sum_rows(whole, bins_.tiles(), tile_parts_);
+  if (!own_tiles_.empty())
+    sum_rows(own, own_tiles_, own_parts_, bins_.cell_offset(all_own_tiles_.front().first_feature));
+  sum_rows(whole, bins_.tiles(), tile_parts_, 0);
   if (comm.world_size() > 1) reduce(tasks, nodes, comm);
 }
 
@@ -446,8 +465,8 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks, Comm& co
 // added up in the end.
 void CpuBackend::sum_rows(std::span<const RowSums> nodes,
                           const std::vector<FeatureTile>& whole_tiles,
-                          const std::vector<FeatureTile>& tile_parts) {
-  if (nodes.empty() || whole_tiles.empty()) return;
+                          const std::vector<FeatureTile>& tile_parts, int64_t first_cell) {
+  if (nodes.empty()) return;
   std::vector<RowRange> ranges;
   int64_t total_rows = 0;
   for (const RowSums& node : nodes) {
@@ -464,7 +483,6 @@ void CpuBackend::sum_rows(std::span<const RowSums> nodes,
       cut_nodes ? rows_per_chunk(total_rows, threads) : std::max<int64_t>(n_samples_, 1);
   const std::vector<RowChunk> chunks = cut(ranges, chunk_rows);
 
-  const int64_t first_cell = bins_.cell_offset(tiles.front().first_feature);
   const auto unit_cells = [&](int64_t unit) {
     return nodes[unit / n_tiles].cells + bins_.cell_offset(tiles[unit % n_tiles].first_feature) -
            first_cell;
@@ -472,8 +490,9 @@ void CpuBackend::sum_rows(std::span<const RowSums> nodes,
   std::vector<std::atomic<bool>> taken(n_units);
   std::vector<std::vector<HistCell*>> cells(threads, std::vector<HistCell*>(n_units));
   for (ThreadScratch& scratch : scratch_) scratch.n_used = 0;
-  for (const RowSums& node : nodes)  // no chunk of rows will
-    if (node.rows.size() == 0) std::memset(node.cells, 0, n_cells(tiles) * sizeof(HistCell));
+  for (int64_t unit = 0; unit < n_units; ++unit)  // no chunk of rows will
+    if (nodes[unit / n_tiles].rows.size() == 0)
+      std::memset(unit_cells(unit), 0, n_cells(tiles[unit % n_tiles]) * sizeof(HistCell));
   team_.run(threads, int64_t(chunks.size()) * n_tiles, [&](int64_t i, int thread) {
     const RowChunk& chunk = chunks[i / n_tiles];
     const FeatureTile& tile = tiles[i % n_tiles];
@@ -533,10 +552,11 @@ FeatureBins CpuBackend::bins_of(const TileSums& sums, const FeatureTile& tile,
                                 int32_t feature) const {
   const BinOrder order = bins_.bin_order(feature);
   const int64_t first_cell = bins_.cell_offset(feature) - bins_.cell_offset(tile.first_feature);
-  if (!sums.lanes) return {sums.cells + first_cell, nullptr, order};
+  const int32_t sign = data_.sign_of(feature);
+  if (!sums.lanes) return {sums.cells + first_cell, nullptr, order, sign};
   const int64_t first_lane =
       tile.is_sparse() ? first_cell : (feature - tile.first_feature) * kBinPlaces;
-  return {nullptr, sums.lanes + first_lane, order};
+  return {nullptr, sums.lanes + first_lane, order, sign};
 }
 
 void CpuBackend::subtract(const FeatureBins& bins, HistCell* cells) const {
@@ -552,6 +572,7 @@ void CpuBackend::find_tile_splits(SearchedNode& node, SearchedNode* sibling,
     return task.slot == kNone ? sum_tile(task, tile, scratch)
                               : TileSums{nullptr, cells_of(task.slot, tile.first_feature)};
   };
+  if (!sibling && node.task.allowed && !has_allowed(node.task.allowed, tile)) return;
   const TileSums sums = sums_of(node.task);
   const TileSums sibling_sums = sibling ? sums_of(sibling->task) : TileSums{};
   const bool search_sibling =  // it may be there to be subtracted only
@@ -576,7 +597,7 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
   nodes_.clear();
   std::vector<bool> is_sibling(n_tasks);
   for (const FindSplitTask& task : tasks) {
-    nodes_.emplace_back(task, rules_of_node(params, task.total, task.count),
+    nodes_.emplace_back(task, rules_of_node(params, task.total, task.count, task.bounds),
                         &feature_splits_[nodes_.size() * n_features]);
     if (task.sibling != kNone) is_sibling[task.sibling] = true;
   }
@@ -627,7 +648,7 @@ void CpuBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
   std::transform(row_counts, row_counts + kBinPlaces, counts, cell_hessian);
   const HistCell* cells = node.task.slot == kNone ? &counted_cells_[task * kBinPlaces]
                                                   : cells_of(node.task.slot, feature);
-  const FeatureBins bins{cells, nullptr, bins_.bin_order(feature)};
+  const FeatureBins bins{cells, nullptr, bins_.bin_order(feature), data_.sign_of(feature)};
   node.features[feature] =
       kernels_.find_split(bins, counts, int32_t(node.task.count), node.rules, 0);
   node.counted.push_back(feature);

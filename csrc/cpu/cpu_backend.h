@@ -32,6 +32,7 @@ class CpuBackend final : public Backend {
   void count_magnitudes(uint32_t prefix, int shift, std::span<int64_t> counts) override;
   int64_t sample_rows(const RowSample& sample, std::span<GradientRange> ranges) override;
   HistCell quantize(int output, const Quantization& quantization) override;
+  void set_features(std::span<const uint8_t> allowed) override;
   void build_histograms(std::span<const HistogramTask> tasks, Comm& comm) override;
   int64_t max_direct_rows() const override;
   void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) override;
@@ -84,7 +85,7 @@ class CpuBackend final : public Backend {
   void find_tile_splits(SearchedNode& node, SearchedNode* sibling, const FeatureTile& tile,
                         ThreadScratch& scratch);
   void sum_rows(std::span<const RowSums> nodes, const std::vector<FeatureTile>& whole_tiles,
-                const std::vector<FeatureTile>& tile_parts);
+                const std::vector<FeatureTile>& tile_parts, int64_t first_cell);
   bool sends_rows(RowRange range) const;
   void pack_rows(RowRange range, FeatureRange features, Bytes* part) const;
   void reduce(std::span<const HistogramTask> tasks, std::span<const RowSums> nodes, Comm& comm);
@@ -119,7 +120,10 @@ class CpuBackend final : public Backend {
   std::vector<Buffer<HistCell>> whole_;  // of all tiles, until other workers have their parts
 
   const FeatureRange searched_;
-  std::vector<FeatureTile> tile_parts_, own_tiles_, own_parts_, searched_tiles_, searched_parts_;
+  // Tiles, and parts of them to feed many threads: all, those with features that this worker
+  // searches, and what it searches; of the last two, what has a feature that the tree may use.
+  std::vector<FeatureTile> tile_parts_, all_own_tiles_, all_searched_tiles_;
+  std::vector<FeatureTile> own_tiles_, own_parts_, searched_tiles_, searched_parts_;
   std::deque<SearchedNode> nodes_;  // of the last find_splits; they never move
   std::vector<FeatureSplit> feature_splits_;
   std::vector<CountTask> count_tasks_;   // of the last count_rows, and

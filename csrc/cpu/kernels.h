@@ -68,6 +68,7 @@ struct FeatureBins {  // one feature's part of a node's histogram, as cells or a
   const HistCell* cells;
   const uint32_t* lanes;  // or null
   BinOrder order;
+  int32_t sign;  // +1 if values may not fall with the feature, -1 if they may not rise
 };
 
 struct Kernels {

@@ -107,7 +107,7 @@ void CudaBackend::load_matrix() {
   for (int32_t f = 0; f < n_features_; ++f) {
     columns_.push_back(loaded(storage_.bytes, gpu_, {bins_.column(f), size_t(n_samples_)}));
     features.push_back({columns_.back(), bins_.cell_offset(f), bins_.n_value_bins(f),
-                        bins_.bin_order(f), bins_.default_place(f)});
+                        bins_.bin_order(f), bins_.default_place(f), data_.sign_of(f)});
   }
   std::vector<DenseTile> dense;
   std::vector<SparseTile> sparse;
@@ -357,7 +357,7 @@ void CudaBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitP
   found_.assign(n_splits, {});
   std::vector<DeviceNode> nodes;
   for (const FindSplitTask& task : tasks) {
-    rules_.push_back(rules_of_node(params, task.total, task.count));
+    rules_.push_back(rules_of_node(params, task.total, task.count, task.bounds));
     const HistCell* sibling = task.sibling == kNone ? nullptr : cells_of(tasks[task.sibling].slot);
     nodes.push_back(
         {cells_of(task.slot), sibling, rules_.back(), enough_rows_for_two(task.count, params)});
@@ -367,6 +367,9 @@ void CudaBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitP
   splits_.reserve(n_splits);
   search(nodes_.data(), int64_t(tasks.size()), data_.searched, nullptr, 0, splits_.data());
   splits_.read(std::span(found_));
+  for (size_t i = 0; i < tasks.size(); ++i)
+    for (int32_t f = 0; tasks[i].allowed && f < n_features_; ++f)
+      if (!tasks[i].allowed[f]) found_[int64_t(i) * n_features_ + f].gain = 0;
 }
 
 std::vector<SplitCandidate> CudaBackend::best_splits(int32_t node, int32_t n) const {

@@ -31,6 +31,7 @@ class CudaBackend final : public Backend {
   void count_magnitudes(uint32_t prefix, int shift, std::span<int64_t> counts) override;
   int64_t sample_rows(const RowSample& sample, std::span<GradientRange> ranges) override;
   HistCell quantize(int output, const Quantization& quantization) override;
+  void set_features(std::span<const uint8_t>) override {}  // histograms are of all
   void build_histograms(std::span<const HistogramTask> tasks, Comm& comm) override;
   int64_t max_direct_rows() const override { return 0; }
   void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) override;
