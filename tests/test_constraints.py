@@ -5,7 +5,10 @@ rows, threads, SIMD levels, workers. Against: tests/reference.py, equal; the con
 on every path and for drawn pairs of points, without tolerance; LightGBM, within 10 % of the error.
 """
 
+import ast
 import itertools
+import re
+from pathlib import Path
 
 import lightgbm
 import numpy as np
@@ -231,6 +234,21 @@ def test_words_are_all_sets_of_a_size(word, size):
 
 
 # ----------------------------------------------------------------------------- names and messages
+
+
+def test_the_documentation_says_what_happens():
+    text = (Path(__file__).parents[1] / "docs/sampling-and-constraints.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    told, names = [], {}
+    for line in ast.parse(code).body:
+        if isinstance(line, ast.Expr):
+            comment = code.splitlines()[line.lineno - 1].split("  # ")[1]
+            value = eval(ast.unparse(line), names)
+            told.append((str(value), re.split(r"[:.]", comment)[0]))
+        else:
+            exec(ast.unparse(line), names)
+    assert [value for value, _ in told] == [words for _, words in told]
+    assert len(told) == 3
 
 
 @pytest.fixture(scope="module")
