@@ -20,12 +20,13 @@ from qgbdt import _core
 from qgbdt.booster import Booster
 from qgbdt.constraints import constraint_params
 from qgbdt.continuation import Continuation, facts_of_data, started
-from qgbdt.devices import open_device
+from qgbdt.devices import OR_CPU, open_device
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.docstrings import documented
-from qgbdt.errors import DataError
+from qgbdt.errors import DataError, DeviceError
 from qgbdt.evaluation import EvaluationRequest, EvaluationSet, Iteration, Watch, check_set, told_of
 from qgbdt.holdout import blocks_of, first_split, held_back
+from qgbdt.matrices import is_sparse, native_matrix
 from qgbdt.params import (
     ClassifierParams,
     CommonParams,
@@ -55,7 +56,11 @@ from qgbdt.versions import package_version
 __all__ = ["QGBDTClassifier", "QGBDTRanker", "QGBDTRegressor"]
 
 # NaN is a missing value and infinities are ordered like all numbers. Any memory order will do.
-CHECK_X = {"dtype": [np.float64, np.float32], "ensure_all_finite": False}
+CHECK_X = {
+    "accept_sparse": "csc",
+    "dtype": [np.float64, np.float32],
+    "ensure_all_finite": False,
+}
 
 
 EVALUATION_PARAMS = (
@@ -118,6 +123,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
         tags.target_tags.required = True
         return tags
 
@@ -170,6 +176,8 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     ) -> None:
         """Bin and train on checked data, and set the fitted attributes that all estimators have."""
         device = open_device(self.device)
+        if device is not None and is_sparse(X):
+            raise DeviceError(f"device={self.device!r} needs dense X. Use X.toarray(), {OR_CPU}")
         n_threads = resolve_n_jobs(self.n_jobs, type(self).__name__)
         params = trainer_params(self) | {
             "objective": objective,
@@ -177,7 +185,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             "seed": draw_seed(self.random_state),
             "label_gain": label_gains(label_gain),
         }
-        blocks = check_row_blocks(row_blocks, len(X)) or [(workers.rank, len(X))]
+        blocks = check_row_blocks(row_blocks, X.shape[0]) or [(workers.rank, X.shape[0])]
         names = self._feature_names(X)
         params |= constraint_params(
             self.monotone_constraints, self.interaction_constraints, names, objective
@@ -208,7 +216,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         workers.agree(facts)
         start = perf_counter()
         matrix = _core.BinnedMatrix(
-            np.require(rows.X, requirements="A"), self.max_bin, n_threads, workers.native, blocks
+            native_matrix(rows.X), self.max_bin, n_threads, workers.native, blocks
         )
         binned = perf_counter()
         if workers.any(continuation.checkpoint_dir is not None):
@@ -272,8 +280,10 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         for given in request.sets():
             with told_of(given.name):
                 X, y = validate_data(self, given.X, given.y, reset=False, **check_X(workers))
-                weight = check_sample_weight(given.sample_weight, len(X), workers=workers)
-                sizes = check_eval_group(given.group, len(X)) if objective == "lambdarank" else None
+                weight = check_sample_weight(given.sample_weight, X.shape[0], workers=workers)
+                sizes = (
+                    check_eval_group(given.group, X.shape[0]) if objective == "lambdarank" else None
+                )
                 rows = Rows(X, check_target(y, weight), weight, sizes)
             sets.append(EvaluationSet.of(given.name, rows, n_outputs, given.is_training))
         return sets
@@ -354,7 +364,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Class labels, of at least two classes.
@@ -411,7 +421,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         raw_score : bool, default=False
             Whether to return `decision_function` instead.
@@ -436,7 +446,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         {iterations}
 
@@ -456,7 +466,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         {iterations}
 
@@ -550,7 +560,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Target values, in the range of the objective.
@@ -580,7 +590,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         workers = self._start(communicator, sample_weight, request)
         objective = self.objective or "regression"
         X, y = validate_data(self, X, y, y_numeric=True, **check_X(workers))
-        weight = check_sample_weight(sample_weight, len(X), workers=workers)
+        weight = check_sample_weight(sample_weight, X.shape[0], workers=workers)
         y = check_regression_target(y, weight, objective)
         self._train(
             X,
@@ -606,7 +616,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         raw_score : bool, default=False
             Whether to stay in link space: the logarithm of the prediction, for the objectives
@@ -680,7 +690,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Relevance labels 0, 1, 2, ..., each with a gain in label_gain.
@@ -726,14 +736,14 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         self._train(
             X,
             check_relevance(y, len(gains)),
-            check_sample_weight(sample_weight, len(X), workers=workers),
+            check_sample_weight(sample_weight, X.shape[0], workers=workers),
             objective=self.objective or "lambdarank",
             workers=workers,
             row_blocks=row_blocks,
             continuation=Continuation(init_model, checkpoint_dir, resume),
             request=request,
             check_target=lambda y, _: check_relevance(y, len(gains)),
-            query_sizes=check_query_sizes(group, qid, len(X)),
+            query_sizes=check_query_sizes(group, qid, X.shape[0]),
             label_gain=gains,
         )
 
@@ -749,7 +759,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         raw_score : bool, default=False
             Changes nothing: scores are raw.

@@ -11,6 +11,7 @@
 #include "../best_splits.h"
 #include "../fixed_point.h"
 #include "../support/check.h"
+#include "searched_node.h"
 
 namespace qgbdt {
 namespace {
@@ -130,34 +131,6 @@ struct CpuBackend::QueryScratch {
         position(longest_query) {}
   RankingScratch view() {
     return {{score.data(), gain.data(), discount.data(), position.data()}, g.data(), h.data()};
-  }
-};
-
-struct CpuBackend::RowChunk {
-  int64_t task;
-  RowRange rows;
-};
-
-// A node that is searched, by many threads at once: the best split of each feature, with counts
-// unchecked. What is below a split that is sure to be allowed is not looked for.
-struct CpuBackend::SearchedNode {
-  FindSplitTask task;
-  NodeRules rules;
-  FeatureSplit* features;
-  std::vector<int32_t> counted;  // features whose split has enough rows, counted
-  std::atomic<double> sure_gain{0};
-
-  SearchedNode(const FindSplitTask& task_, const NodeRules& rules_, FeatureSplit* features_)
-      : task(task_), rules(rules_), features(features_) {}
-
-  void search(const Kernels& kernels, int32_t feature, const FeatureBins& bins) {
-    if (task.allowed && !task.allowed[feature]) return;
-    double sure = sure_gain.load(std::memory_order_relaxed);
-    const FeatureSplit best = kernels.find_split(bins, nullptr, 0, rules, sure);
-    features[feature] = best;
-    if (best.gain > sure && has_enough_rows(best, rules))
-      while (sure < best.gain && !sure_gain.compare_exchange_weak(sure, best.gain)) {
-      }
   }
 };
 
@@ -408,11 +381,6 @@ void CpuBackend::add_rows(RowRange range, const FeatureTile& tile, ThreadScratch
   else kernels_.add_sparse_cells8(sparse, rows, range.size(), pairs8_.data(), cells);
 }
 
-HistCell CpuBackend::quantized(uint32_t row) const {
-  return wide_ ? lane_cell(pair_lane(pairs16_.data()[row]))
-               : lane_cell(pair_lane(pairs8_.data()[row]));
-}
-
 HistCell CpuBackend::sum_rows(RowRange range) const {
   HistCell sum = 0;
   for (uint32_t i = range.begin; i < range.end; ++i) sum += quantized(row_order_.data()[i]);
@@ -524,6 +492,7 @@ void CpuBackend::sum_rows(std::span<const RowSums> nodes,
 // A small node needs no cells of its own: its sums are made, searched and forgotten tile by tile,
 // without leaving the cache. (Subtraction would move more bytes than the rows have.)
 int64_t CpuBackend::max_direct_rows() const {
+  if (bins_.tiles().empty()) return INT64_MAX;
   return int64_t(kMaxDirectUpdates / bins_.updates_per_feature());
 }
 
@@ -609,12 +578,12 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
     find_tile_splits(nodes_[t], sibling == kNone ? nullptr : &nodes_[sibling], tiles[i % n_tiles],
                      scratch_[thread]);
   });
+  find_listed_splits();
 }
 
 std::vector<SplitCandidate> CpuBackend::best_splits(int32_t node_index, int32_t n) const {
   const SearchedNode& node = nodes_[node_index];
-  return qgbdt::best_splits({node.features, size_t(bins_.n_features())}, searched_, node.rules,
-                            node.counted, n);
+  return qgbdt::best_splits({node.features, size_t(bins_.n_features())}, searched_, node.rules, n);
 }
 
 void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) {
@@ -652,7 +621,6 @@ void CpuBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
   const FeatureBins bins{cells, nullptr, bins_.bin_order(feature), data_.sign_of(feature)};
   node.features[feature] =
       kernels_.find_split(bins, counts, int32_t(node.task.count), node.rules, 0);
-  node.counted.push_back(feature);
 }
 
 std::vector<CpuBackend::RowChunk> CpuBackend::cut(std::span<const RowRange> ranges,
@@ -711,10 +679,11 @@ void CpuBackend::partition_rows(std::span<const RowCut> cuts, std::span<int64_t>
 }
 
 void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) {
+  spread_listed_columns(tasks);
   std::vector<RowCut> cuts;
   for (const PartitionTask& t : tasks)
-    cuts.push_back({t.rows, bins_.column(t.feature), t.bin,
-                    t.missing_left ? bins_.n_value_bins(t.feature) : -1});
+    cuts.push_back(
+        {t.rows, column_of(t.feature), t.bin, t.missing_left ? bins_.n_value_bins(t.feature) : -1});
   partition_rows(cuts, left_counts);
 }
 

@@ -88,7 +88,7 @@ struct FindSplit {
     const int32_t length = run_length(at), begin = at.thread * length;
     HistCell left = shared.runs.of_thread[at.thread];
     uint32_t count = shared.run_counts.of_thread[at.thread];
-    FeatureSplit best{0, 0, 0, false};
+    FeatureSplit best{0, 0, 0, false, counts != nullptr};
     const int32_t sign = features[feature_of(at)].sign;
     for (int32_t position = begin; position < begin + length; ++position) {
       left += shared.cells[position];
@@ -127,7 +127,7 @@ struct FindSplit {
     const double score = rules.params.is_monotone ? bounded_sides_score(left, right, sign, rules)
                                                   : sides_score(left, right, rules.params);
     const double gain = score - rules.score;
-    if (gain > best->gain) *best = {gain, left, bin, missing_left};
+    if (gain > best->gain) *best = {gain, left, bin, missing_left, counts != nullptr};
   }
 };
 
