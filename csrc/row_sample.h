@@ -13,7 +13,7 @@ constexpr uint64_t kRowSampleStream = uint64_t(1) << 32;
 
 // Rows of a large gradient are in use; of the others a share is drawn.
 struct RowSample {
-  uint64_t key;          // of the random stream
+  uint64_t key;          // row_key of the random stream: all rows have numbers below 2^32
   uint64_t limit;        // the share, times 2^32
   bool by_query;         // whole queries are drawn, by the numbers of their first rows
   bool by_gradient;      // else no row is large
@@ -24,7 +24,7 @@ struct RowSample {
 QGBDT_FN uint64_t limit_of_share(double share) { return uint64_t(share * 4294967296.0); }
 
 QGBDT_FN bool is_drawn(const RowSample& sample, int64_t number) {
-  return row_hash(sample.key, uint64_t(number)) < sample.limit;
+  return keyed_row_hash(sample.key, uint32_t(number)) < sample.limit;
 }
 
 // Of the sum of a row's |g h| over the outputs; ordered as the sums are.

@@ -1,6 +1,7 @@
 #include "row_sampling.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 namespace qgbdt {
@@ -12,7 +13,7 @@ constexpr int kDigitBits[] = {11, 11, 10};
 }  // namespace
 
 RowsInUse RowSampling::sample(int64_t iteration, std::span<GradientRange> ranges) {
-  const bool is_early = iteration < int64_t(1 / params_.learning_rate);
+  const bool is_early = double(iteration) < std::floor(1 / params_.learning_rate);
   const bool all = params_.goss ? is_early : !(params_.subsample < 1);
   if (all) return {n_samples_, false};
   const RowSample sample = params_.goss ? by_gradient(iteration) : bag(iteration);
@@ -21,9 +22,13 @@ RowsInUse RowSampling::sample(int64_t iteration, std::span<GradientRange> ranges
   return {count, sample.amplification != 1};
 }
 
+uint64_t RowSampling::key_of_draw(int64_t number) const {
+  return row_key(stream_key(params_.seed, uint64_t(number), kRowSampleStream), 0);
+}
+
 RowSample RowSampling::bag(int64_t iteration) const {
   const int64_t number = iteration / std::max<int64_t>(params_.subsample_freq, 1);
-  return {stream_key(params_.seed, uint64_t(number), kRowSampleStream),
+  return {key_of_draw(number),
           limit_of_share(params_.subsample),
           params_.objective == ObjectiveKind::lambdarank,
           false,
@@ -52,12 +57,7 @@ RowSample RowSampling::by_gradient(int64_t iteration) {
   const int64_t n_others = n_samples_ - n_above - n_equal;
   const double wanted = params_.other_rate * double(n_samples_);
   const double share = double(n_others) > wanted ? wanted / double(n_others) : 1;
-  return {stream_key(params_.seed, uint64_t(iteration), kRowSampleStream),
-          limit_of_share(share),
-          false,
-          true,
-          magnitude,
-          1 / share};
+  return {key_of_draw(iteration), limit_of_share(share), false, true, magnitude, 1 / share};
 }
 
 }  // namespace qgbdt

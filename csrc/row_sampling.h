@@ -26,6 +26,7 @@ class RowSampling {
   RowsInUse sample(int64_t iteration, std::span<GradientRange> ranges);
 
  private:
+  uint64_t key_of_draw(int64_t number) const;
   RowSample bag(int64_t iteration) const;
   RowSample by_gradient(int64_t iteration);
 

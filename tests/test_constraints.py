@@ -5,7 +5,10 @@ rows, threads, SIMD levels, workers. Against: tests/reference.py, equal; the con
 on every path and for drawn pairs of points, without tolerance; LightGBM, within 10 % of the error.
 """
 
+import ast
 import itertools
+import re
+from pathlib import Path
 
 import lightgbm
 import numpy as np
@@ -15,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_errors import message_of
 from test_machines_agree import assert_machines_agree
+from test_sparse_input import both, sparse_matrix
 from test_trainer import compare
 from workers import shards_in_order, train_together
 
@@ -87,6 +91,20 @@ def test_machines_workers_and_devices_agree(constraints, monkeypatch):
     fit = (_core.BinnedMatrix(X, 255, 1), y, None, None, feature_names(X), params, 1)
     on_device = _core.train(*fit, device=_core.on_host.device(order_seed=1))[0]
     assert on_device.to_bytes() == alone
+
+
+@pytest.mark.parametrize("strategy", [{"subsample": 0.6}, {"colsample_bynode": 0.3}, {}])
+@pytest.mark.parametrize("rising", [1, -1])
+def test_sparse_data_as_dense(strategy, rising):
+    """Features without a histogram, too, of which trees are made where rows are left out."""
+    X, signal = sparse_matrix()
+    signs = np.tile([rising, 0, -rising, 0], X.shape[1] // 4).astype(np.int8)
+    params = native_params(min_child_samples=3, monotone_constraints=signs, **strategy)
+    sparse, dense = both(X, signal, params | {"num_leaves": 31})
+    assert sparse == dense
+    model = _core.Model.from_bytes(sparse)
+    used = np.concatenate([model.tree(i)["feature"] for i in range(model.n_trees)])
+    assert set(used[used >= 0] // 32) & {0, 3}  # the features that list next to nothing
 
 
 # -------------------------------------------------------------------------------------- monotone
@@ -231,6 +249,21 @@ def test_words_are_all_sets_of_a_size(word, size):
 
 
 # ----------------------------------------------------------------------------- names and messages
+
+
+def test_the_documentation_says_what_happens():
+    text = (Path(__file__).parents[1] / "docs/sampling-and-constraints.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    told, names = [], {}
+    for line in ast.parse(code).body:
+        if isinstance(line, ast.Expr):
+            comment = code.splitlines()[line.lineno - 1].split("  # ")[1]
+            value = eval(ast.unparse(line), names)
+            told.append((str(value), re.split(r"[:.]", comment)[0]))
+        else:
+            exec(ast.unparse(line), names)
+    assert [value for value, _ in told] == [words for _, words in told]
+    assert len(told) == 3
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <numeric>
 
 #include "../best_splits.h"
@@ -224,14 +226,14 @@ void CpuBackend::find_magnitudes() {
 }
 
 void CpuBackend::count_magnitudes(uint32_t prefix, int shift, std::span<int64_t> counts) {
-  const bool is_first = uint64_t(counts.size()) << shift == uint64_t(1) << 32;
-  if (is_first) find_magnitudes();
+  const int bits = std::countr_zero(counts.size());
+  if (shift + bits == 32) find_magnitudes();  // the first digit
   const int threads = team_.threads_for(n_samples_, kRowsPerThread);
   std::vector<std::vector<int64_t>> local(threads, std::vector<int64_t>(counts.size()));
   team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t i = begin; i < end; ++i) {
-      const uint32_t digits = magnitude_bits_.data()[i] >> shift;
-      if (digits / counts.size() == prefix) ++local[thread][digits % counts.size()];
+      const uint64_t digits = magnitude_bits_.data()[i] >> shift;
+      if (digits >> bits == prefix) ++local[thread][digits & (counts.size() - 1)];
     }
   });
   for (const auto& l : local)

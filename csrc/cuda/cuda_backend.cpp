@@ -1,6 +1,7 @@
 #include "cuda_backend.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <numeric>
 
@@ -205,12 +206,13 @@ void CudaBackend::measure(std::span<GradientRange> ranges) {
 void CudaBackend::count_magnitudes(uint32_t prefix, int shift, std::span<int64_t> counts) {
   const int64_t blocks = blocks_of(n_samples_, kRowThreads);
   magnitude_bits_.reserve(n_samples_);
-  const bool is_first = uint64_t(counts.size()) << shift == uint64_t(1) << 32;
-  if (is_first) gpu_.run(FindMagnitudes{rows_, magnitude_bits_.data()}, blocks);
+  const int bits = std::countr_zero(counts.size());
+  if (shift + bits == 32)  // the first digit
+    gpu_.run(FindMagnitudes{rows_, magnitude_bits_.data()}, blocks);
   row_counts_.clear(int64_t(counts.size()));
-  gpu_.run(CountMagnitudes{magnitude_bits_.data(), n_samples_, prefix, shift,
-                           uint32_t(counts.size()), row_counts_.data()},
-           blocks);
+  gpu_.run(
+      CountMagnitudes{magnitude_bits_.data(), n_samples_, prefix, shift, bits, row_counts_.data()},
+      blocks);
   row_counts_.read(counts);
 }
 

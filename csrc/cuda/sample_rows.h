@@ -34,18 +34,18 @@ struct CountMagnitudes {
   static constexpr int kThreads = kRowThreads;
   using Shared = NothingShared;
 
-  const uint32_t* bits;
+  const uint32_t* magnitude_bits;
   int64_t n_samples;
   uint32_t prefix;
-  int shift;
-  uint32_t n_digits;
+  int shift, bits;
   int64_t* counts;
 
   QGBDT_FN void count(const At& at, Shared&) const {
     const int64_t row = at.block * kThreads + at.thread;
     if (row >= n_samples) return;
-    const uint32_t digits = bits[row] >> shift;
-    if (digits / n_digits == prefix) atomic_add(&counts[digits % n_digits], int64_t(1));
+    const uint64_t digits = magnitude_bits[row] >> shift;
+    const uint64_t mask = (uint64_t(1) << bits) - 1;
+    if (digits >> bits == prefix) atomic_add(&counts[digits & mask], int64_t(1));
   }
 
   using Steps = StepList<&CountMagnitudes::count>;
