@@ -44,7 +44,7 @@ LAYERS = [
     {"split_finder"},
     {"grower"},
     {"booster"},
-    {"predictor", "model_io", "evaluation"},
+    {"predictor", "shap", "model_io", "evaluation"},
 ]
 PURE = LAYERS[2] | {"types", "support/inline", "support/rng"}
 MACHINES = ("cpu", "cuda")
