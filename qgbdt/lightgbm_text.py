@@ -34,6 +34,9 @@ READ = {
 }
 """LightGBM's objectives and ours of the same link. One that has none of ours is refused."""
 
+INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
+REAL = re.compile(r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan)", re.ASCII)
+
 # decision_type of a split, bit by bit.
 CATEGORICAL, DEFAULT_LEFT, MISSING_SHIFT = 1, 2, 2
 MISSING_NONE, MISSING_ZERO, MISSING_NAN = range(3)
@@ -44,7 +47,7 @@ LARGEST_NEGATIVE = float(np.nextafter(-LARGEST_ZERO, -np.inf))
 
 MAX_INT32 = 2**31 - 1
 LARGEST_REAL = float(np.finfo(np.float64).max)
-MOST_NODES = 2**17
+MOST_NODES = 2**15
 """Of a tree in which zero is missing."""
 
 # --- Writing
@@ -158,6 +161,10 @@ def read_bytes(data: bytes) -> Model:
 
 def read(text: str) -> Model:
     """The model of a LightGBM text; raises ModelFormatError."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ModelFormatError(f"not a LightGBM model: it is no text ({error}).") from None
     head, end, _ = text.replace("\r\n", "\n").partition("\nend of trees\n")
     if not head.startswith("tree\n"):
         raise ModelFormatError("not a LightGBM model: it must begin with the line 'tree'.")
@@ -165,6 +172,8 @@ def read(text: str) -> Model:
         raise ModelFormatError("the LightGBM model has no line 'end of trees': it ends early.")
     first, *rest = re.split(r"^Tree=(.*)\n", head + "\n", flags=re.MULTILINE)
     header = Fields("the header", first.removeprefix("tree\n"), flags=["average_output"])
+    if header.text("version") not in ("v3", "v4"):
+        raise header.error(f"version={header.text('version')[:40]} is not v3 or v4")
     n_features = header.integer("max_feature_idx", 0) + 1
     names = header.words("feature_names", n_features)
     objective, n_outputs = objective_of(header)
@@ -215,22 +224,21 @@ class Fields:
         return int(self.integers(name, 1, low, high)[0])
 
     def integers(self, name: str, number: int, low: int, high: int) -> NDArray[np.int64]:
-        values = self._parsed(name, number, r"-?\d{1,18}", np.int64)
+        values = self._parsed(name, number, INTEGER, np.int64)
         if number and (values.min() < low or values.max() > high):
             raise self.error(f"{name} has a value out of the range [{low}, {high}]")
         return values
 
     def reals(self, name: str, number: int, largest: float = LARGEST_REAL) -> NDArray[np.float64]:
-        real = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan)"
-        values = self._parsed(name, number, real, np.float64)
+        values = self._parsed(name, number, REAL, np.float64)
         if not (np.abs(values) <= largest).all():
             raise self.error(f"{name} has a value that is not a finite number")
         return values
 
-    def _parsed(self, name: str, number: int, pattern: str, dtype: Any) -> NDArray[Any]:
+    def _parsed(self, name: str, number: int, pattern: re.Pattern[str], dtype: Any) -> NDArray[Any]:
         words = self.words(name, number)
         for word in words:
-            if not re.fullmatch(pattern, word, re.ASCII):
+            if not pattern.fullmatch(word):
                 raise self.error(f"{name} has the value {word[:40]!r}")
         return np.array(words, dtype=dtype)
 
@@ -244,11 +252,7 @@ def objective_of(header: Fields) -> tuple[str, int]:
     words = header.values.get("objective", "regression").split(" ")
     name, *options = words
     ours = READ.get(name)
-    refused = [
-        option
-        for option in options
-        if option not in ("sigmoid:1", f"num_class:{n_outputs}") and name != "tweedie"
-    ]
+    refused = set(options) - {"sigmoid:1", f"num_class:{n_outputs}"}
     if ours is None or refused or (ours == "multiclass") != (n_outputs > 1):
         raise header.error(
             f"qgbdt has no link for the objective {' '.join(words)[:60]!r} of {n_outputs} outputs"
