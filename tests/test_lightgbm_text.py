@@ -206,7 +206,7 @@ def test_zero_is_missing_at_random(seed):
     """Trees whose thresholds lie around zero, and whose features come again on a path."""
     rng = np.random.default_rng(seed)
     thresholds = np.array([*EDGES, -1.5, -0.5, 0.5, 1.5])
-    booster = random_booster(leaves=[2] * 20 + [3] * 10 + [7], seed=seed, thresholds=thresholds)
+    booster = random_booster(leaves=[2] * 20 + [9] * 10, seed=seed, thresholds=thresholds)
     trees = booster.trees()
     for nodes in trees:
         nodes["threshold"] = rng.choice(thresholds, len(nodes))
