@@ -40,7 +40,7 @@ std::pair<double, double> legendre(int n, double x) {
 // The polynomial's roots by Newton's method, from a series for the cosine: a library's may differ
 // between machines.
 Points quadrature(int n_vectors) {
-  constexpr int kSteps = 8;
+  constexpr int kSteps = 8;  // for 36 points three are enough
   const int n = n_vectors * kLanes;
   Points points{std::vector<Lanes>(n_vectors), std::vector<Lanes>(n_vectors)};
   for (int i = 0; i < n / 2; ++i) {

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from qgbdt.booster import Booster, write_atomically
 from qgbdt.errors import DataError, QGBDTError
-from qgbdt.tables import (
+from qgbdt.table_files import (
     KINDS_OF_TABLES,
     add_columns,
     add_estimator,

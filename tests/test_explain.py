@@ -159,6 +159,17 @@ def by_integral(nodes, row):
     return found
 
 
+def test_trees_explain_themselves():
+    """What several trees say is what they say one by one."""
+    booster, X = counted(random_booster(leaves=[3, 4, 5, 6] * 10)), rows(5)
+    alone = [with_trees(booster, [nodes]) for nodes in booster.trees()]
+    base = booster._model.base_score[0]
+    for question in (Booster.predict_contrib, Booster.predict_interactions):
+        wanted = sum(question(one, X) for one in alone)
+        wanted[..., -1][wanted[..., -1] != 0] -= base * (len(alone) - 1)
+        np.testing.assert_allclose(question(booster, X), wanted, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("n_features", [1, 8, 9, 16, 17, 70])
 def test_long_paths(n_features):
     booster, X = chain(n_features), np.random.default_rng(1).normal(size=(40, n_features))

@@ -29,7 +29,7 @@ import numpy as np
 
 from qgbdt.distributed import TLS, Communicator, connect
 from qgbdt.errors import DistributedError, QGBDTError, WorkerLost
-from qgbdt.tables import (
+from qgbdt.table_files import (
     KINDS_OF_TABLES,
     add_columns,
     add_estimator,
