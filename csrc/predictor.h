@@ -33,6 +33,8 @@ class Predictor {
   // the same bits.
   void predict(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration, bool raw,
                const PredictKernels& kernels, Team& team, double* out) const;
+  void predict(const SparseView& X, int64_t begin_iteration, int64_t end_iteration, bool raw,
+               const PredictKernels& kernels, Team& team, double* out) const;
 
   // out: [n_samples][trees of iterations [begin, end)]. The leaves of a tree are numbered from 0 in
   // the order of its nodes.

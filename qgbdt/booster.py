@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 from qgbdt import lightgbm_text
 from qgbdt._core import Model, predictions
 from qgbdt.errors import DataError
+from qgbdt.matrices import is_sparse, native_matrix, of_dense_blocks
 from qgbdt.params import NONE, CommonParams, IntRange, check_value
 from qgbdt.threads import check_n_jobs, resolve_n_jobs
 from qgbdt.trees import frame_of, numbered
 
 NATIVE_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
+
+STAGES_TOGETHER = 16
+"""Iterations whose leaves are found at once."""
 
 
 class Booster:
@@ -265,7 +269,7 @@ class Booster:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             NaN is a missing value.
         raw_score : bool, default=False
             Whether to stay in link space.
@@ -290,10 +294,10 @@ class Booster:
         first, end = self._iteration_range(start_iteration, num_iteration)
         check_n_jobs(n_jobs, "predict")
         array = self._check_X(X)
-        n_threads = self._model.useful_threads(len(array), first, end)
+        n_threads = self._model.useful_threads(array.shape[0], first, end)
         if n_threads > 1:  # asking the system for its CPUs takes longer than a small prediction
             n_threads = min(n_threads, resolve_n_jobs(n_jobs, "predict"))
-        values = self._model.predict(array, first, end, raw_score, n_threads)
+        values = self._model.predict(native_matrix(array), first, end, raw_score, n_threads)
         return values[:, 0] if values.shape[1] == 1 else values
 
     def staged_predict(
@@ -303,7 +307,7 @@ class Booster:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             NaN is a missing value.
         raw_score : bool, default=False
             Whether to stay in link space.
@@ -317,18 +321,18 @@ class Booster:
         """
         return self._stages(self._check_X(X), raw_score, resolve_n_jobs(n_jobs, "predict"))
 
-    def _stages(
-        self, X: NDArray[Any], raw_score: bool, n_threads: int
-    ) -> Iterator[NDArray[np.float64]]:
+    def _stages(self, X: Any, raw_score: bool, n_threads: int) -> Iterator[NDArray[np.float64]]:
         n_outputs = self._model.n_outputs
-        raw = np.tile(self._model.base_score, (len(X), 1))
-        for iteration in range(self.n_iterations):
-            leaves = self._model.leaf_numbers(X, iteration, iteration + 1, n_threads)
-            for k in range(n_outputs):
-                nodes = self._model.tree(iteration * n_outputs + k)
-                raw[:, k] += nodes["value"][nodes["feature"] < 0][leaves[:, k]]
-            values = raw.copy() if raw_score else predictions(self.objective, raw)
-            yield values[:, 0] if n_outputs == 1 else values
+        raw = np.tile(self._model.base_score, (X.shape[0], 1))
+        for first in range(0, self.n_iterations, STAGES_TOGETHER):
+            end = min(first + STAGES_TOGETHER, self.n_iterations)
+            leaves = of_dense_blocks(self._model.leaf_numbers, X, first, end, n_threads)
+            for t in range(leaves.shape[1]):
+                nodes = self._model.tree(first * n_outputs + t)
+                raw[:, t % n_outputs] += nodes["value"][nodes["feature"] < 0][leaves[:, t]]
+                if (t + 1) % n_outputs == 0:
+                    values = raw.copy() if raw_score else predictions(self.objective, raw)
+                    yield values[:, 0] if n_outputs == 1 else values
 
     def apply(
         self,
@@ -342,7 +346,7 @@ class Booster:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             NaN is a missing value.
         start_iteration, num_iteration, n_jobs
             As in `predict`.
@@ -352,7 +356,8 @@ class Booster:
         ndarray of shape (n_samples, n_trees)
             The leaves of a tree are numbered from 0, in the order of its nodes.
         """
-        return self._model.leaf_numbers(*self._use(X, start_iteration, num_iteration, n_jobs))
+        array, *options = self._use(X, start_iteration, num_iteration, n_jobs)
+        return of_dense_blocks(self._model.leaf_numbers, array, *options)
 
     def predict_contrib(
         self,
@@ -369,7 +374,7 @@ class Booster:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             NaN is a missing value.
         start_iteration, num_iteration, n_jobs
             As in `predict`.
@@ -380,9 +385,9 @@ class Booster:
             The last value of each class is what is expected without any feature; all of them add
             up to its raw score.
         """
-        array, first, end, n_threads = self._use(X, start_iteration, num_iteration, n_jobs)
-        values = self._model.explain(array, first, end, False, n_threads)
-        return values.reshape(len(array), values.shape[1] * values.shape[2])
+        array, *options = self._use(X, start_iteration, num_iteration, n_jobs)
+        values = of_dense_blocks(self._model.explain, array, *options, False)
+        return values.reshape(len(values), values.shape[1] * values.shape[2])
 
     def predict_interactions(
         self,
@@ -396,7 +401,7 @@ class Booster:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             NaN is a missing value.
         start_iteration, num_iteration, n_jobs
             As in `predict`.
@@ -408,13 +413,13 @@ class Booster:
             adds up to the feature's value of `predict_contrib`; the last value of the last line is
             what is expected without any feature.
         """
-        array, first, end, n_threads = self._use(X, start_iteration, num_iteration, n_jobs)
-        values = self._model.explain(array, first, end, True, n_threads)
+        array, *options = self._use(X, start_iteration, num_iteration, n_jobs)
+        values = of_dense_blocks(self._model.explain, array, *options, True)
         return values[:, 0] if values.shape[1] == 1 else values
 
     def _use(
         self, X: Any, start_iteration: int, num_iteration: int | None, n_jobs: int | None
-    ) -> tuple[NDArray[Any], int, int, int]:
+    ) -> tuple[Any, int, int, int]:
         """What the native model is called with: checked data, iterations, threads."""
         first, end = self._iteration_range(start_iteration, num_iteration)
         n_threads = resolve_n_jobs(n_jobs, "predict")
@@ -428,10 +433,8 @@ class Booster:
             check_value("num_iteration", "predict", number, IntRange(1) | NONE)
         return start, n_iterations if number is None else min(start + number, n_iterations)
 
-    def _check_X(self, X: Any) -> NDArray[np.float64] | NDArray[np.float32]:
-        if hasattr(X, "toarray"):
-            raise DataError("Booster needs dense data, X is sparse. Use X.toarray().")
-        array = np.asarray(X)
+    def _check_X(self, X: Any) -> Any:
+        array = X if is_sparse(X) else np.asarray(X)
         if array.dtype.kind == "c":
             raise DataError("Booster needs real data, X is complex.")
         if array.ndim != 2:
@@ -441,9 +444,7 @@ class Booster:
                 f"X has {array.shape[1]} features, but Booster is expecting "
                 f"{self.num_feature()} features as input."
             )
-        if array.dtype in NATIVE_DTYPES and array.flags.aligned:
-            return array
-        return np.require(array, np.float32 if array.dtype == np.float32 else np.float64, "A")
+        return array if array.dtype in NATIVE_DTYPES else array.astype(np.float64)
 
     def __repr__(self) -> str:
         return (

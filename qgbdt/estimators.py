@@ -19,12 +19,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from qgbdt import _core
 from qgbdt.booster import Booster
 from qgbdt.continuation import Continuation, facts_of_data, started
-from qgbdt.devices import open_device
+from qgbdt.devices import OR_CPU, open_device
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.docstrings import documented
-from qgbdt.errors import DataError, ParameterError
+from qgbdt.errors import DataError, DeviceError, ParameterError
 from qgbdt.evaluation import EvaluationRequest, EvaluationSet, Iteration, Watch, check_set, told_of
 from qgbdt.holdout import blocks_of, first_split, held_back
+from qgbdt.matrices import is_sparse, native_matrix
 from qgbdt.params import (
     ClassifierParams,
     CommonParams,
@@ -54,7 +55,11 @@ from qgbdt.versions import package_version
 __all__ = ["QGBDTClassifier", "QGBDTRanker", "QGBDTRegressor"]
 
 # NaN is a missing value and infinities are ordered like all numbers. Any memory order will do.
-CHECK_X = {"dtype": [np.float64, np.float32], "ensure_all_finite": False}
+CHECK_X = {
+    "accept_sparse": "csc",
+    "dtype": [np.float64, np.float32],
+    "ensure_all_finite": False,
+}
 
 
 EVALUATION_PARAMS = (
@@ -118,6 +123,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
         tags.target_tags.required = True
         return tags
 
@@ -170,6 +176,8 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     ) -> None:
         """Bin and train on checked data, and set the fitted attributes that all estimators have."""
         device = open_device(self.device)
+        if device is not None and is_sparse(X):
+            raise DeviceError(f"device={self.device!r} needs dense X. Use X.toarray(), {OR_CPU}")
         n_threads = resolve_n_jobs(self.n_jobs, type(self).__name__)
         params = trainer_params(self) | {
             "objective": objective,
@@ -177,7 +185,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             "seed": draw_seed(self.random_state),
             "label_gain": label_gains(label_gain),
         }
-        blocks = check_row_blocks(row_blocks, len(X)) or [(workers.rank, len(X))]
+        blocks = check_row_blocks(row_blocks, X.shape[0]) or [(workers.rank, X.shape[0])]
         names = self._feature_names(X)
         initial = continuation.initial(objective, n_outputs, names)
         rows = Rows(X, y, sample_weight, query_sizes)
@@ -205,7 +213,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         workers.agree(facts)
         start = perf_counter()
         matrix = _core.BinnedMatrix(
-            np.require(rows.X, requirements="A"), self.max_bin, n_threads, workers.native, blocks
+            native_matrix(rows.X), self.max_bin, n_threads, workers.native, blocks
         )
         binned = perf_counter()
         if workers.any(continuation.checkpoint_dir is not None):
@@ -269,8 +277,10 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         for given in request.sets():
             with told_of(given.name):
                 X, y = validate_data(self, given.X, given.y, reset=False, **check_X(workers))
-                weight = check_sample_weight(given.sample_weight, len(X), workers=workers)
-                sizes = check_eval_group(given.group, len(X)) if objective == "lambdarank" else None
+                weight = check_sample_weight(given.sample_weight, X.shape[0], workers=workers)
+                sizes = (
+                    check_eval_group(given.group, X.shape[0]) if objective == "lambdarank" else None
+                )
                 rows = Rows(X, check_target(y, weight), weight, sizes)
             sets.append(EvaluationSet.of(given.name, rows, n_outputs, given.is_training))
         return sets
@@ -405,7 +415,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Class labels, of at least two classes.
@@ -464,7 +474,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         raw_score : bool, default=False
             Whether to return `decision_function` instead.
@@ -509,7 +519,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         {iterations}
 
@@ -543,7 +553,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         {iterations}
 
@@ -651,7 +661,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Target values, in the range of the objective.
@@ -681,7 +691,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         workers = self._start(communicator, sample_weight, request)
         objective = self.objective or "regression"
         X, y = validate_data(self, X, y, y_numeric=True, **check_X(workers))
-        weight = check_sample_weight(sample_weight, len(X), workers=workers)
+        weight = check_sample_weight(sample_weight, X.shape[0], workers=workers)
         y = check_regression_target(y, weight, objective)
         self._train(
             X,
@@ -709,7 +719,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         raw_score : bool, default=False
             Whether to stay in link space: the logarithm of the prediction, for the objectives
@@ -802,7 +812,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Relevance labels 0, 1, 2, ..., each with a gain in label_gain.
@@ -848,14 +858,14 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         self._train(
             X,
             check_relevance(y, len(gains)),
-            check_sample_weight(sample_weight, len(X), workers=workers),
+            check_sample_weight(sample_weight, X.shape[0], workers=workers),
             objective=self.objective or "lambdarank",
             workers=workers,
             row_blocks=row_blocks,
             continuation=Continuation(init_model, checkpoint_dir, resume),
             request=request,
             check_target=lambda y, _: check_relevance(y, len(gains)),
-            query_sizes=check_query_sizes(group, qid, len(X)),
+            query_sizes=check_query_sizes(group, qid, X.shape[0]),
             label_gain=gains,
         )
 
@@ -873,7 +883,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         raw_score : bool, default=False
             Changes nothing: scores are raw.

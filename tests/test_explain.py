@@ -16,9 +16,10 @@ import sys
 import numpy as np
 import pytest
 from conftest import OBJECTIVES, hurting_data, targets
+from scipy.sparse import csc_array, csr_array
 from test_predictor import N_FEATURES, random_booster, rows
 
-from qgbdt import Booster, QGBDTClassifier, QGBDTRanker, QGBDTRegressor, _core
+from qgbdt import Booster, QGBDTClassifier, QGBDTRanker, QGBDTRegressor, _core, matrices
 from qgbdt.errors import DataError, ParameterError
 
 
@@ -246,6 +247,22 @@ def test_threads_layouts_and_element_types(question):
         assert question(booster, same, n_jobs=2).tobytes() == wanted.tobytes()
     assert question(booster, X[37:39]).tobytes() == wanted[37:39].tobytes()
     assert question(booster, X[:0]).shape == (0, *wanted.shape[1:])
+
+
+def test_sparse_rows(monkeypatch):
+    """Of a sparse matrix some rows are dense at a time."""
+    monkeypatch.setattr(matrices, "DENSE_VALUES", 7 * N_FEATURES)
+    booster = counted(random_booster())
+    X = np.where(np.random.default_rng(0).random((40, N_FEATURES)) < 0.5, 0, rows(40))
+    for question in (Booster.predict_contrib, Booster.predict_interactions, Booster.apply):
+        for n in (0, 1, 7, 40):
+            for kind in (csc_array, csr_array):
+                found = question(booster, kind(X[:n]))
+                assert found.tobytes() == question(booster, X[:n]).tobytes()
+                assert found.shape == question(booster, X[:n]).shape
+    pairs = zip(booster.staged_predict(csc_array(X)), booster.staged_predict(X), strict=True)
+    for found, wanted in pairs:
+        assert found.tobytes() == wanted.tobytes()
 
 
 def test_shapes():
