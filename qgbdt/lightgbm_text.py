@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgbdt._core import Model, ModelFormatError
+from qgbdt.errors import DataError
 from qgbdt.trees import NumberedTree, numbered
 
 WRITTEN = {
@@ -55,6 +56,8 @@ MOST_NODES = 2**15
 
 def written(model: Model) -> str:
     """The text of a model that LightGBM loads. Base scores stand in the first trees' leaves."""
+    if model.objective not in WRITTEN:
+        raise DataError(f"LightGBM's files have no objective like {model.objective!r}.")
     trees = [model.tree(index) for index in range(model.n_trees)]
     base = model.base_score
     if not trees:
@@ -94,7 +97,8 @@ def written(model: Model) -> str:
 
 def shifted(nodes: NDArray[np.void], by: float) -> NDArray[np.void]:
     nodes = nodes.copy()
-    nodes["value"][nodes["feature"] < 0] += by
+    with np.errstate(over="ignore"):
+        nodes["value"][nodes["feature"] < 0] += by
     return nodes
 
 

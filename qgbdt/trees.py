@@ -59,7 +59,7 @@ def numbered(nodes: NDArray[np.void]) -> NumberedTree:
     for split in splits[::-1]:
         below = children[split]
         weight = count[below] if count[below].any() else np.ones(2)
-        value[split] = (weight * value[below]).sum() / weight.sum()
+        value[split] = weight / weight.sum() @ value[below]
     return NumberedTree(nodes, is_leaf, number, parent, depth, value)
 
 

@@ -20,7 +20,7 @@ from test_explain import trained, with_trees
 from test_predictor import random_booster, rows
 
 from qgbdt import Booster, QGBDTRegressor, lightgbm_text
-from qgbdt.errors import ModelFormatError
+from qgbdt.errors import DataError, ModelFormatError
 
 lightgbm = pytest.importorskip("lightgbm")
 
@@ -361,6 +361,12 @@ def test_more_refusals():
         text = random_booster().to_lightgbm_string()
         with pytest.raises(ModelFormatError, match="qgbdt has no link for the objective"):
             Booster.from_lightgbm_string(text.replace("=regression", f"={objective}", 1))
+
+
+def test_an_objective_that_lightgbm_has_not(monkeypatch):
+    monkeypatch.delitem(lightgbm_text.WRITTEN, "gamma")
+    with pytest.raises(DataError, match="LightGBM's files have no objective like 'gamma'"):
+        random_booster("gamma").to_lightgbm_string()
 
 
 def test_a_split_below_itself():

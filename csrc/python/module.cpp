@@ -564,7 +564,7 @@ std::unique_ptr<Predictor> of_trees(
   Model model{{}, n_outputs, std::move(feature_names), std::move(base_score), {}};
   check(objective_from_name(objective, &model.objective), "unknown objective");
   for (const auto& nodes : trees)
-    model.trees.emplace_back(nodes.data(), nodes.data() + nodes.size());
+    model.trees.emplace_back().assign(nodes.data(), nodes.data() + nodes.size());
   return std::make_unique<Predictor>(model_from_text(model_to_text(model)));
 }
 
