@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from qgbdt import _core
 from qgbdt.booster import Booster
+from qgbdt.constraints import constraint_params
 from qgbdt.continuation import Continuation, facts_of_data, started
 from qgbdt.devices import OR_CPU, open_device
 from qgbdt.distributed.communicator import ALONE, Communicator
@@ -187,6 +188,9 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         }
         blocks = check_row_blocks(row_blocks, X.shape[0]) or [(workers.rank, X.shape[0])]
         names = self._feature_names(X)
+        params |= constraint_params(
+            self.monotone_constraints, self.interaction_constraints, names, objective
+        )
         initial = continuation.initial(objective, n_outputs, names)
         rows = Rows(X, y, sample_weight, query_sizes)
         sets = self._evaluation_sets(request, objective, n_outputs, check_target, workers)
