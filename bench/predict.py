@@ -8,6 +8,7 @@ Examples
 --------
 python bench/predict.py --rounds 500 --leaves 255 --threads 1,2
 python bench/predict.py --rounds 100 --leaves 31 --peers qgbdt,lightgbm,lightgbm-fast,lleaves
+python bench/predict.py --repeat 3 --peers qgbdt-contrib,lightgbm-contrib
 """
 
 from __future__ import annotations
@@ -42,6 +43,15 @@ def qgbdt(peer: peers.Peer) -> Predict:
 
 def lightgbm(peer: peers.Peer) -> Predict:
     return lambda X, threads: peer.model.predict(X, num_threads=threads)
+
+
+def qgbdt_contrib(peer: peers.Peer) -> Predict:
+    booster = peer.model.booster_
+    return lambda X, threads: booster.predict_contrib(X, n_jobs=threads)
+
+
+def lightgbm_contrib(peer: peers.Peer) -> Predict:
+    return lambda X, threads: peer.model.predict(X, pred_contrib=True, num_threads=threads)
 
 
 def lightgbm_fast(peer: peers.Peer) -> Predict:
@@ -95,6 +105,8 @@ LIBRARIES: dict[str, tuple[str, str, Callable[[peers.Peer], Predict], bool]] = {
     "lleaves": ("lightgbm", "lleaves", lleaves, True),
     "xgboost": ("xgboost", "xgboost", xgboost, True),
     "catboost": ("catboost", "catboost", catboost, True),  # symmetric trees
+    "qgbdt-contrib": ("qgbdt", "qgbdt", qgbdt_contrib, True),  # SHAP values
+    "lightgbm-contrib": ("lightgbm", "lightgbm", lightgbm_contrib, True),
 }
 
 
@@ -134,7 +146,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--peers",
         type=peer_list,
-        default=list(LIBRARIES),
+        default=[name for name in LIBRARIES if not name.endswith("contrib")],
         help=f"comma-separated, of: {', '.join(LIBRARIES)}",
     )
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)

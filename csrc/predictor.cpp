@@ -78,6 +78,31 @@ void Predictor::predict(const MatrixView& X, int64_t begin_iteration, int64_t en
   });
 }
 
+void Predictor::leaf_numbers(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration,
+                             Team& team, int32_t* out) const {
+  const int64_t begin_tree = begin_iteration * model_.n_outputs;
+  const int64_t n_trees = end_iteration * model_.n_outputs - begin_tree;
+  const int threads =
+      useful_threads(X.n_samples, end_iteration - begin_iteration, team.n_threads());
+  team.run(threads, n_trees, [&](int64_t t, int) {
+    const Tree& tree = model_.trees[begin_tree + t];
+    std::vector<int32_t> numbers;
+    int32_t n_leaves = 0;
+    for (const Node& node : tree) numbers.push_back(node.feature < 0 ? n_leaves++ : -1);
+    visit_elements(X, [&](const auto* data) {
+      for (int64_t i = 0; i < X.n_samples; ++i) {
+        const auto* row = data + i * X.row_stride;
+        int32_t at = 0;
+        while (tree[at].feature >= 0) {
+          const double x = double(row[tree[at].feature * X.column_stride]);
+          at = goes_left(tree[at], x) ? tree[at].left : tree[at].right;
+        }
+        out[i * n_trees + t] = numbers[at];
+      }
+    });
+  });
+}
+
 void Predictor::predict(const SparseView& X, int64_t begin_iteration, int64_t end_iteration,
                         bool raw, const PredictKernels& kernels, Team& team, double* out) const {
   Model model = model_.iterations(begin_iteration, end_iteration);

@@ -36,6 +36,11 @@ class Predictor {
   void predict(const SparseView& X, int64_t begin_iteration, int64_t end_iteration, bool raw,
                const PredictKernels& kernels, Team& team, double* out) const;
 
+  // out: [n_samples][trees of iterations [begin, end)]. The leaves of a tree are numbered from 0 in
+  // the order of its nodes.
+  void leaf_numbers(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration, Team& team,
+                    int32_t* out) const;
+
  private:
   const WalkedForest& walked() const;
   const SlicedForest* sliced_if_it_pays(int64_t n_rows, int64_t n_trees) const;

@@ -13,6 +13,10 @@ namespace qgbdt {
 
 using Tree = std::vector<Node>;  // node 0 is the root; children come after their parent
 
+inline bool goes_left(const Node& split, double x) {
+  return x <= split.threshold || (split.missing_left && x != x);
+}
+
 struct Model {
   ObjectiveKind objective;
   int32_t n_outputs;

@@ -1,7 +1,7 @@
 """The native module: bins, trains, predicts, reads and writes models."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +87,17 @@ class Model:
         raw: bool,
         n_threads: int,
     ) -> NDArray[np.float64]: ...
+    def explain(
+        self,
+        X: NDArray[Any],
+        start_iteration: int,
+        end_iteration: int,
+        n_threads: int,
+        pairs: bool,
+    ) -> NDArray[np.float64]: ...
+    def leaf_numbers(
+        self, X: NDArray[Any], start_iteration: int, end_iteration: int, n_threads: int
+    ) -> NDArray[np.int32]: ...
     def useful_threads(self, n_samples: int, start_iteration: int, end_iteration: int) -> int: ...
     def to_bytes(self) -> bytes: ...
     @staticmethod
@@ -94,6 +105,15 @@ class Model:
     def iterations(self, begin: int, end: int) -> Model: ...
     @staticmethod
     def joined(models: list[Model]) -> Model: ...
+    @staticmethod
+    def of_trees(
+        objective: str,
+        n_outputs: int,
+        base_score: Sequence[float],
+        feature_names: Sequence[str],
+        trees: Sequence[NDArray[np.void]],
+    ) -> Model: ...
+    node_dtype: ClassVar[np.dtype[np.void]]
 
 class Device:
     def kernel_times(self) -> dict[str, tuple[int, float]]: ...

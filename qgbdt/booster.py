@@ -3,6 +3,7 @@
 import os
 import secrets
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -10,13 +11,18 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from qgbdt._core import Model
+from qgbdt import lightgbm_text
+from qgbdt._core import Model, predictions
 from qgbdt.errors import DataError
-from qgbdt.matrices import is_sparse, native_matrix
+from qgbdt.matrices import is_sparse, native_matrix, of_dense_blocks
 from qgbdt.params import NONE, CommonParams, IntRange, check_value
 from qgbdt.threads import check_n_jobs, resolve_n_jobs
+from qgbdt.trees import frame_of, numbered
 
 NATIVE_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
+
+STAGES_TOGETHER = 16
+"""Iterations whose leaves are found at once."""
 
 
 class Booster:
@@ -85,6 +91,37 @@ class Booster:
     def from_bytes(cls, data: bytes) -> Self:
         """The model of a model file's bytes; raises ModelFormatError as `load_model` does."""
         return cls(Model.from_bytes(data))
+
+    # --- LightGBM's files
+
+    def save_lightgbm(self, path: str | os.PathLike[str]) -> None:
+        """Write the model as a LightGBM model file, atomically, see `to_lightgbm_string`."""
+        write_atomically(Path(path), self.to_lightgbm_string().encode())
+
+    @classmethod
+    def load_lightgbm(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a LightGBM model file, see `from_lightgbm_string`."""
+        return cls(lightgbm_text.read_bytes(Path(path).read_bytes()))
+
+    def to_lightgbm_string(self) -> str:
+        """The model as LightGBM's text, version 4.
+
+        LightGBM predicts the same raw scores and the same leaves. Base scores are added to the
+        leaves of the first iteration. Blanks and ``",:=[]{}\\`` in names become ``_``.
+        """
+        return lightgbm_text.written(self._model)
+
+    @classmethod
+    def from_lightgbm_string(cls, text: str) -> Self:
+        """The model of a LightGBM text, version 3 or 4.
+
+        Raises
+        ------
+        ModelFormatError
+            If the text is not a sound model, or has what qgbdt's models have not: categorical
+            splits, linear trees, or an objective of another link.
+        """
+        return cls(lightgbm_text.read(text))
 
     def __getstate__(self) -> dict[str, bytes]:
         return {"model": self.to_bytes()}
@@ -165,6 +202,58 @@ class Booster:
             np.add.at(total, splits["feature"], splits["gain"] if by_gain else 1)
         return total
 
+    def trees_to_dataframe(self) -> Any:
+        """All nodes as a pandas DataFrame, a line a node, with LightGBM's columns.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Splits are called "0-S0" (tree 0, split 0), leaves "0-L0". The value of a split is what
+            its training rows get of the tree on average.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        return frame_of(map(numbered, self.trees()), self.feature_name())
+
+    def to_shap_dict(self) -> dict[str, Any]:
+        """The model as a dict that ``shap.TreeExplainer`` takes, for its raw scores.
+
+        Returns
+        -------
+        dict
+            With the trees as arrays, an output a column of their values.
+        """
+        n_outputs = len(self._model.base_score)
+        trees = []
+        for index, nodes in enumerate(self.trees()):
+            values = np.zeros((len(nodes), n_outputs))
+            values[:, index % n_outputs] = nodes["value"]
+            trees.append(
+                {
+                    "children_left": nodes["left"],
+                    "children_right": nodes["right"],
+                    "children_default": np.where(
+                        nodes["missing_left"], nodes["left"], nodes["right"]
+                    ),
+                    "features": nodes["feature"],
+                    "thresholds": nodes["threshold"],
+                    "values": values,
+                    "node_sample_weight": nodes["count"].astype(np.float64),
+                }
+            )
+        base = self._model.base_score
+        return {
+            "trees": trees,
+            "base_offset": base if n_outputs > 1 else base[0],
+            "internal_dtype": np.float64,
+            "input_dtype": np.float64,
+            "objective": self.objective,
+            "tree_output": "raw_value",
+        }
+
     # --- Prediction
 
     def predict(
@@ -210,6 +299,131 @@ class Booster:
             n_threads = min(n_threads, resolve_n_jobs(n_jobs, "predict"))
         values = self._model.predict(native_matrix(array), first, end, raw_score, n_threads)
         return values[:, 0] if values.shape[1] == 1 else values
+
+    def staged_predict(
+        self, X: Any, *, raw_score: bool = False, n_jobs: int | None = None
+    ) -> Iterator[NDArray[np.float64]]:
+        """Predict the rows of X with the first iteration, with the first two, and so on.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            NaN is a missing value.
+        raw_score : bool, default=False
+            Whether to stay in link space.
+        n_jobs : int, default=None
+            Threads, as in the estimators.
+
+        Returns
+        -------
+        iterator of ndarray
+            The results of `predict` with ``num_iteration`` of 1, 2, ...
+        """
+        return self._stages(self._check_X(X), raw_score, resolve_n_jobs(n_jobs, "predict"))
+
+    def _stages(self, X: Any, raw_score: bool, n_threads: int) -> Iterator[NDArray[np.float64]]:
+        n_outputs = self._model.n_outputs
+        raw = np.tile(self._model.base_score, (X.shape[0], 1))
+        for first in range(0, self.n_iterations, STAGES_TOGETHER):
+            end = min(first + STAGES_TOGETHER, self.n_iterations)
+            leaves = of_dense_blocks(self._model.leaf_numbers, X, first, end, n_threads)
+            for t in range(leaves.shape[1]):
+                nodes = self._model.tree(first * n_outputs + t)
+                raw[:, t % n_outputs] += nodes["value"][nodes["feature"] < 0][leaves[:, t]]
+                if (t + 1) % n_outputs == 0:
+                    values = raw.copy() if raw_score else predictions(self.objective, raw)
+                    yield values[:, 0] if n_outputs == 1 else values
+
+    def apply(
+        self,
+        X: Any,
+        *,
+        start_iteration: int = 0,
+        num_iteration: int | None = None,
+        n_jobs: int | None = None,
+    ) -> NDArray[np.int32]:
+        """Find the leaf of each row in each tree.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            NaN is a missing value.
+        start_iteration, num_iteration, n_jobs
+            As in `predict`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_trees)
+            The leaves of a tree are numbered from 0, in the order of its nodes.
+        """
+        array, *options = self._use(X, start_iteration, num_iteration, n_jobs)
+        return of_dense_blocks(self._model.leaf_numbers, array, *options)
+
+    def predict_contrib(
+        self,
+        X: Any,
+        *,
+        start_iteration: int = 0,
+        num_iteration: int | None = None,
+        n_jobs: int | None = None,
+    ) -> NDArray[np.float64]:
+        """Find what each feature adds to the raw score of each row: SHAP values.
+
+        They are exact, for the game in which an unknown feature sends a row left and right in the
+        proportion of the training rows (as LightGBM's ``pred_contrib``).
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            NaN is a missing value.
+        start_iteration, num_iteration, n_jobs
+            As in `predict`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features + 1) or (n_samples, n_classes * (n_features + 1))
+            The last value of each class is what is expected without any feature; all of them add
+            up to its raw score.
+        """
+        array, *options = self._use(X, start_iteration, num_iteration, n_jobs)
+        values = of_dense_blocks(self._model.explain, array, *options, False)
+        return values.reshape(len(values), values.shape[1] * values.shape[2])
+
+    def predict_interactions(
+        self,
+        X: Any,
+        *,
+        start_iteration: int = 0,
+        num_iteration: int | None = None,
+        n_jobs: int | None = None,
+    ) -> NDArray[np.float64]:
+        """Find what each two features add to the raw score of each row: SHAP interaction values.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            NaN is a missing value.
+        start_iteration, num_iteration, n_jobs
+            As in `predict`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features + 1, n_features + 1)
+            Symmetric; with a dimension for the classes after the first, if there are any. A line
+            adds up to the feature's value of `predict_contrib`; the last value of the last line is
+            what is expected without any feature.
+        """
+        array, *options = self._use(X, start_iteration, num_iteration, n_jobs)
+        values = of_dense_blocks(self._model.explain, array, *options, True)
+        return values[:, 0] if values.shape[1] == 1 else values
+
+    def _use(
+        self, X: Any, start_iteration: int, num_iteration: int | None, n_jobs: int | None
+    ) -> tuple[Any, int, int, int]:
+        """What the native model is called with: checked data, iterations, threads."""
+        first, end = self._iteration_range(start_iteration, num_iteration)
+        n_threads = resolve_n_jobs(n_jobs, "predict")
+        return self._check_X(X), first, end, n_threads
 
     def _iteration_range(self, start: int, number: int | None) -> tuple[int, int]:
         n_iterations = self.n_iterations

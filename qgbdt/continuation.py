@@ -46,17 +46,17 @@ class Continuation:
         return model
 
 
-def booster_of(init_model: Any) -> Booster:
-    """The model that init_model stands for."""
-    if isinstance(init_model, Booster):
-        return init_model
-    if isinstance(init_model, (str, os.PathLike)):
-        return Booster.load_model(init_model)
-    booster = getattr(init_model, "booster_", None)
+def booster_of(model: Any, name: str = "init_model") -> Booster:
+    """The model that an argument of this name stands for."""
+    if isinstance(model, Booster):
+        return model
+    if isinstance(model, (str, os.PathLike)):
+        return Booster.load_model(model)
+    booster = getattr(model, "booster_", None)
     if not isinstance(booster, Booster):
         raise DataError(
-            "init_model must be a Booster, a fitted estimator or the path of a model file, "
-            f"got {type(init_model).__name__}."
+            f"{name} must be a Booster, a fitted estimator or the path of a model file, "
+            f"got {type(model).__name__}."
         )
     return booster
 

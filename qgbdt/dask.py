@@ -19,7 +19,7 @@ Examples
 
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,6 +139,8 @@ class DaskEstimator(QGBDTEstimator):
         raw_score: bool = False,
         start_iteration: int = 0,
         num_iteration: int | None = None,
+        pred_leaf: bool = False,
+        pred_contrib: bool = False,
     ) -> Any:
         """The local estimator's `predict` of each partition, when it is computed.
 
@@ -149,12 +151,36 @@ class DaskEstimator(QGBDTEstimator):
         raw_score : bool, default=False
             Whether to stay in link space.
         {iterations}
+        {explanations}
 
         Returns
         -------
-        Dask Array of shape (n_samples,)
+        Dask Array of shape (n_samples,), or of two dimensions for pred_leaf and pred_contrib
         """
-        return self._of_partitions("predict", X, raw_score, start_iteration, num_iteration)
+        iterations = start_iteration, num_iteration
+        return self._of_partitions("predict", X, raw_score, *iterations, pred_leaf, pred_contrib)
+
+    @documented
+    def apply(self, X: Any, start_iteration: int = 0, num_iteration: int | None = None) -> Any:
+        """The local estimator's `apply` of each partition, when it is computed.
+
+        Parameters
+        ----------
+        X : Dask Array or DataFrame of shape (n_samples, n_features)
+            Numbers. NaN is a missing value.
+        {iterations}
+
+        Returns
+        -------
+        Dask Array of shape (n_samples, n_trees)
+        """
+        return self._of_partitions("apply", X, start_iteration, num_iteration)
+
+    def _stages(self, X: Any, *, raw_score: bool) -> NoReturn:
+        raise DataError(
+            f"{type(self).__name__} has no predictions after each iteration: they would be as many "
+            "collections. Use to_local() and data without Dask, or num_iteration."
+        )
 
     def _of_partitions(self, method: str, X: Any, *options: Any) -> Any:
         """A Dask Array of what the local method returns for each partition."""

@@ -46,6 +46,13 @@ start_iteration : int, default=0
 num_iteration : int, default=None
     How many iterations are used; None means all that follow."""
 
+EXPLANATIONS = """\
+pred_leaf : bool, default=False
+    Whether to return `apply` instead: the leaf of each row in each tree.
+pred_contrib : bool, default=False
+    Whether to return what each feature adds to the raw score instead, see
+    `Booster.predict_contrib`."""
+
 CONTINUATION = """\
 init_model : Booster, fitted estimator or path-like, default=None
     A model to go on from: n_estimators iterations are added to its trees.
@@ -89,6 +96,7 @@ row_blocks : sequence of (int, int), default=None
 SECTIONS = {
     "{attributes}": ATTRIBUTES,
     "{iterations}": ITERATIONS,
+    "{explanations}": EXPLANATIONS,
     "{continuation}": CONTINUATION,
     "{evaluation}": EVALUATION,
     "{workers}": WORKERS,

@@ -6,7 +6,7 @@
 import functools
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -23,7 +23,7 @@ from qgbdt.continuation import Continuation, facts_of_data, started
 from qgbdt.devices import OR_CPU, open_device
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.docstrings import documented
-from qgbdt.errors import DataError, DeviceError
+from qgbdt.errors import DataError, DeviceError, ParameterError
 from qgbdt.evaluation import EvaluationRequest, EvaluationSet, Iteration, Watch, check_set, told_of
 from qgbdt.holdout import blocks_of, first_split, held_back
 from qgbdt.matrices import is_sparse, native_matrix
@@ -78,6 +78,7 @@ def check_X(workers: Communicator) -> dict[str, Any]:
 
 
 P = ParamSpec("P")
+T = TypeVar("T")
 E = TypeVar("E", bound="QGBDTEstimator")
 
 
@@ -294,18 +295,72 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             return [str(name) for name in self.feature_names_in_]
         return [f"Column_{i}" for i in range(X.shape[1])]
 
+    @documented
+    def apply(
+        self, X: Any, start_iteration: int = 0, num_iteration: int | None = None
+    ) -> NDArray[np.int32]:
+        """Find the leaf of each row in each tree.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers. NaN is a missing value.
+        {iterations}
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_trees)
+            The leaves of a tree are numbered from 0.
+        """
+        return self._ask(Booster.apply, X, start_iteration, num_iteration)
+
     def _predict(
         self, X: Any, start_iteration: int, num_iteration: int | None, *, raw_score: bool
     ) -> Floats:
         """The booster's predictions of checked data."""
+        return self._ask(Booster.predict, X, start_iteration, num_iteration, raw_score=raw_score)
+
+    def _explanation(
+        self,
+        X: Any,
+        start_iteration: int,
+        num_iteration: int | None,
+        pred_leaf: bool,
+        pred_contrib: bool,
+    ) -> NDArray[Any] | None:
+        """What predict gives instead of predictions, if anything."""
+        if pred_leaf and pred_contrib:
+            raise ParameterError("predict gives pred_leaf or pred_contrib, not both.")
+        if pred_leaf:
+            return self.apply(X, start_iteration, num_iteration)
+        if pred_contrib:
+            return self._ask(Booster.predict_contrib, X, start_iteration, num_iteration)
+        return None
+
+    def _ask(
+        self,
+        question: Callable[..., T],
+        X: Any,
+        start_iteration: int,
+        num_iteration: int | None,
+        **options: Any,
+    ) -> T:
+        """What the booster says of checked data."""
         check_is_fitted(self)
-        return self.booster_.predict(
+        return question(
+            self.booster_,
             validate_data(self, X, reset=False, **CHECK_X),
-            raw_score=raw_score,
             start_iteration=start_iteration,
             num_iteration=num_iteration,
             n_jobs=self.n_jobs,
+            **options,
         )
+
+    def _stages(self, X: Any, *, raw_score: bool) -> Iterator[Floats]:
+        """The booster's predictions of checked data, after each iteration."""
+        check_is_fitted(self)
+        array = validate_data(self, X, reset=False, **CHECK_X)
+        return self.booster_.staged_predict(array, raw_score=raw_score, n_jobs=self.n_jobs)
 
 
 @documented
@@ -416,6 +471,8 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         raw_score: bool = False,
         start_iteration: int = 0,
         num_iteration: int | None = None,
+        pred_leaf: bool = False,
+        pred_contrib: bool = False,
     ) -> NDArray[Any]:
         """Predict the class of each row.
 
@@ -426,15 +483,35 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         raw_score : bool, default=False
             Whether to return `decision_function` instead.
         {iterations}
+        {explanations}
 
         Returns
         -------
         ndarray of shape (n_samples,)
             Labels, of `classes_`.
         """
+        given = self._explanation(X, start_iteration, num_iteration, pred_leaf, pred_contrib)
+        if given is not None:
+            return given
         decision = self.decision_function(X, start_iteration, num_iteration)
-        if raw_score:
-            return decision
+        return decision if raw_score else self._labels(decision)
+
+    def staged_predict(self, X: Any) -> Iterator[NDArray[Any]]:
+        """Predict the class of each row with the first iteration, with the first two, and so on.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers. NaN is a missing value.
+
+        Returns
+        -------
+        iterator of ndarray of shape (n_samples,)
+            The results of `predict` with ``num_iteration`` of 1, 2, ...
+        """
+        return map(self._labels, self.staged_decision_function(X))
+
+    def _labels(self, decision: Floats) -> NDArray[Any]:
         index = decision > 0 if decision.ndim == 1 else decision.argmax(axis=1)
         return self.classes_[index.astype(np.intp)]
 
@@ -455,8 +532,22 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         ndarray of shape (n_samples,) or (n_samples, n_classes)
             For two classes the log-odds of the second one, otherwise a score per class.
         """
-        raw = self._predict(X, start_iteration, num_iteration, raw_score=True)
-        return raw[:, 1] - raw[:, 0] if raw.ndim == 2 and raw.shape[1] == 2 else raw
+        return decision_of(self._predict(X, start_iteration, num_iteration, raw_score=True))
+
+    def staged_decision_function(self, X: Any) -> Iterator[Floats]:
+        """Find the raw scores with the first iteration, with the first two, and so on.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers. NaN is a missing value.
+
+        Returns
+        -------
+        iterator of ndarray of shape (n_samples,) or (n_samples, n_classes)
+            The results of `decision_function` with ``num_iteration`` of 1, 2, ...
+        """
+        return map(decision_of, self._stages(X, raw_score=True))
 
     @documented
     def predict_proba(
@@ -475,8 +566,22 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         ndarray of shape (n_samples, n_classes)
             Probabilities, the columns in the order of `classes_`.
         """
-        p = self._predict(X, start_iteration, num_iteration, raw_score=False)
-        return np.column_stack([1 - p, p]) if p.ndim == 1 else p
+        return of_each_class(self._predict(X, start_iteration, num_iteration, raw_score=False))
+
+    def staged_predict_proba(self, X: Any) -> Iterator[Floats]:
+        """Predict probabilities with the first iteration, with the first two, and so on.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers. NaN is a missing value.
+
+        Returns
+        -------
+        iterator of ndarray of shape (n_samples, n_classes)
+            The results of `predict_proba` with ``num_iteration`` of 1, 2, ...
+        """
+        return map(of_each_class, self._stages(X, raw_score=False))
 
     def _resolve_objective(self) -> str:
         if self.n_classes_ < 2:
@@ -611,6 +716,8 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         raw_score: bool = False,
         start_iteration: int = 0,
         num_iteration: int | None = None,
+        pred_leaf: bool = False,
+        pred_contrib: bool = False,
     ) -> Floats:
         """Predict the target of each row.
 
@@ -622,13 +729,32 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             Whether to stay in link space: the logarithm of the prediction, for the objectives
             that model it.
         {iterations}
+        {explanations}
 
         Returns
         -------
         ndarray of shape (n_samples,)
             Target values.
         """
+        given = self._explanation(X, start_iteration, num_iteration, pred_leaf, pred_contrib)
+        if given is not None:
+            return given
         return self._predict(X, start_iteration, num_iteration, raw_score=raw_score)
+
+    def staged_predict(self, X: Any) -> Iterator[Floats]:
+        """Predict with the first iteration, with the first two, and so on.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers. NaN is a missing value.
+
+        Returns
+        -------
+        iterator of ndarray of shape (n_samples,)
+            The results of `predict` with ``num_iteration`` of 1, 2, ...
+        """
+        return self._stages(X, raw_score=False)
 
 
 @documented
@@ -754,6 +880,8 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         raw_score: bool = False,
         start_iteration: int = 0,
         num_iteration: int | None = None,
+        pred_leaf: bool = False,
+        pred_contrib: bool = False,
     ) -> Floats:
         """Predict the score of each row; in a query, larger is more relevant.
 
@@ -764,13 +892,42 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         raw_score : bool, default=False
             Changes nothing: scores are raw.
         {iterations}
+        {explanations}
 
         Returns
         -------
         ndarray of shape (n_samples,)
             Scores.
         """
+        given = self._explanation(X, start_iteration, num_iteration, pred_leaf, pred_contrib)
+        if given is not None:
+            return given
         return self._predict(X, start_iteration, num_iteration, raw_score=raw_score)
+
+    def staged_predict(self, X: Any) -> Iterator[Floats]:
+        """Predict with the first iteration, with the first two, and so on.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers. NaN is a missing value.
+
+        Returns
+        -------
+        iterator of ndarray of shape (n_samples,)
+            The results of `predict` with ``num_iteration`` of 1, 2, ...
+        """
+        return self._stages(X, raw_score=False)
+
+
+def decision_of(raw: Floats) -> Floats:
+    """The raw scores of a classifier; of two, the difference."""
+    return raw[:, 1] - raw[:, 0] if raw.ndim == 2 and raw.shape[1] == 2 else raw
+
+
+def of_each_class(p: Floats) -> Floats:
+    """The probabilities of all classes, of two those of the second may be given."""
+    return np.column_stack([1 - p, p]) if p.ndim == 1 else p
 
 
 def draw_seed(random_state: int | np.random.RandomState | np.random.Generator | None) -> int:

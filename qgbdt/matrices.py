@@ -1,11 +1,14 @@
 """What the native module reads as X: an array, or a sparse matrix column by column."""
 
-from typing import Any, TypeGuard
+from collections.abc import Callable
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qgbdt._core import SparseMatrix
+
+N = TypeVar("N", bound=np.generic)
 
 
 def is_sparse(X: Any) -> TypeGuard[Any]:
@@ -23,3 +26,17 @@ def native_matrix(X: Any) -> NDArray[Any] | SparseMatrix:
         columns.sum_duplicates()
     values, rows = np.ascontiguousarray(columns.data), columns.indices.astype(np.int32, copy=False)
     return SparseMatrix(values, rows, columns.indptr.astype(np.int64, copy=False), columns.shape)
+
+
+DENSE_VALUES = 1 << 22
+"""Of a sparse matrix that are dense at a time."""
+
+
+def of_dense_blocks(question: Callable[..., NDArray[N]], X: Any, *options: Any) -> NDArray[N]:
+    """What a question that takes arrays answers of the rows of X, dense or sparse."""
+    if not is_sparse(X):
+        return question(np.require(X, requirements="A"), *options)
+    n_rows = max(1, DENSE_VALUES // X.shape[1])
+    rows = X.tocsr()
+    begins = range(0, max(X.shape[0], 1), n_rows)
+    return np.concatenate([question(rows[i : i + n_rows].toarray(), *options) for i in begins])

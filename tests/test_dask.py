@@ -212,6 +212,22 @@ def test_groups_of_each_partition(client):
     assert DaskQGBDTRanker(n_estimators=3).fit(dask_X, y, group=group).booster_ == expected
 
 
+def test_explanations(client):
+    dask_X = da.from_array(X, chunks=(200, -1))
+    y = da.from_array(REAL, chunks=200)
+    fitted = DaskQGBDTRegressor(n_estimators=2, num_leaves=4).fit(dask_X, y)
+    local = fitted.to_local()
+    for found, wanted in (
+        (fitted.predict(dask_X, pred_contrib=True), local.predict(X, pred_contrib=True)),
+        (fitted.predict(dask_X, pred_leaf=True), local.apply(X)),
+        (fitted.apply(dask_X, num_iteration=1), local.apply(X, num_iteration=1)),
+    ):
+        assert found.shape == wanted.shape
+        np.testing.assert_array_equal(found.compute(), wanted)
+    with pytest.raises(DataError, match=r"no predictions after each iteration.* Use to_local\(\)"):
+        fitted.staged_predict(dask_X)
+
+
 @pytest.mark.parametrize("persisted", [False, True])
 def test_frames(persisted, client, monkeypatch):
     frame = pd.DataFrame(X, columns=list("abcdef")).assign(label=CLASSES)

@@ -53,7 +53,7 @@ LAYERS = [
     {"split_finder", "row_sampling"},
     {"grower"},
     {"booster"},
-    {"predictor", "model_io", "evaluation"},
+    {"predictor", "shap", "model_io", "evaluation"},
 ]
 PURE = LAYERS[2] | {"types", "support/inline", "support/rng"}
 MACHINES = ("cpu", "cuda")

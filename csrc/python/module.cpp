@@ -21,6 +21,7 @@
 #include "../histogram_exchange.h"
 #include "../model_io.h"
 #include "../predictor.h"
+#include "../shap.h"
 #include "../support/check.h"
 #include "../support/parallel.h"
 #include "../thread_comm.h"
@@ -508,14 +509,18 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
                         quantization_report(report.quantization), stopwatch->profile());
 }
 
+template <class View>
+void check_prediction(const Model& model, const View& X, int64_t begin, int64_t end) {
+  check(X.n_features == model.n_features(), "X has another number of features than the model");
+  check(0 <= begin && begin <= end && end <= model.n_iterations(), "iterations out of range");
+}
+
 py::array_t<double> predict_matrix(const Predictor& predictor, const Matrix& X, int64_t begin,
                                    int64_t end, bool raw, int n_threads) {
   const Model& model = predictor.model();
-  check(0 <= begin && begin <= end && end <= model.n_iterations(), "iterations out of range");
   return std::visit(
       [&](const auto& view) {
-        check(view.n_features == model.n_features(),
-              "X has another number of features than the model");
+        check_prediction(model, view, begin, end);
         py::array_t<double> out({view.n_samples, int64_t(model.n_outputs)});
         double* to = out.mutable_data();
         const PredictKernels& kernels = choose_kernels().prediction;
@@ -525,6 +530,37 @@ py::array_t<double> predict_matrix(const Predictor& predictor, const Matrix& X, 
         return out;
       },
       view_of(X));
+}
+
+// SHAP values [n_samples][n_outputs][n_features + 1], or interactions with one more such dimension.
+py::array_t<double> explain(const Predictor& predictor, const py::array& X, int64_t begin,
+                            int64_t end, int n_threads, bool pairs) {
+  const Model& model = predictor.model();
+  const MatrixView view = matrix_view(X);
+  check_prediction(model, view, begin, end);
+  const int64_t places = model.n_features() + 1;
+  std::vector<int64_t> shape{view.n_samples, model.n_outputs, places};
+  if (pairs) shape.push_back(places);
+  py::array_t<double> out(shape);
+  double* to = out.mutable_data();
+  const py::gil_scoped_release release;
+  with_team(n_threads, [&](Team& team) {
+    (pairs ? shap_interactions : shap_values)(model, view, begin, end, team, to);
+  });
+  return out;
+}
+
+// [n_samples][n_trees]
+py::array_t<int32_t> leaf_numbers(const Predictor& predictor, const py::array& X, int64_t begin,
+                                  int64_t end, int n_threads) {
+  const MatrixView view = matrix_view(X);
+  check_prediction(predictor.model(), view, begin, end);
+  py::array_t<int32_t> out({view.n_samples, (end - begin) * predictor.model().n_outputs});
+  int32_t* to = out.mutable_data();
+  const py::gil_scoped_release release;
+  with_team(predictor.useful_threads(view.n_samples, end - begin, n_threads),
+            [&](Team& team) { predictor.leaf_numbers(view, begin, end, team, to); });
+  return out;
 }
 
 // The trees of all models, in their order, on the base scores of the first.
@@ -537,6 +573,18 @@ std::unique_ptr<Predictor> joined(const std::vector<const Predictor*>& models) {
     all.trees.insert(all.trees.end(), next.trees.begin(), next.trees.end());
   }
   return std::make_unique<Predictor>(std::move(all));
+}
+
+// A model of trees from elsewhere, proved as that of a file is.
+std::unique_ptr<Predictor> of_trees(
+    const std::string& objective, int32_t n_outputs, std::vector<double> base_score,
+    std::vector<std::string> feature_names,
+    const std::vector<py::array_t<Node, py::array::c_style>>& trees) {
+  Model model{{}, n_outputs, std::move(feature_names), std::move(base_score), {}};
+  check(objective_from_name(objective, &model.objective), "unknown objective");
+  for (const auto& nodes : trees)
+    model.trees.emplace_back().assign(nodes.data(), nodes.data() + nodes.size());
+  return std::make_unique<Predictor>(model_from_text(model_to_text(model)));
 }
 
 std::unique_ptr<BinnedMatrix> binned_matrix(const Matrix& X, int max_bin, int n_threads,
@@ -703,6 +751,10 @@ PYBIND11_MODULE(_core, m) {
            })
       .def("predict", &predict_matrix, py::arg("X"), py::arg("start_iteration"),
            py::arg("end_iteration"), py::arg("raw"), py::arg("n_threads"))
+      .def("explain", &explain, py::arg("X"), py::arg("start_iteration"), py::arg("end_iteration"),
+           py::arg("n_threads"), py::arg("pairs"))
+      .def("leaf_numbers", &leaf_numbers, py::arg("X"), py::arg("start_iteration"),
+           py::arg("end_iteration"), py::arg("n_threads"))
       .def(
           "useful_threads",
           [](const Predictor& p, int64_t n_samples, int64_t begin, int64_t end) {
@@ -722,7 +774,11 @@ PYBIND11_MODULE(_core, m) {
             return std::make_unique<Predictor>(p.model().iterations(begin, end));
           },
           py::arg("begin"), py::arg("end"))
-      .def_static("joined", &joined);
+      .def_static("joined", &joined)
+      .def_static("of_trees", &of_trees, py::arg("objective"), py::arg("n_outputs"),
+                  py::arg("base_score"), py::arg("feature_names"), py::arg("trees"))
+      .def_property_readonly_static("node_dtype",
+                                    [](const py::object&) { return py::dtype::of<Node>(); });
 
   py::class_<Device, std::shared_ptr<Device>>(m, "Device")
       .def("kernel_times", [](const Device& device) {

@@ -19,8 +19,6 @@ did not find each other or do not agree; 5 another worker stopped or is gone; 13
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -28,17 +26,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qgbdt.distributed import TLS, Communicator, connect
-from qgbdt.errors import DataError, DistributedError, ParameterError, QGBDTError, WorkerLost
-from qgbdt.validation import query_sizes_of
+from qgbdt.errors import DistributedError, QGBDTError, WorkerLost
+from qgbdt.table_files import (
+    KINDS_OF_TABLES,
+    add_columns,
+    add_estimator,
+    arguments,
+    check_classes,
+    estimator_of,
+    evaluation,
+    load,
+)
 
-TASKS = {
-    "classification": "QGBDTClassifier",
-    "regression": "QGBDTRegressor",
-    "ranking": "QGBDTRanker",
-}
 RANKS = ["RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "SLURM_PROCID", "JOB_COMPLETION_INDEX"]
 WORLD_SIZES = ["WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_NTASKS"]
 
@@ -114,8 +115,7 @@ def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> argpars
         "--data",
         required=True,
         metavar="SHARD",
-        help=".csv, .parquet, .npz (an array a column, or X and others) or .npy (columns 0, 1, "
-        "...); {rank} in the name is replaced",
+        help=f"{KINDS_OF_TABLES}; {{rank}} in the name is replaced",
     )
     data.add_argument(
         "--eval-data",
@@ -124,14 +124,9 @@ def parse(argv: Sequence[str] | None, environment: Mapping[str, str]) -> argpars
         metavar="SHARD",
         help="rows like those of --data whose metrics are found while training; more than once",
     )
-    data.add_argument("--target", required=True, metavar="COLUMN")
-    data.add_argument("--weight", metavar="COLUMN")
-    data.add_argument("--query", metavar="COLUMN", help="the query of each row, for ranking")
+    add_columns(data)
     fit = parser.add_argument_group("the model")
-    fit.add_argument("--task", required=True, choices=TASKS)
-    fit.add_argument(
-        "--params", type=Path, metavar="FILE", help="parameters of the estimator, as JSON"
-    )
+    add_estimator(fit)
     fit.add_argument("--output", required=True, type=Path, metavar="MODEL", help="rank 0 writes it")
     fit.add_argument(
         "--checkpoint-dir", type=Path, metavar="D", help="where rank 0 keeps the trees so far"
@@ -174,16 +169,7 @@ def number_in(
 
 def run(args: argparse.Namespace) -> None:
     """Load, meet, train, save."""
-    import qgbdt
-
-    params = json.loads(args.params.read_text()) if args.params else {}
-    if not isinstance(params, dict):
-        raise ParameterError(f"{args.params} must hold a JSON object, name to value.")
-    if args.verbose:
-        params = {"verbose": 1, **params}
-        logging.basicConfig(format="%(message)s")
-        logging.getLogger("qgbdt").setLevel("INFO")
-    estimator = getattr(qgbdt, TASKS[args.task])().set_params(**params)
+    estimator = estimator_of(args)
     key = args.key_file.read_bytes() if args.key_file else b""
     with connect(
         args.rendezvous,
@@ -216,63 +202,6 @@ def run(args: argparse.Namespace) -> None:
 def rows(path: str, rank: int, args: argparse.Namespace) -> dict[str, Any]:
     """What fit is called with for a worker's shard."""
     return arguments(load(Path(path.format(rank=rank))), args)
-
-
-def evaluation(sets: Sequence[Mapping[str, Any]], args: argparse.Namespace) -> dict[str, Any]:
-    """What fit is called with for shards of evaluation sets."""
-    if not sets:
-        return {}
-    given: dict[str, Any] = {"eval_set": [(some["X"], some["y"]) for some in sets]}
-    if args.weight is not None:
-        given["eval_sample_weight"] = [some["sample_weight"] for some in sets]
-    if args.query is not None:
-        given["eval_group"] = [query_sizes_of(some["qid"], len(some["y"])) for some in sets]
-    return given
-
-
-def load(path: Path) -> Any:
-    """The columns of a shard by name: a DataFrame or a dict; X of .npz may be many columns."""
-    if path.suffix == ".npy":
-        table = np.load(path, allow_pickle=False)
-        if table.ndim != 2:
-            raise DataError(f"{path} must hold a table, got {table.ndim} dimensions.")
-        return {str(i): column for i, column in enumerate(table.T)}
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    if path.suffix not in (".csv", ".parquet"):
-        raise DataError(f"{path} must end with .csv, .parquet, .npz or .npy.")
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError(f"To read {path} needs pandas: pip install pandas.") from error
-    return pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-
-
-def arguments(columns: Any, args: argparse.Namespace) -> dict[str, Any]:
-    """What fit is called with: named columns apart, all others are features."""
-    taken: dict[str, Any] = {}
-    for name, argument in ((args.target, "y"), (args.weight, "sample_weight"), (args.query, "qid")):
-        if name is None:
-            continue
-        if name not in columns:
-            raise DataError(f"The data has no column {name!r}, but {', '.join(columns)}.")
-        taken[argument] = np.asarray(columns.pop(name))
-    if not isinstance(columns, dict):
-        X = columns
-    elif set(columns) == {"X"}:
-        X = columns["X"]
-    else:
-        X = np.column_stack(list(columns.values()))
-    return {"X": X, **taken}
-
-
-def check_classes(classes: NDArray[Any]) -> None:
-    """A model file has outputs, but no labels."""
-    if list(classes) != list(range(len(classes))):
-        raise DataError(
-            f"The classes of --task classification must be 0, 1, 2, ..., got {classes.tolist()}."
-        )
 
 
 def summary(communicator: Communicator, estimator: Any) -> str:

@@ -263,6 +263,9 @@ def use(booster: Booster) -> None:
         assert predicted.ndim == 1 + (booster.objective == "multiclass")
     for kind in ("split", "gain"):
         assert booster.feature_importance(kind).shape == (booster.num_feature(),)
+    assert booster.predict_contrib(X, n_jobs=1).shape[0] == 9
+    assert booster.apply(X, n_jobs=1).shape == (9, booster.num_trees())
+    assert booster.to_lightgbm_string()
     assert len(booster.feature_name()) == booster.num_feature()
     assert len(booster.trees()) == booster.num_trees()
     assert Booster.model_from_string(booster.model_to_string()) == booster

@@ -1,0 +1,409 @@
+"""LightGBM's model files: what we write LightGBM predicts the same, what it writes we do.
+
+Swept: drawn models (objectives, sizes, missing values, infinite thresholds, stumps, constant trees,
+no trees); LightGBM's own models of every objective and kind of missing values; treelite and
+lleaves where they are installed; every refusal; a share of the campaign of damaged texts. Against:
+raw scores and leaves, exactly (an average of trees and three ways at zero: see there).
+"""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from campaigns import fuzz_lightgbm
+from conftest import OBJECTIVES, hurting_data, targets
+from test_explain import trained, with_trees
+from test_predictor import random_booster, rows
+
+from qgbdt import Booster, QGBDTRegressor, lightgbm_text
+from qgbdt.errors import DataError, ModelFormatError
+
+lightgbm = pytest.importorskip("lightgbm")
+
+ZERO, LARGEST_NEGATIVE = lightgbm_text.LARGEST_ZERO, lightgbm_text.LARGEST_NEGATIVE
+EDGES = [0.0, -0.0, ZERO, -ZERO, -LARGEST_NEGATIVE, LARGEST_NEGATIVE, ZERO / 3, -ZERO / 3]
+CASES = int(os.environ.get("QGBDT_LIGHTGBM_CASES", "24"))
+
+
+def without_tiny(X):
+    """LightGBM takes the tiniest numbers for zero, whatever its model says."""
+    return np.where(np.abs(X) <= ZERO, 0, X)
+
+
+def assert_equal_models(ours, theirs, X):
+    """The same raw scores and leaves, bit by bit."""
+    wanted = theirs.predict(X, raw_score=True)
+    np.testing.assert_array_equal(ours.predict(X, raw_score=True), wanted)
+    np.testing.assert_array_equal(ours.apply(X), theirs.predict(X, pred_leaf=True))
+
+
+def assert_round_trip(booster, X):
+    text = booster.to_lightgbm_string()
+    theirs = lightgbm.Booster(model_str=text)
+    assert_equal_models(booster, theirs, X)
+    if booster.objective != "lambdarank":
+        np.testing.assert_allclose(booster.predict(X), theirs.predict(X), rtol=1e-13)
+    loaded = Booster.from_lightgbm_string(text)
+    assert_equal_models(loaded, theirs, X)
+    assert loaded.objective == booster.objective
+    assert loaded.to_lightgbm_string() == text
+    np.testing.assert_array_equal(loaded.predict(X), booster.predict(X))
+    assert_equal_models(Booster.from_lightgbm_string(theirs.model_to_string()), theirs, X)
+
+
+def drawn_model(case):
+    """A model at random, and rows that are hard for it."""
+    rng = np.random.default_rng(case)
+    objective = OBJECTIVES[case % len(OBJECTIVES)]
+    if case % 3 == 0:
+        leaves = rng.choice([1, 2, 3, 17, 255, 300], size=rng.integers(1, 6)).tolist()
+        drawn = "multiclass" if objective == "multiclass" else objective
+        return random_booster(drawn, leaves=leaves, seed=case), without_tiny(rows(200, seed=case))
+    params = {
+        "n_estimators": int(rng.integers(1, 8)),
+        "num_leaves": int(rng.choice([2, 3, 31, 200])),
+        "max_depth": int(rng.choice([-1, 1, 3])),
+        "min_child_samples": int(rng.choice([1, 20, 1000])),
+        "max_bin": int(rng.choice([2, 16, 255])),
+    }
+    model, X = trained(objective, n=int(rng.choice([60, 400])), **params)
+    return model.booster_, np.vstack([X[:100], 0.5 * X[:100]])
+
+
+def test_drawn_models():
+    for case in range(CASES):
+        assert_round_trip(*drawn_model(case))
+    print(f"{CASES} models")
+
+
+def test_a_model_without_trees():
+    booster = with_trees(random_booster("multiclass"), [])
+    X = rows(5)
+    theirs = lightgbm.Booster(model_str=booster.to_lightgbm_string())
+    np.testing.assert_array_equal(
+        booster.predict(X, raw_score=True), theirs.predict(X, raw_score=True)
+    )
+
+
+def test_files(tmp_path):
+    booster = random_booster()
+    booster.save_lightgbm(tmp_path / "model")
+    assert (tmp_path / "model").read_text() == booster.to_lightgbm_string()
+    assert_equal_models(Booster.load_lightgbm(tmp_path / "model"), booster_of(tmp_path), rows(50))
+    (tmp_path / "model").write_bytes(b"tree\n\xff")
+    with pytest.raises(ModelFormatError, match="it is not UTF-8"):
+        Booster.load_lightgbm(tmp_path / "model")
+
+
+def booster_of(folder):
+    return lightgbm.Booster(model_file=folder / "model")
+
+
+def test_names():
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    pd = pytest.importorskip("pandas")
+    for names, wanted in (
+        (["age", "größe", "a b"], ["age", "größe", "a_b"]),
+        (["a b", "a:b", "c"], ["Column_0", "Column_1", "Column_2"]),
+        (["", "x=[1]", "c"], ["Column_0", "Column_1", "Column_2"]),
+        (["\u2028", "x=[1]", '"\\'], ["_", "x__1_", "__"]),
+    ):
+        booster = (
+            QGBDTRegressor(n_estimators=1).fit(pd.DataFrame(X, columns=names), X[:, 0]).booster_
+        )
+        text = booster.to_lightgbm_string()
+        assert lightgbm.Booster(model_str=text).feature_name() == wanted
+        assert Booster.from_lightgbm_string(text).feature_name() == wanted
+
+
+# --- LightGBM's own models
+
+LIGHTGBMS = [
+    *({"objective": name} for name in ("regression", "regression_l1", "huber", "fair", "quantile")),
+    *({"objective": name} for name in ("mape", "poisson", "gamma", "tweedie", "cross_entropy")),
+    {"objective": "binary"},
+    {"objective": "multiclass", "num_class": 3},
+    {"objective": "lambdarank"},
+    {"objective": "rank_xendcg"},
+    {"objective": "regression", "num_leaves": 2},
+    {"objective": "regression", "min_data_in_leaf": 10_000},
+    {"objective": "regression", "use_missing": False},
+    {"objective": "binary", "boosting": "dart"},
+    {"objective": "binary", "monotone_constraints": [1, 0, -1, 0, 0, 0]},
+    {"objective": "regression", "extra_trees": True, "max_bin": 15},
+]
+
+
+def lightgbm_model(params, *, fill=None, rounds=6):
+    X = hurting_data(600)
+    if fill is not None:
+        X = np.where(np.isnan(X), fill, X)
+    family = {"multiclass": "multiclass", "binary": "binary", "cross_entropy": "binary"}
+    family |= {"lambdarank": "lambdarank", "rank_xendcg": "lambdarank", "mape": "gamma"}
+    objective = params["objective"]
+    y, sizes = targets(
+        X, family.get(objective, objective if objective in OBJECTIVES else "regression")
+    )
+    data = lightgbm.Dataset(X, y, group=sizes)
+    quiet = {"verbose": -1, "num_leaves": 12, "min_data_in_leaf": 5, "num_threads": 1}
+    return lightgbm.train({**quiet, **params}, data, rounds)
+
+
+def queries():
+    X = np.vstack([hurting_data(200, seed=3), rows(200, seed=4)[:, [0, 1, 2, 3, 4, 4]]])
+    return without_tiny(X)
+
+
+@pytest.mark.parametrize("fill", [None, 0.5], ids=["NaN", "no NaN"])
+@pytest.mark.parametrize("params", LIGHTGBMS, ids=str)
+def test_models_of_lightgbm(params, fill):
+    theirs = lightgbm_model(params, fill=fill)
+    ours = Booster.from_lightgbm_string(theirs.model_to_string())
+    X = queries()
+    assert_equal_models(ours, theirs, X)
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-13)
+    contributions = theirs.predict(X[:50], pred_contrib=True)
+    np.testing.assert_allclose(ours.predict_contrib(X[:50]), contributions, atol=1e-9)
+    assert_round_trip(ours, X)
+
+
+def test_the_kinds_of_missing_values_are_met():
+    for fill, kind in ((None, 2), (0.5, 0)):
+        text = lightgbm_model({"objective": "regression"}, fill=fill).model_to_string()
+        decisions = {
+            int(d) >> 2 for line in re.findall("decision_type=(.+)", text) for d in line.split()
+        }
+        assert kind in decisions
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_zero_is_missing(seed):
+    """Splits where zero goes neither with its smaller nor with its larger neighbours."""
+    rng = np.random.default_rng(seed)
+    X = np.where(rng.random((800, 4)) < 0.4, 0.0, rng.normal(size=(800, 4)))
+    y = np.where(X == 0, 2.0, np.abs(X)) @ rng.normal(size=4) + rng.normal(size=800)
+    params = {"zero_as_missing": True, "num_leaves": 10, "min_data_in_leaf": 5, "verbose": -1}
+    theirs = lightgbm.train({**params, "num_threads": 1}, lightgbm.Dataset(X, y), 8)
+    ours = Booster.from_lightgbm_string(theirs.model_to_string())
+    n_nodes = sum(map(len, ours.trees()))
+    assert n_nodes > 2 * 8 * 10  # some splits took several
+    tests = np.where(
+        rng.random((4000, 4)) < 0.2, np.nan, np.round(3 * rng.normal(size=(4000, 4)), 1)
+    )
+    tests = np.where(rng.random(tests.shape) < 0.4, rng.choice(EDGES, tests.shape), tests)
+    np.testing.assert_array_equal(
+        ours.predict(tests, raw_score=True), theirs.predict(tests, raw_score=True)
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_zero_is_missing_at_random(seed):
+    """Trees whose thresholds lie around zero, and whose features come again on a path."""
+    rng = np.random.default_rng(seed)
+    thresholds = np.array([*EDGES, -1.5, -0.5, 0.5, 1.5])
+    booster = random_booster(leaves=[2] * 20 + [9] * 10, seed=seed, thresholds=thresholds)
+    trees = booster.trees()
+    for nodes in trees:
+        nodes["threshold"] = rng.choice(thresholds, len(nodes))
+    text = re.sub(
+        "(?<=decision_type=).+",
+        lambda found: " ".join(rng.choice(["4", "6"], len(found[0].split()))),
+        with_trees(booster, trees).to_lightgbm_string(),
+    )
+    text = re.sub("tree_sizes=.*\n", "", text)  # which are others now
+    X = rng.choice([*EDGES, -2, -1, 1, 2, np.nan], (3000, 5))
+    wanted = lightgbm.Booster(model_str=text).predict(X, raw_score=True)
+    found = Booster.from_lightgbm_string(text).predict(X, raw_score=True)
+    np.testing.assert_array_equal(found, wanted)
+
+
+def zero_chain(features):
+    """The text of a chain of splits, each with three ways."""
+    n = len(features)
+    fields = {
+        "num_leaves": n + 1,
+        "num_cat": 0,
+        "split_feature": " ".join(map(str, features)),
+        "split_gain": " ".join(["1"] * n),
+        "threshold": " ".join(str(1.5 + i) for i in range(n)),
+        "decision_type": " ".join(["4"] * n),
+        "left_child": " ".join(map(str, [*range(1, n), -1])),
+        "right_child": " ".join(str(-2 - i) for i in range(n)),
+        "leaf_value": " ".join(map(str, range(n + 1))),
+    }
+    names = " ".join(f"f{i}" for i in range(max(features) + 1))
+    head = "tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\n"
+    head += f"max_feature_idx={max(features)}\nobjective=regression\nfeature_names={names}\n\n"
+    tree = "Tree=0\n" + "".join(f"{name}={value}\n" for name, value in fields.items())
+    return head + tree + "\nend of trees\n"
+
+
+def test_zero_is_missing_too_often():
+    with pytest.raises(
+        ModelFormatError, match=r"more than 32768 splits .*zero_as_missing=false\.$"
+    ):
+        Booster.from_lightgbm_string(zero_chain(list(range(40))))
+    of_one_feature = Booster.from_lightgbm_string(zero_chain([0] * 40))
+    assert len(of_one_feature.tree(0)) < 5 * 40
+
+
+def test_averages():
+    params = {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.6}
+    theirs = lightgbm_model({"objective": "regression", **params})
+    ours = Booster.from_lightgbm_string(theirs.model_to_string())
+    X = queries()
+    np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-13)
+    np.testing.assert_array_equal(ours.apply(X), theirs.predict(X, pred_leaf=True))
+
+
+# --- Other readers of such files
+
+
+def test_treelite(tmp_path):
+    treelite = pytest.importorskip("treelite")
+    for objective in ("regression", "binary", "poisson", "multiclass"):
+        model, X = trained(objective)
+        X = X[np.isfinite(X[:, 2])]
+        model.booster_.save_lightgbm(tmp_path / "model.txt")
+        theirs = treelite.frontend.load_lightgbm_model(tmp_path / "model.txt")
+        found = np.squeeze(treelite.gtil.predict(theirs, X))
+        np.testing.assert_allclose(model.booster_.predict(X), found, rtol=1e-6)
+
+
+def test_lleaves(tmp_path):
+    lleaves = pytest.importorskip("lleaves")
+    model, X = trained("binary")
+    X = X[np.isfinite(X[:, 2])]
+    model.booster_.save_lightgbm(tmp_path / "model.txt")
+    theirs = lleaves.Model(model_file=str(tmp_path / "model.txt"))
+    if not hasattr(importlib.import_module("llvmlite.binding"), "PassManagerBuilder"):
+        pytest.skip("this lleaves does not run on this llvmlite")
+    theirs.compile()
+    np.testing.assert_allclose(model.booster_.predict(X), theirs.predict(X), rtol=1e-12)
+
+
+# --- What is refused
+
+SOUND = random_booster("multiclass", leaves=[3, 1]).to_lightgbm_string()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("tree\n", "", "not a LightGBM model: it must begin with the line 'tree'."),
+        ("end of trees", "end", "the LightGBM model has no line 'end of trees': it ends early."),
+        ("max_feature_idx=4", "max_feature_idx=5", "feature_names has 5 values instead of 6"),
+        ("max_feature_idx=4", "max_feature_idx=-1", "max_feature_idx has a value out of the range"),
+        ("num_class=3\n", "", "num_class is missing"),
+        ("num_class=3\n", "num_class=1000000000\n", "num_tree_per_iteration is not num_class"),
+        ("version=v4", "version=v2", "version=v2 is not v3 or v4"),
+        ("version=v4", "version v4", "the line 'version v4' is out of place"),
+        ("version=v4", "version=v4\nversion=v4", "the line 'version=v4' is out of place"),
+        (
+            "multiclass num",
+            "multiclassova num",
+            "qgbdt has no link for the objective 'multiclassova",
+        ),
+        (
+            "multiclass num_class:3",
+            "binary sigmoid:1",
+            "no link for the objective 'binary sigmoid:1'",
+        ),
+        ("multiclass num_class:3", "multiclass num_class:4", "no link for the objective 'multi"),
+        ("Tree=1\n", "Tree=7\n", "tree 1: it is called Tree=7"),
+        ("Tree=5\n", "Tree 5\n", "tree 4: the line 'Tree 5' is out of place"),
+        ("num_leaves=3", "num_leaves=2000000000", "leaf_value has 3 values instead of 2000000000"),
+        ("num_leaves=3", "num_leaves=0", "num_leaves has a value out of the range"),
+        ("num_cat=0", "num_cat=1", "tree 0: it has categorical splits, which qgbdt does not read"),
+        ("is_linear=0", "is_linear=1", "tree 0: it is linear (linear_tree=true), which"),
+        ("decision_type=8", "decision_type=9", "it has categorical splits"),
+        ("decision_type=8", "decision_type=12", "decision_type has an unknown kind of missing"),
+        (
+            "decision_type=8",
+            "decision_type=16",
+            "decision_type has a value out of the range [0, 15]",
+        ),
+        ("left_child=1", "left_child=0", "left_child and right_child make no tree"),
+        ("left_child=1", "left_child=2", "left_child has a value out of the range [-3, 1]"),
+        ("left_child=1", "left_child=-3", "left_child and right_child make no tree"),
+        ("split_feature=", "split_feature=9", "split_feature has a value out of the range [0, 4]"),
+        ("threshold=", "threshold=x", "threshold has the value 'x"),
+        ("threshold=", "threshold=1_", "threshold has the value '1_"),
+        ("leaf_value=", "leaf_value=nan ", "leaf_value has 4 values instead of 3"),
+        ("leaf_weight=0.0", "leaf_weight=1e999", "leaf_weight has a value that is not a finite"),
+        ("leaf_count=0", "leaf_count=" + "9" * 18, "leaf_count has a value out of the range"),
+    ],
+)
+def test_refusals(old, new, message):
+    assert old in SOUND
+    with pytest.raises(ModelFormatError) as caught:
+        Booster.from_lightgbm_string(SOUND.replace(old, new, 1))
+    assert message in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+def test_more_refusals():
+    first = SOUND.partition("Tree=5\n")[0]
+    with pytest.raises(ModelFormatError, match="5 trees are no whole iterations of 3"):
+        Booster.from_lightgbm_string(first + "end of trees\n")
+    with pytest.raises(
+        ModelFormatError, match="leaf_value has a value that is not a finite number"
+    ):
+        Booster.from_lightgbm_string(re.sub(r"(leaf_value=)[^ \n]+", r"\1nan", SOUND))
+    with pytest.raises(ModelFormatError, match="not a LightGBM model: it is no text"):
+        Booster.from_lightgbm_string(SOUND.replace("=f0", "=\udc80"))
+    for objective in ("regression sqrt", "binary sigmoid:2", "cross_entropy_lambda", "x" * 100, ""):
+        text = random_booster().to_lightgbm_string()
+        with pytest.raises(ModelFormatError, match="qgbdt has no link for the objective"):
+            Booster.from_lightgbm_string(text.replace("=regression", f"={objective}", 1))
+
+
+def test_an_objective_that_lightgbm_has_not(monkeypatch):
+    monkeypatch.delitem(lightgbm_text.WRITTEN, "gamma")
+    with pytest.raises(DataError, match="LightGBM's files have no objective like 'gamma'"):
+        random_booster("gamma").to_lightgbm_string()
+
+
+def test_a_split_below_itself():
+    text = random_booster(leaves=[3]).to_lightgbm_string()
+    text = re.sub("left_child=.*", "left_child=-1 1", text)
+    with pytest.raises(ModelFormatError, match="left_child and right_child make no tree"):
+        Booster.from_lightgbm_string(re.sub("right_child=.*", "right_child=-2 -3", text))
+
+
+def test_lines_of_another_system():
+    assert Booster.from_lightgbm_string(SOUND.replace("\n", "\r\n")).to_lightgbm_string() == SOUND
+
+
+def test_what_the_text_says_of_itself():
+    sizes = list(map(int, re.search("tree_sizes=(.*)", SOUND)[1].split()))
+    begins = np.cumsum([SOUND.index("Tree=0"), *sizes])
+    for index, begin in enumerate(begins[:-1]):
+        assert SOUND[begin:].startswith(f"Tree={index}\n")
+    assert SOUND[begins[-1] :].startswith("end of trees\n")
+    trees = random_booster(leaves=[2]).trees()
+    trees[0]["count"] = 2**40
+    text = with_trees(random_booster(), trees).to_lightgbm_string()
+    assert "leaf_count=2147483647 2147483647\n" in text
+    assert "internal_count=2147483647\n" in text
+
+
+def test_an_objective_of_ones_own():
+    """LightGBM writes no objective then, and scores are raw."""
+    text = random_booster().to_lightgbm_string()
+    loaded = Booster.from_lightgbm_string(text.replace("objective=regression\n", "", 1))
+    assert loaded.objective == "regression"
+
+
+def test_damaged_texts():
+    command = [sys.executable, fuzz_lightgbm.__file__, "--count", "2000", "--seed", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"2000 texts: (\d+) loaded, 0 failures", done.stdout)
+    assert int(found[1]) > 100
+    assert done.stdout.count("\n") > 20
