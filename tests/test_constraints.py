@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_errors import message_of
 from test_machines_agree import assert_machines_agree
-from test_sparse_input import both, sparse_matrix
 from test_trainer import compare
 from workers import shards_in_order, train_together
 
@@ -91,20 +90,6 @@ def test_machines_workers_and_devices_agree(constraints, monkeypatch):
     fit = (_core.BinnedMatrix(X, 255, 1), y, None, None, feature_names(X), params, 1)
     on_device = _core.train(*fit, device=_core.on_host.device(order_seed=1))[0]
     assert on_device.to_bytes() == alone
-
-
-@pytest.mark.parametrize("strategy", [{"subsample": 0.6}, {"colsample_bynode": 0.3}, {}])
-@pytest.mark.parametrize("rising", [1, -1])
-def test_sparse_data_as_dense(strategy, rising):
-    """Features without a histogram, too, of which trees are made where rows are left out."""
-    X, signal = sparse_matrix()
-    signs = np.tile([rising, 0, -rising, 0], X.shape[1] // 4).astype(np.int8)
-    params = native_params(min_child_samples=3, monotone_constraints=signs, **strategy)
-    sparse, dense = both(X, signal, params | {"num_leaves": 31})
-    assert sparse == dense
-    model = _core.Model.from_bytes(sparse)
-    used = np.concatenate([model.tree(i)["feature"] for i in range(model.n_trees)])
-    assert set(used[used >= 0] // 32) & {0, 3}  # the features that list next to nothing
 
 
 # -------------------------------------------------------------------------------------- monotone
