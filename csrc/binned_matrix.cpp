@@ -46,6 +46,13 @@ void interleave(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t s
   }
 }
 
+// A bin for each code 0, 1, ...
+std::vector<double> code_thresholds(int32_t n_categories) {
+  std::vector<double> thresholds;
+  for (int32_t code = 1; code < n_categories; ++code) thresholds.push_back(code - 0.5);
+  return thresholds;
+}
+
 // Places instead of bins.
 void to_places(uint8_t* bins, int64_t n, uint8_t missing_bin, BinOrder order) {
   for (int64_t i = 0; i < n; ++i)
@@ -70,19 +77,30 @@ void list_entries(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t
 }  // namespace
 
 BinnedMatrix::BinnedMatrix(const MatrixView& X, GlobalRows rows, int max_bin,
-                           const BinKernels& kernels, Comm& comm, Team& team)
+                           const std::vector<int32_t>& n_categories, const BinKernels& kernels,
+                           Comm& comm, Team& team)
     : n_samples_(X.n_samples),
       rows_(std::move(rows)),
       has_missing_(X.n_features, 0),
+      is_categorical_(X.n_features, 0),
       cell_offsets_(X.n_features + 1, 0),
       default_places_(X.n_features, 0) {
   check(2 <= max_bin && max_bin <= kMaxValueBins, "max_bin must be in [2, 255]");
   check(rows_.n_samples() == n_samples_, "blocks of rows must sum to n_samples");
   check(rows_.n_samples_of_all() >= 1 && rows_.n_samples_of_all() <= INT32_MAX,
         "n_samples must be in [1, 2^31 - 1]");
+  check(n_categories.empty() || int64_t(n_categories.size()) == X.n_features,
+        "n_categories must have an entry for each feature");
+  for (int32_t n : n_categories)
+    check(kNotCategorical <= n && n <= max_bin, "n_categories must be in [-1, max_bin]");
   check(X.n_features >= 1 && X.n_features <= INT32_MAX / kBinPlaces, "too many features");
   comm.begin_phase("binning");
   thresholds_ = find_bin_thresholds(X, rows_, max_bin, comm, team);
+  for (int32_t f = 0; f < int32_t(n_categories.size()); ++f) {
+    if (n_categories[f] == kNotCategorical) continue;
+    thresholds_[f] = code_thresholds(n_categories[f]);
+    is_categorical_[f] = has_categories_ = true;
+  }
   for (int32_t f = 0; f < n_features(); ++f) {
     bin_orders_.push_back(order_of_bins(n_value_bins(f)));
     cell_offsets_[f + 1] = cell_offsets_[f] + bin_orders_[f].n_places();

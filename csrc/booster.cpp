@@ -105,6 +105,7 @@ class Booster {
     p.min_child_samples = int32_t(std::clamp<int64_t>(params_.min_child_samples, 1, kMaxCellSum));
     p.hessian_levels = q.hessian.levels;
     p.constant_hessian = q.constant_hessian;
+    p.category = params_.category;
     return p;
   }
 

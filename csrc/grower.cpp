@@ -137,7 +137,7 @@ class Grower {
     std::vector<PartitionTask> tasks;
     for (int32_t id : batch) {
       const SplitCandidate& s = leaves_[id].split;
-      tasks.push_back({leaves_[id].rows, s.feature, s.bin, s.missing_left});
+      tasks.push_back({leaves_[id].rows, s.feature, s.bin, s.missing_left, s.categories});
     }
     std::vector<int64_t> local(batch.size());
     backend_.partition(tasks, local);
@@ -241,8 +241,16 @@ class Grower {
   GrownTree finish() {
     GrownTree tree;
     for (size_t i = 0; i < nodes_.size(); ++i) {
-      if (nodes_[i].feature >= 0) continue;
+      Node& node = nodes_[i];
       const Leaf& leaf = leaves_[node_leaf_[i]];
+      if (node.feature >= 0) {
+        if (bins_.is_categorical(node.feature)) {
+          node.is_categorical = true;
+          node.threshold = double(nodes_.category_sets.size());
+          nodes_.category_sets.push_back(leaf.split.categories);
+        }
+        continue;
+      }
       tree.leaf_nodes.push_back(int32_t(i));
       tree.leaf_rows.push_back(leaf.rows);
       tree.leaf_totals.push_back(leaf.total);
@@ -262,7 +270,7 @@ class Grower {
   const double batch_share_;
   HistogramPool pool_;
   std::vector<Leaf> leaves_;
-  std::vector<Node> nodes_;
+  Tree nodes_;
   std::vector<int32_t> node_leaf_;  // the leaf that became a node
   int n_leaves_ = 1;
   std::set<int32_t, BestFirst> queue_;    // committed leaves that can be split

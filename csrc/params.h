@@ -32,6 +32,7 @@ struct TrainParams {
   double tweedie_variance_power;
   int lambdarank_truncation_level;
   std::vector<double> label_gain;
+  CategoryParams category;
 };
 
 }  // namespace qgbdt

@@ -40,7 +40,7 @@ std::vector<SlicedForest::Condition> SlicedForest::conditions_of(const std::vect
 
 std::unique_ptr<const SlicedForest> SlicedForest::prepare(const std::vector<Tree>& trees) {
   for (const Tree& tree : trees)
-    if (tree.size() > kMaxNodes) return nullptr;
+    if (tree.size() > kMaxNodes || !tree.category_sets.empty()) return nullptr;
   const std::vector<Condition> conditions = conditions_of(trees);
   if (kFirstCondition + conditions.size() + kMaxResults > kMaxSlots) return nullptr;
   return std::unique_ptr<const SlicedForest>(new SlicedForest(trees, conditions));

@@ -15,7 +15,8 @@ namespace qgbdt {
 
 class SlicedForest {
  public:
-  // Null if a tree has too many leaves or the conditions are too many for an address.
+  // Null if a tree splits categories or has too many leaves, or the conditions are too many for an
+  // address.
   static std::unique_ptr<const SlicedForest> prepare(const std::vector<Tree>& trees);
 
   int64_t n_columns() const { return int64_t(columns_.size()); }

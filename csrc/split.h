@@ -22,6 +22,7 @@ struct SplitParams {
   int32_t min_child_samples;  // >= 1
   int32_t hessian_levels;     // the largest integer hessian of a row
   bool constant_hessian;      // integer hessian sums are row counts
+  CategoryParams category;
 };
 
 QGBDT_FN double soft_threshold(double gradient, double reg_alpha) {
@@ -104,6 +105,7 @@ struct NodeRules {
   double score;
   int32_t min_hessian;  // of a child, as an integer sum: min_child_weight and a defined step
   ScoreBound bound;
+  double mean_hessian;  // of a row
 };
 
 QGBDT_FN bool enough_hessian(int32_t sum, const SplitParams& p) {
@@ -131,8 +133,8 @@ QGBDT_FN bool enough_rows_for_two(int64_t count, const SplitParams& p) {
 // settled make no leaf, whose step G / H would be huge. LightGBM, which estimates counts from
 // hessians, has this rule alone.
 QGBDT_FN NodeRules rules_of_node(const SplitParams& p, HistCell total, int64_t count) {
-  NodeRules rules{p, total, node_score(total, p), 0, score_bound(p, total)};
   const double mean_hessian = cell_hessian(total) * p.hessian_scale / double(count);
+  NodeRules rules{p, total, node_score(total, p), 0, score_bound(p, total), mean_hessian};
   const double weight = (p.min_child_samples - 0.5) * mean_hessian;
   if (weight > p.min_child_weight) rules.params.min_child_weight = weight;
   rules.min_hessian = least_hessian(rules.params);

@@ -39,7 +39,7 @@ LAYERS = [
         "bit_slices",
     },
     {"binning", "binned_matrix", "histogram_codec", "histogram_pool", "tree"},
-    {"walked_forest", "sliced_forest", "training_data", "histogram_exchange", "best_splits"},
+    {"walked_forest", "sliced_forest", "training_data", "histogram_exchange", "best_splits", "category_split"},
     {"backend"},
     {"split_finder"},
     {"grower"},

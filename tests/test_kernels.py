@@ -328,7 +328,7 @@ def test_partition(bin, missing_left, n):
     n_value_bins = min(bin + 4, 255)
     column = rng.integers(0, n_value_bins + 1, N_ROWS, U8)
     rows = np.sort(rng.choice(N_ROWS, n, replace=False)).astype(U32)
-    matrix = ref.BinnedMatrix(column[:, None], [np.zeros(n_value_bins - 1)], np.array([True]))
+    matrix = ref.BinnedMatrix(column[:, None], [np.zeros(n_value_bins - 1)], *np.array([[True], [False]]))
     left, right = ref.partition(matrix, rows, ref.Split(0, 0, bin, missing_left, 0))
     out = np.empty_like(rows)
     n_left = kernels.partition(rows, column, bin, n_value_bins if missing_left else -1, out)

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "../best_splits.h"
+#include "../category_split.h"
 #include "../fixed_point.h"
 #include "../support/check.h"
 
@@ -126,15 +127,35 @@ struct CpuBackend::SearchedNode {
   FindSplitTask task;
   NodeRules rules;
   FeatureSplit* features;
+  CategorySet* categories;       // of these, or null
   std::vector<int32_t> counted;  // features whose split has enough rows, counted
   std::atomic<double> sure_gain{0};
 
-  SearchedNode(const FindSplitTask& task_, const NodeRules& rules_, FeatureSplit* features_)
-      : task(task_), rules(rules_), features(features_) {}
+  SearchedNode(const FindSplitTask& task_, const NodeRules& rules_, FeatureSplit* features_,
+               CategorySet* categories_)
+      : task(task_), rules(rules_), features(features_), categories(categories_) {}
 
-  void search(const Kernels& kernels, int32_t feature, const FeatureBins& bins) {
+  // One that looks for categories has n_categories; counts: of rows a place, or null.
+  FeatureSplit find(const Kernels& kernels, int32_t feature, const FeatureBins& bins,
+                    int32_t n_categories, const uint32_t* counts, double at_least) {
+    const int32_t count = counts ? int32_t(task.count) : 0;
+    if (n_categories == kNotCategorical)
+      return kernels.find_split(bins, counts, count, rules, at_least);
+    CategoryBins in_order;
+    in_order.n_categories = n_categories;
+    in_order.total_count = count;
+    for (int32_t bin = 0; bin <= n_categories; ++bin) {
+      const int32_t place = bins.order.place(position_of_bin(bin, n_categories));
+      in_order.sums[bin] = bins.lanes ? lane_cell(bins.lanes[place]) : bins.cells[place];
+      in_order.counts[bin] = counts ? counts[place] : 0;
+    }
+    return find_category_split(in_order, rules, &categories[feature]);
+  }
+
+  void search(const Kernels& kernels, int32_t feature, const FeatureBins& bins,
+              int32_t n_categories) {
     double sure = sure_gain.load(std::memory_order_relaxed);
-    const FeatureSplit best = kernels.find_split(bins, nullptr, 0, rules, sure);
+    const FeatureSplit best = find(kernels, feature, bins, n_categories, nullptr, sure);
     features[feature] = best;
     if (best.gain > sure && has_enough_rows(best, rules))
       while (sure < best.gain && !sure_gain.compare_exchange_weak(sure, best.gain)) {
@@ -463,12 +484,13 @@ void CpuBackend::find_tile_splits(SearchedNode& node, SearchedNode* sibling,
   const bool search_sibling =  // it may be there to be subtracted only
       sibling && enough_rows_for_two(sibling->task.count, sibling->rules.params);
   for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
+    const int32_t n_categories = this->n_categories(f);
     if (sibling) {
       const FeatureBins bins = bins_of(sibling_sums, tile, f);
       subtract(bins, cells_of(node.task.slot, f));
-      if (search_sibling) sibling->search(kernels_, f, bins);
+      if (search_sibling) sibling->search(kernels_, f, bins, n_categories);
     }
-    node.search(kernels_, f, bins_of(sums, tile, f));
+    node.search(kernels_, f, bins_of(sums, tile, f), n_categories);
   }
 }
 
@@ -479,11 +501,14 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
   const auto& tiles = cuts_tiles(threads, n_tasks, true) ? searched_parts_ : searched_tiles_;
   const int64_t n_tiles = int64_t(tiles.size());
   feature_splits_.assign(n_tasks * n_features, {});
+  category_sets_.assign(bins_.has_categories() ? n_tasks * n_features : 0, {});
   nodes_.clear();
   std::vector<bool> is_sibling(n_tasks);
   for (const FindSplitTask& task : tasks) {
+    const size_t first = nodes_.size() * n_features;
     nodes_.emplace_back(task, rules_of_node(params, task.total, task.count),
-                        &feature_splits_[nodes_.size() * n_features]);
+                        &feature_splits_[first],
+                        bins_.has_categories() ? &category_sets_[first] : nullptr);
     if (task.sibling != kNone) is_sibling[task.sibling] = true;
   }
   team_.run(threads, n_tasks * n_tiles, [&](int64_t i, int thread) {
@@ -497,8 +522,11 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
 
 std::vector<SplitCandidate> CpuBackend::best_splits(int32_t node_index, int32_t n) const {
   const SearchedNode& node = nodes_[node_index];
-  return qgbdt::best_splits({node.features, size_t(bins_.n_features())}, searched_, node.rules,
-                            node.counted, n);
+  std::vector<SplitCandidate> best = qgbdt::best_splits({node.features, size_t(bins_.n_features())},
+                                                        searched_, node.rules, node.counted, n);
+  for (SplitCandidate& split : best)
+    if (bins_.is_categorical(split.feature)) split.categories = node.categories[split.feature];
+  return best;
 }
 
 void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) {
@@ -534,8 +562,7 @@ void CpuBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
   const HistCell* cells = node.task.slot == kNone ? &counted_cells_[task * kBinPlaces]
                                                   : cells_of(node.task.slot, feature);
   const FeatureBins bins{cells, nullptr, bins_.bin_order(feature)};
-  node.features[feature] =
-      kernels_.find_split(bins, counts, int32_t(node.task.count), node.rules, 0);
+  node.features[feature] = node.find(kernels_, feature, bins, n_categories(feature), counts, 0);
   node.counted.push_back(feature);
 }
 
@@ -568,9 +595,19 @@ void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64
   team_.run(threads, int64_t(chunks.size()), [&](int64_t i, int) {
     const PartitionTask& task = tasks[chunks[i].task];
     const RowRange rows = chunks[i].rows;
-    left[i] = kernels_.partition(
-        order + rows.begin, rows.size(), bins_.column(task.feature), task.bin,
-        task.missing_left ? bins_.n_value_bins(task.feature) : -1, scratch + rows.begin);
+    const uint8_t* const column = bins_.column(task.feature);
+    const int32_t missing_bin = bins_.n_value_bins(task.feature);
+    if (bins_.is_categorical(task.feature)) {
+      bool goes_left[kBinPlaces];
+      for (int32_t bin = 0; bin < missing_bin; ++bin)
+        goes_left[bin] = task.categories.contains(bin);
+      goes_left[missing_bin] = task.missing_left;
+      left[i] = kernels_.partition_categories(order + rows.begin, rows.size(), column, goes_left,
+                                              scratch + rows.begin);
+    } else {
+      left[i] = kernels_.partition(order + rows.begin, rows.size(), column, task.bin,
+                                   task.missing_left ? missing_bin : -1, scratch + rows.begin);
+    }
   });
   std::fill(left_counts.begin(), left_counts.end(), 0);
   std::vector<size_t> first_chunk(tasks.size() + 1, 0);
