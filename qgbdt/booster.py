@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgbdt._core import Model
+from qgbdt.categories import Categories, Values
 from qgbdt.errors import DataError
 from qgbdt.params import NONE, CommonParams, IntRange, check_value
 from qgbdt.threads import check_n_jobs, resolve_n_jobs
@@ -37,6 +38,7 @@ class Booster:
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self._categories = Categories(model.categories, model.refuses_unseen)
 
     # --- Saving and loading
 
@@ -89,7 +91,7 @@ class Booster:
         return {"model": self.to_bytes()}
 
     def __setstate__(self, state: dict[str, bytes]) -> None:
-        self._model = Model.from_bytes(state["model"])
+        self.__init__(Model.from_bytes(state["model"]))  # type: ignore[misc]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Booster) and self.to_bytes() == other.to_bytes()
@@ -121,6 +123,14 @@ class Booster:
         """The names of the columns of X."""
         return self._model.feature_names
 
+    def categories(self) -> list[Values | None]:
+        """The categories of each feature, ascending; None of one that is numerical.
+
+        What is none of them is missing, or an error if the model was trained with
+        ``unseen_category="error"``.
+        """
+        return list(self._categories.values or [None] * self.num_feature())
+
     def tree(self, index: int) -> NDArray[np.void]:
         """One tree, as a structured array of its nodes.
 
@@ -128,11 +138,24 @@ class Booster:
         -------
         ndarray of shape (n_nodes,)
             Node 0 is the root. Fields: feature (-1 in a leaf), left and right (node ids, -1 in a
-            leaf), missing_left, threshold (``x <= threshold`` goes left), value (of a leaf, in
-            link space), gain (of a split), count (training rows), sum_hessian.
+            leaf), missing_left, is_categorical, threshold (``x <= threshold`` goes left; of a
+            categorical split, which of `category_sets` goes left), value (of a leaf, in link
+            space), gain (of a split), count (training rows), sum_hessian.
         """
         check_value("index", "tree", index, IntRange(0, self.num_trees() - 1))
         return self._model.tree(index)
+
+    def category_sets(self, index: int) -> list[Values]:
+        """The categories that go left in each categorical split of a tree, node after node."""
+        tree, categories = self.tree(index), self.categories()
+        splits = tree[tree["is_categorical"]]
+        sets = []
+        for feature, codes in zip(
+            splits["feature"].tolist(), self._model.category_sets(index), strict=True
+        ):
+            values = categories[feature] or []
+            sets.append([values[code] for code in codes])
+        return sets
 
     def trees(self) -> list[NDArray[np.void]]:
         """All trees, see `tree`."""
@@ -180,7 +203,7 @@ class Booster:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            NaN is a missing value.
+            NaN is a missing value. Categories are values, as in training.
         raw_score : bool, default=False
             Whether to stay in link space.
         start_iteration : int, default=0
@@ -219,6 +242,8 @@ class Booster:
         return start, n_iterations if number is None else min(start + number, n_iterations)
 
     def _check_X(self, X: Any) -> NDArray[np.float64] | NDArray[np.float32]:
+        if self._categories:
+            return self._categories.encode(X)
         if hasattr(X, "toarray"):
             raise DataError("Booster needs dense data, X is sparse. Use X.toarray().")
         array = np.asarray(X)

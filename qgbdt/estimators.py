@@ -13,16 +13,18 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_classifier
+from sklearn.utils import check_X_y
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from qgbdt import _core
 from qgbdt.booster import Booster
+from qgbdt.categories import Categories, find_categories
 from qgbdt.continuation import Continuation, facts_of_data, started
 from qgbdt.devices import open_device
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.docstrings import documented
-from qgbdt.errors import DataError
+from qgbdt.errors import DataError, DeviceError
 from qgbdt.evaluation import EvaluationRequest, EvaluationSet, Iteration, Watch, check_set, told_of
 from qgbdt.holdout import blocks_of, first_split, held_back
 from qgbdt.params import (
@@ -117,6 +119,8 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = self.categorical_features is not None
+        tags.input_tags.string = self.categorical_features not in (None, "from_dtype")
         tags.target_tags.required = True
         return tags
 
@@ -145,11 +149,50 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 "the estimator": type(self).__name__,
                 "sample_weight": "None" if sample_weight is None else "given",
                 "class_weight": str(getattr(self, "class_weight", None)),
+                "unseen_category": self.unseen_category,
                 **{name: getattr(self, name) for name in EVALUATION_PARAMS},
                 **request.facts(),
             }
         )
         return workers
+
+    def _check_rows(
+        self,
+        X: Any,
+        y: Any,
+        workers: Communicator,
+        continuation: Continuation,
+        **checks: Any,
+    ) -> tuple[NDArray[Any], NDArray[Any], Categories | None]:
+        """X as numbers, y, and the categories that numbers in X stand for, if any."""
+        categories = find_categories(
+            X,
+            self.categorical_features,
+            max_bin=self.max_bin,
+            refuses_unseen=self.unseen_category == "error",
+            known=continuation.categories,
+            workers=workers,
+        )
+        return *self._checked(X, y, workers, categories, reset=True, **checks), categories
+
+    def _checked(
+        self,
+        X: Any,
+        y: Any,
+        workers: Communicator,
+        categories: Categories | None,
+        *,
+        reset: bool,
+        **checks: Any,
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """X as numbers, and y, as scikit-learn checks them."""
+        checks |= check_X(workers)
+        if categories is None:
+            checked = validate_data(self, X, y, reset=reset, **checks)
+        else:
+            validate_data(self, X, reset=reset, skip_check_array=True)  # names, number of features
+            checked = check_X_y(categories.encode(X), y, estimator=self, **checks)
+        return checked[0], checked[1]
 
     def _train(
         self,
@@ -160,6 +203,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         objective: str,
         workers: Communicator,
         row_blocks: Sequence[tuple[int, int]] | None,
+        categories: Categories | None,
         continuation: Continuation,
         request: EvaluationRequest,
         check_target: Callable[[NDArray[Any], Floats | None], Floats],
@@ -169,6 +213,11 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     ) -> None:
         """Bin and train on checked data, and set the fitted attributes that all estimators have."""
         device = open_device(self.device)
+        if device is not None and categories is not None:
+            raise DeviceError(
+                f"device={self.device!r} does not train on categorical features. Use device='cpu', "
+                "or categorical_features=None with numbers."
+            )
         n_threads = resolve_n_jobs(self.n_jobs, type(self).__name__)
         params = trainer_params(self) | {
             "objective": objective,
@@ -178,9 +227,11 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         }
         blocks = check_row_blocks(row_blocks, len(X)) or [(workers.rank, len(X))]
         names = self._feature_names(X)
-        initial = continuation.initial(objective, n_outputs, names)
+        initial = continuation.initial(objective, n_outputs, names, categories)
         rows = Rows(X, y, sample_weight, query_sizes)
-        sets = self._evaluation_sets(request, objective, n_outputs, check_target, workers)
+        sets = self._evaluation_sets(
+            request, objective, n_outputs, check_target, workers, categories
+        )
         if self.validation_fraction is not None:
             if hasattr(self.validation_fraction, "split"):
                 kept, held = first_split(self.validation_fraction, rows, request.groups)
@@ -199,12 +250,18 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             "the dtype of X": str(X.dtype),
             "n_features": len(names),
             **{f"the name of feature {i}": name for i, name in enumerate(names)},
+            **category_facts(categories),
             "init_model": None if initial is None else zlib.crc32(initial.to_bytes()),
         }
         workers.agree(facts)
         start = perf_counter()
         matrix = _core.BinnedMatrix(
-            np.require(rows.X, requirements="A"), self.max_bin, n_threads, workers.native, blocks
+            np.require(rows.X, requirements="A"),
+            self.max_bin,
+            n_threads,
+            workers.native,
+            blocks,
+            categories.numbers if categories else [],
         )
         binned = perf_counter()
         if workers.any(continuation.checkpoint_dir is not None):
@@ -235,6 +292,8 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 watch.metrics,
                 watch.goes_on if watch.is_needed else None,
                 device,
+                categories.values if categories else [],
+                categories is not None and categories.refuses_unseen,
             )
         if watch.best_iteration is not None:
             model = model.iterations(0, watch.best_iteration)
@@ -262,12 +321,13 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         n_outputs: int,
         check_target: Callable[[NDArray[Any], Floats | None], Floats],
         workers: Communicator,
+        categories: Categories | None,
     ) -> list[EvaluationSet]:
         """The evaluation sets that were given to fit, checked as the rows of training are."""
         sets = []
         for given in request.sets():
             with told_of(given.name):
-                X, y = validate_data(self, given.X, given.y, reset=False, **check_X(workers))
+                X, y = self._checked(given.X, given.y, workers, categories, reset=False)
                 weight = check_sample_weight(given.sample_weight, len(X), workers=workers)
                 sizes = check_eval_group(given.group, len(X)) if objective == "lambdarank" else None
                 rows = Rows(X, check_target(y, weight), weight, sizes)
@@ -285,8 +345,9 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     ) -> Floats:
         """The booster's predictions of checked data."""
         check_is_fitted(self)
+        checks = {"skip_check_array": True} if self.booster_._categories else CHECK_X
         return self.booster_.predict(
-            validate_data(self, X, reset=False, **CHECK_X),
+            validate_data(self, X, reset=False, **checks),
             raw_score=raw_score,
             start_iteration=start_iteration,
             num_iteration=num_iteration,
@@ -378,7 +439,8 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             callbacks=callbacks,
         )
         workers = self._start(communicator, sample_weight, request)
-        X, y = validate_data(self, X, y, **check_X(workers))
+        continuation = Continuation(init_model, checkpoint_dir, resume)
+        X, y, categories = self._check_rows(X, y, workers, continuation)
         self.classes_, y_encoded = encode_classes(y, workers)
         self.n_classes_ = len(self.classes_)
         objective = self._resolve_objective()
@@ -389,7 +451,8 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             objective=objective,
             workers=workers,
             row_blocks=row_blocks,
-            continuation=Continuation(init_model, checkpoint_dir, resume),
+            categories=categories,
+            continuation=continuation,
             request=request,
             check_target=lambda y, _: numbers_of_classes(y, self.classes_),
             n_outputs=self.n_classes_ if objective == "multiclass" else 1,
@@ -575,7 +638,8 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         )
         workers = self._start(communicator, sample_weight, request)
         objective = self.objective or "regression"
-        X, y = validate_data(self, X, y, y_numeric=True, **check_X(workers))
+        continuation = Continuation(init_model, checkpoint_dir, resume)
+        X, y, categories = self._check_rows(X, y, workers, continuation, y_numeric=True)
         weight = check_sample_weight(sample_weight, len(X), workers=workers)
         y = check_regression_target(y, weight, objective)
         self._train(
@@ -585,7 +649,8 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             objective=objective,
             workers=workers,
             row_blocks=row_blocks,
-            continuation=Continuation(init_model, checkpoint_dir, resume),
+            categories=categories,
+            continuation=continuation,
             request=request,
             check_target=lambda y, weight: check_regression_target(y, weight, objective),
         )
@@ -717,7 +782,8 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             callbacks=callbacks,
         )
         workers = self._start(communicator, sample_weight, request)
-        X, y = validate_data(self, X, y, y_numeric=True, **check_X(workers))
+        continuation = Continuation(init_model, checkpoint_dir, resume)
+        X, y, categories = self._check_rows(X, y, workers, continuation, y_numeric=True)
         gains = label_gains(self.label_gain)
         self._train(
             X,
@@ -726,7 +792,8 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             objective=self.objective or "lambdarank",
             workers=workers,
             row_blocks=row_blocks,
-            continuation=Continuation(init_model, checkpoint_dir, resume),
+            categories=categories,
+            continuation=continuation,
             request=request,
             check_target=lambda y, _: check_relevance(y, len(gains)),
             query_sizes=check_query_sizes(group, qid, len(X)),
@@ -757,6 +824,12 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             Scores.
         """
         return self._predict(X, start_iteration, num_iteration, raw_score=raw_score)
+
+
+def category_facts(categories: Categories | None) -> dict[str, Any]:
+    """What another fit's categories would differ in."""
+    values = categories.values if categories else []
+    return {f"the categories of feature {i}": v for i, v in enumerate(values) if v is not None}
 
 
 def draw_seed(random_state: int | np.random.RandomState | np.random.Generator | None) -> int:

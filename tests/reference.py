@@ -668,9 +668,7 @@ def best_split(matrix, histogram, parent, quantized, params) -> Split | None:
             threshold = np.inf if bins[c] == n_value_bins - 1 else thresholds[bins[c]]
             categories = None if sets[c] is None else frozenset(sets[c]) - {n_value_bins}
             best_gain = float(gain[c])
-            best = Split(
-                best_gain, feature, int(bins[c]), bool(side), float(threshold), categories
-            )
+            best = Split(best_gain, feature, int(bins[c]), bool(side), float(threshold), categories)
     return best
 
 

@@ -39,7 +39,14 @@ LAYERS = [
         "bit_slices",
     },
     {"binning", "binned_matrix", "histogram_codec", "histogram_pool", "tree"},
-    {"walked_forest", "sliced_forest", "training_data", "histogram_exchange", "best_splits", "category_split"},
+    {
+        "walked_forest",
+        "sliced_forest",
+        "training_data",
+        "histogram_exchange",
+        "best_splits",
+        "category_split",
+    },
     {"backend"},
     {"split_finder"},
     {"grower"},
@@ -140,7 +147,9 @@ def test_one_home_for_openmp_and_one_for_backends():
 
 
 def test_import_is_light_and_silent():
-    code = "import sys, qgbdt; print([m for m in ('sklearn', 'dask') if m in sys.modules])"
+    code = (
+        "import sys, qgbdt; print([m for m in ('sklearn', 'dask', 'narwhals') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 

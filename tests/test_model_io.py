@@ -344,7 +344,9 @@ def test_every_message_is_asserted():
     source = (ROOT / "csrc/model_io.cpp").read_text()
     calls = re.findall(r"(?:fail|ModelFormatError)\((.*?)\);", source, re.DOTALL)
     pieces = [p for call in calls for p in re.findall(r'"((?:[^"\\]|\\.)*)"', call)]
-    asserted = "\n".join([*BEFORE_THE_CHECKSUM.values(), *(case[-2] for case in REFUSED + REFUSED_CATEGORIES)])
+    asserted = "\n".join(
+        [*BEFORE_THE_CHECKSUM.values(), *(case[-2] for case in REFUSED + REFUSED_CATEGORIES)]
+    )
     asserted += "an iteration is not complete; not a sound qgbdt model:  (line )"
     assert len(pieces) > 25
     assert [p for p in pieces if p not in asserted] == []
