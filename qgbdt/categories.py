@@ -45,7 +45,10 @@ def as_category(value: Any, feature: str) -> str | float:
 
 @dataclass(frozen=True)
 class Categories:
-    """The categories of a model's features: of each its values, or None if it is numerical."""
+    """The categories of a model's features: of each its values, or None if it is numerical.
+
+    Or of no features at all, if all are numerical.
+    """
 
     values: Sequence[Values | None]
     refuses_unseen: bool
@@ -58,6 +61,16 @@ class Categories:
     def numbers(self) -> list[int]:
         """How many categories each feature has; -1 if it is numerical."""
         return [-1 if values is None else len(values) for values in self.values]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What another fit's categories would differ in."""
+        return {f"the categories of feature {i}": self.values[i] for i in self.indices}
+
+    @property
+    def policy(self) -> str:
+        """What an unseen category is."""
+        return "error" if self.refuses_unseen else "missing"
 
     @property
     def indices(self) -> list[int]:
@@ -116,11 +129,11 @@ def find_categories(
     refuses_unseen: bool,
     known: Categories | None = None,
     workers: Communicator = ALONE,
-) -> Categories | None:
+) -> Categories:
     """The categories in the rows of all workers, or those of a model that is known.
 
     Of more than max_bin the most frequent are kept, and of equally frequent ones the first; the
-    others are unseen. None if no feature is categorical.
+    others are unseen.
     """
     from qgbdt.tables import is_frame, table_of  # which imports narwhals
 
@@ -134,9 +147,9 @@ def find_categories(
     n_rows = len(X) if hasattr(X, "__len__") else X.shape[0]
     indices = agreed(indices, n_rows > 0, workers)
     if not indices:
-        return None
+        return Categories([], refuses_unseen=False)
     if known is not None and known.indices == indices:
-        return known
+        return Categories(known.values, refuses_unseen)
     table = table or table_of(X)
     found = []
     for index in indices:

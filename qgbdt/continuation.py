@@ -35,7 +35,7 @@ class Continuation:
         return None if self.init_model is None else booster_of(self.init_model)._categories
 
     def initial(
-        self, objective: str, n_outputs: int, names: list[str], categories: Categories | None
+        self, objective: str, n_outputs: int, names: list[str], categories: Categories
     ) -> Model | None:
         """The model that was given, which must be of the same kind."""
         if self.init_model is None:
@@ -46,11 +46,8 @@ class Continuation:
             ("objective", model.objective, objective),
             ("number of outputs", model.n_outputs, n_outputs),
             ("features", model.feature_names, names),
-            (
-                "categorical features",
-                its_own.indices,
-                categories.indices if categories else [],
-            ),
+            ("categorical features", its_own.indices, categories.indices),
+            ("unseen_category", its_own.policy, categories.policy),
         ):
             if its != here:
                 raise DataError(

@@ -119,8 +119,9 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
-        tags.input_tags.categorical = self.categorical_features is not None
-        tags.input_tags.string = self.categorical_features not in (None, "from_dtype")
+        asked = self.categorical_features
+        tags.input_tags.categorical = asked is not None
+        tags.input_tags.string = asked is not None and not isinstance(asked, str)
         tags.target_tags.required = True
         return tags
 
@@ -163,8 +164,8 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         workers: Communicator,
         continuation: Continuation,
         **checks: Any,
-    ) -> tuple[NDArray[Any], NDArray[Any], Categories | None]:
-        """X as numbers, y, and the categories that numbers in X stand for, if any."""
+    ) -> tuple[NDArray[Any], NDArray[Any], Categories]:
+        """X as numbers, y, and the categories that numbers in X stand for."""
         categories = find_categories(
             X,
             self.categorical_features,
@@ -180,14 +181,14 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         X: Any,
         y: Any,
         workers: Communicator,
-        categories: Categories | None,
+        categories: Categories,
         *,
         reset: bool,
         **checks: Any,
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """X as numbers, and y, as scikit-learn checks them."""
         checks |= check_X(workers)
-        if categories is None:
+        if not categories:
             checked = validate_data(self, X, y, reset=reset, **checks)
         else:
             validate_data(self, X, reset=reset, skip_check_array=True)  # names, number of features
@@ -203,7 +204,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         objective: str,
         workers: Communicator,
         row_blocks: Sequence[tuple[int, int]] | None,
-        categories: Categories | None,
+        categories: Categories,
         continuation: Continuation,
         request: EvaluationRequest,
         check_target: Callable[[NDArray[Any], Floats | None], Floats],
@@ -213,7 +214,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     ) -> None:
         """Bin and train on checked data, and set the fitted attributes that all estimators have."""
         device = open_device(self.device)
-        if device is not None and categories is not None:
+        if device is not None and categories:
             raise DeviceError(
                 f"device={self.device!r} does not train on categorical features. Use device='cpu', "
                 "or categorical_features=None with numbers."
@@ -250,7 +251,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             "the dtype of X": str(X.dtype),
             "n_features": len(names),
             **{f"the name of feature {i}": name for i, name in enumerate(names)},
-            **category_facts(categories),
+            **categories.facts,
             "init_model": None if initial is None else zlib.crc32(initial.to_bytes()),
         }
         workers.agree(facts)
@@ -261,7 +262,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             n_threads,
             workers.native,
             blocks,
-            categories.numbers if categories else [],
+            categories.numbers,
         )
         binned = perf_counter()
         if workers.any(continuation.checkpoint_dir is not None):
@@ -292,8 +293,8 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 watch.metrics,
                 watch.goes_on if watch.is_needed else None,
                 device,
-                categories.values if categories else [],
-                categories is not None and categories.refuses_unseen,
+                categories.values,
+                categories.refuses_unseen,
             )
         if watch.best_iteration is not None:
             model = model.iterations(0, watch.best_iteration)
@@ -321,7 +322,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         n_outputs: int,
         check_target: Callable[[NDArray[Any], Floats | None], Floats],
         workers: Communicator,
-        categories: Categories | None,
+        categories: Categories,
     ) -> list[EvaluationSet]:
         """The evaluation sets that were given to fit, checked as the rows of training are."""
         sets = []
@@ -824,12 +825,6 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             Scores.
         """
         return self._predict(X, start_iteration, num_iteration, raw_score=raw_score)
-
-
-def category_facts(categories: Categories | None) -> dict[str, Any]:
-    """What another fit's categories would differ in."""
-    values = categories.values if categories else []
-    return {f"the categories of feature {i}": v for i, v in enumerate(values) if v is not None}
 
 
 def draw_seed(random_state: int | np.random.RandomState | np.random.Generator | None) -> int:
