@@ -144,8 +144,8 @@ def find_categories(
     indices: list[int] = []
     if table is not None:
         indices = table.categorical if by_dtype else listed_features(table, categorical_features)
-    n_rows = len(X) if hasattr(X, "__len__") else X.shape[0]
-    indices = agreed(indices, n_rows > 0, workers)
+    if not workers.is_alone:
+        indices = agreed(indices, [*np.shape(X), 0][0] > 0, workers)
     if not indices:
         return Categories([], refuses_unseen=False)
     if known is not None and known.indices == indices:
@@ -211,8 +211,6 @@ def listed_features(table: "Table", asked: Sequence[Any]) -> list[int]:
 
 def agreed(indices: list[int], has_rows: bool, workers: Communicator) -> list[int]:
     """The categorical features of the workers that have rows, which must be the same."""
-    if workers.is_alone:
-        return indices
     of_all = [some for some in workers.gather([has_rows, indices]) if some[0]] or [[True, indices]]
     for _, others in of_all:
         if others != of_all[0][1]:

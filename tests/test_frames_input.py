@@ -419,7 +419,11 @@ REFUSED = [
     ({}, FRAME.assign(size=[object()] * N), "Feature 'size' is of type Object"),
     (LISTED | {"categorical_features": ["colour"]}, FRAME.assign(code=["x"] * N), "name it in"),
     ({}, pandas_frame(code=[pd.Timestamp(0)] * N), "must be strings, or numbers"),
-    ({}, pandas_frame(code=[2**53 + 2] * N), "must be strings, or numbers of magnitudes up to 2**53"),
+    (
+        {},
+        pandas_frame(code=[2**53 + 2] * N),
+        "must be strings, or numbers of magnitudes up to 2**53",
+    ),
     ({}, pandas_frame(code=[np.inf] * N), "the category inf"),
     ({}, pandas_frame(colour=[1, "a"] * (N // 2)), "strings and numbers as categories"),
     ({"categorical_features": [0]}, [["\ud800"]] * N, "has a category that is no text"),
