@@ -155,6 +155,24 @@ def test_the_best_split_is_the_best_of_all_subsets(n_categories, onehot, seed):
     assert split.gain == pytest.approx(wanted, rel=1e-12)
 
 
+@pytest.mark.parametrize(("sign", "wanted"), [(1, 1), (-1, 4)])
+def test_of_equal_categories_the_first_is_the_first(sign, wanted):
+    """Of codes 1 and 4, which are alike; from the other end it is the last."""
+    X = np.tile(np.arange(6.0), 20)[:, None]
+    y = sign * np.isin(X[:, 0], [1, 4]).astype(float)
+    params = native_params(
+        n_estimators=1,
+        num_leaves=2,
+        max_cat_threshold=1,
+        min_data_per_group=0.0,
+        rounding="nearest",
+    )
+    model = train_native(X, y, params, n_categories=[6])
+    [[left]] = model.category_sets(0)
+    assert left == wanted
+    assert_equals_reference(X, y, params, categories=[6])
+
+
 @pytest.mark.parametrize("threshold", [1, 2, 3, 4])
 def test_no_more_categories_than_asked(threshold):
     _, histogram, parent, quantized, params = searched_node(9, 500, 0)

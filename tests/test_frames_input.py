@@ -6,6 +6,8 @@ workers; refused input. Against: the model of codes in NumPy, the same bytes. To
 """
 
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -296,6 +298,11 @@ def test_in_a_pipeline():
     assert pipeline.predict(FRAME[::-1]).tolist() == pipeline.predict(FRAME)[::-1].tolist()
     through = make_pipeline(FunctionTransformer(), regressor()).fit(FRAME, Y)
     np.testing.assert_array_equal(through.predict(FRAME), PREDICTED)
+
+
+def test_the_example_of_the_document():
+    text = (Path(__file__).parents[1] / "docs/categories.md").read_text()
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
 
 
 def test_all_estimators():
