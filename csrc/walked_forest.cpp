@@ -50,8 +50,9 @@ WalkedForest::WalkedForest(const std::vector<Tree>& trees) {
 }
 
 template <bool kCategories, class T>
-inline uint32_t WalkedForest::step(uint32_t at, const T* row, int64_t column_stride) const {
-  const WalkNode node = nodes_[at];
+inline uint32_t WalkedForest::step(const WalkNode* nodes, uint32_t at, const T* row,
+                                   int64_t column_stride) const {
+  const WalkNode node = nodes[at];
   const int32_t side = node.feature >> 31;  // -1: missing values go left
   const double x = double(row[(node.feature ^ side) * column_stride]);
   const uint32_t missing = x != x;
@@ -64,11 +65,12 @@ inline uint32_t WalkedForest::step(uint32_t at, const T* row, int64_t column_str
 // Moves at[k] to the leaf of row(k).
 template <bool kCategories, int kTogether, class Row>
 inline void WalkedForest::walk(uint32_t* at, const Row& row, int64_t column_stride) const {
+  const WalkNode* nodes = nodes_.data();
   for (uint32_t moved = 1; moved;) {
     moved = 0;
 #pragma GCC unroll 8
     for (int k = 0; k < kTogether; ++k) {
-      const uint32_t next = step<kCategories>(at[k], row(k), column_stride);
+      const uint32_t next = step<kCategories>(nodes, at[k], row(k), column_stride);
       moved |= next ^ at[k];
       at[k] = next;
     }

@@ -30,7 +30,7 @@ class WalkedForest {
     uint32_t left;
   };
   template <bool kCategories, class T>
-  uint32_t step(uint32_t at, const T* row, int64_t column_stride) const;
+  uint32_t step(const WalkNode* nodes, uint32_t at, const T* row, int64_t column_stride) const;
 
   template <bool kCategories, int kTogether, class Row>
   void walk(uint32_t* at, const Row& row, int64_t column_stride) const;

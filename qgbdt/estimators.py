@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_classifier
-from sklearn.utils import check_X_y
+from sklearn.utils import check_array, check_X_y
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -36,6 +36,7 @@ from qgbdt.params import (
     trainer_params,
 )
 from qgbdt.sklearn_callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
+from qgbdt.tables import is_frame
 from qgbdt.threads import resolve_n_jobs
 from qgbdt.validation import (
     Floats,
@@ -166,6 +167,8 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         **checks: Any,
     ) -> tuple[NDArray[Any], NDArray[Any], Categories]:
         """X as numbers, y, and the categories that numbers in X stand for."""
+        if not (self.categorical_features is None or isinstance(self.categorical_features, str)):
+            X = array_of_values(self, X, workers)
         categories = find_categories(
             X,
             self.categorical_features,
@@ -191,6 +194,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         if not categories:
             checked = validate_data(self, X, y, reset=reset, **checks)
         else:
+            X = array_of_values(self, X, workers)
             validate_data(self, X, reset=reset, skip_check_array=True)  # names, number of features
             checked = check_X_y(categories.encode(X), y, estimator=self, **checks)
         return checked[0], checked[1]
@@ -346,7 +350,9 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     ) -> Floats:
         """The booster's predictions of checked data."""
         check_is_fitted(self)
-        checks = {"skip_check_array": True} if self.booster_._categories else CHECK_X
+        checks = CHECK_X
+        if self.booster_._categories:
+            X, checks = array_of_values(self, X, ALONE), {"skip_check_array": True}
         return self.booster_.predict(
             validate_data(self, X, reset=False, **checks),
             raw_score=raw_score,
@@ -825,6 +831,14 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             Scores.
         """
         return self._predict(X, start_iteration, num_iteration, raw_score=raw_score)
+
+
+def array_of_values(estimator: QGBDTEstimator, X: Any, workers: Communicator) -> Any:
+    """X as it is, if it is a data frame; else an array of any type, as scikit-learn checks it."""
+    if is_frame(X):
+        return X
+    checks = check_X(workers) | {"dtype": None if hasattr(X, "dtype") else object}
+    return check_array(X, estimator=estimator, input_name="X", **checks)
 
 
 def draw_seed(random_state: int | np.random.RandomState | np.random.Generator | None) -> int:

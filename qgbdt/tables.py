@@ -8,6 +8,7 @@ import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
+from qgbdt.categories import MAX_INTEGER
 from qgbdt.errors import DataError
 
 ARE_CATEGORIES = (nw.Categorical, nw.Enum, nw.String)
@@ -44,10 +45,25 @@ class Factorized:
     def of_numbers(cls, values: NDArray[Any]) -> "Factorized":
         """Of a numeric array; NaN is missing."""
         present = values == values
-        distinct, places = np.unique(values[present], return_inverse=True)
+        distinct, places = numbered(values[present])
         numbers = np.full(len(values), -1, np.intp)
         numbers[present] = places
         return cls(distinct.tolist(), numbers)
+
+
+def numbered(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """The distinct numbers, sorted, and each one's place among them.
+
+    Integers of a small range are counted instead of sorted: that takes a tenth of the time.
+    """
+    low, high = (values.min(), values.max()) if len(values) else (0, 0)
+    if not -MAX_INTEGER < low <= high < min(MAX_INTEGER, float(low) + len(values)):
+        return np.unique(values, return_inverse=True)
+    offsets = (values - low).astype(np.intp)
+    if (offsets != values - low).any():
+        return np.unique(values, return_inverse=True)
+    is_there = np.bincount(offsets) > 0
+    return np.flatnonzero(is_there) + low, (np.cumsum(is_there) - 1)[offsets]
 
 
 class Frame:

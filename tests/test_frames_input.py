@@ -440,7 +440,6 @@ REFUSED = [
     ({"categorical_features": [True]}, FRAME, "has 1 bools, but X has 3 features"),
     ({"categorical_features": ["size"]}, objects(), "has names, but X is no data frame"),
     ({"categorical_features": [0]}, [["a", "b"]] * N, "Feature 1 must hold numbers, or be named"),
-    ({"categorical_features": [0]}, SIZE, "X must have 2 dimensions, got 1"),
 ]
 
 
@@ -456,8 +455,24 @@ def test_refused_in_fit(params, X, message):
 def test_sparse_data_is_refused():
     sparse = pytest.importorskip("scipy.sparse")
     X = sparse.csr_matrix(codes())
-    with pytest.raises(DataError, match=r"need dense data, X is sparse. Use X.toarray\(\)"):
+    with pytest.raises(TypeError, match="Sparse data was passed for X, but dense data"):
         regressor(categorical_features=[0]).fit(X, Y)
+    with pytest.raises(DataError, match=r"need dense data, X is sparse. Use X.toarray\(\)"):
+        MODEL.booster_.predict(X)
+
+
+def test_refused_in_scikit_learns_words():
+    model = regressor(categorical_features=[0])
+    for X, message in (
+        (SIZE, "Reshape your data"),
+        (codes() + 1j, "Complex data not supported"),
+        (np.empty((N, 0)), r"Found array with 0 feature\(s\)"),
+        (np.empty((0, 3)), r"Found array with 0 sample\(s\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.fit(X, Y[: len(X)])
+    with pytest.raises(DataError, match="X must have 2 dimensions, got 1"):
+        MODEL.booster_.predict(SIZE)
 
 
 def test_refused_in_predict():
