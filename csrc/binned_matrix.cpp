@@ -46,13 +46,6 @@ void interleave(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t s
   }
 }
 
-// A bin for each code 0, 1, ...
-std::vector<double> code_thresholds(int32_t n_categories) {
-  std::vector<double> thresholds;
-  for (int32_t code = 1; code < n_categories; ++code) thresholds.push_back(code - 0.5);
-  return thresholds;
-}
-
 // Places instead of bins.
 void to_places(uint8_t* bins, int64_t n, uint8_t missing_bin, BinOrder order) {
   for (int64_t i = 0; i < n; ++i)

@@ -61,6 +61,7 @@ struct CategorySet {
 
   QGBDT_FN bool contains(int32_t bin) const { return words[bin >> 6] >> (bin & 63) & 1; }
   QGBDT_FN void insert(int32_t bin) { words[bin >> 6] |= uint64_t(1) << (bin & 63); }
+  bool operator==(const CategorySet&) const = default;
   QGBDT_FN void erase(int32_t bin) { words[bin >> 6] &= ~(uint64_t(1) << (bin & 63)); }
 };
 

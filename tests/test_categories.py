@@ -358,6 +358,21 @@ def test_train_refuses_other_categories(values):
         )
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_batches_are_predicted_as_single_rows_are(missing, dtype):
+    """By bit slices, of more sets than a column has conditions, as by walks."""
+    X = categorical_data(3000, missing=missing).astype(dtype)
+    y, _ = targets(effects(X), "regression")
+    params = native_params(n_estimators=60, num_leaves=31, min_data_per_group=1.0, cat_smooth=1.0)
+    model = train_native(X, y, params, n_categories=CATEGORIES)
+    sets = [s for i in range(60) for s in model.category_sets(i)]
+    assert len({tuple(some) for some in sets if max(some, default=0) > 12}) > 254
+    X = X[:1000]
+    walked = [model.predict(X[i : i + 1], 0, 60, True, 1)[0, 0] for i in range(len(X))]
+    np.testing.assert_array_equal(model.predict(X, 0, 60, True, 1)[:, 0], walked)
+
+
 def test_any_number_is_a_code_for_prediction():
     X = categorical_data(500)
     y, _ = targets(effects(X), "regression")
@@ -369,7 +384,9 @@ def test_any_number_is_a_code_for_prediction():
     for i in range(model.n_trees):
         for node, rows in leaves_of(model, X, i).items():
             wanted[rows] += model.tree(i)["value"][node]
-    np.testing.assert_array_equal(model.predict(X, 0, 3, True, 1)[:, 0], wanted)
+    found = [model.predict(X[i : i + 5], 0, 3, True, 1)[:, 0] for i in range(0, len(X), 5)]
+    np.testing.assert_array_equal(np.concatenate(found), wanted)
+    assert np.isfinite(model.predict(X, 0, 3, True, 1)).all()
 
 
 # --- Accuracy
