@@ -9,7 +9,7 @@ struct CategorySearch {
   const CategoryBins& bins;
   const NodeRules& rules;
   SplitParams params;  // of the children's scores
-  FeatureSplit best{0, 0, 0, false};
+  FeatureSplit best{0, 0, 0, false, false};
   CategorySet best_set = {};
 
   int32_t n_bins() const { return bins.n_categories + 1; }
@@ -26,7 +26,7 @@ struct CategorySearch {
     if (!is_allowed(left, count) || !is_allowed(right, bins.total_count - count)) return;
     const double gain = sides_score(left, right, params) - rules.score;
     if (!(gain > best.gain)) return;
-    best = {gain, left, 0, set.contains(bins.n_categories)};
+    best = {gain, left, 0, set.contains(bins.n_categories), bins.total_count > 0};
     best_set = set;
   }
 

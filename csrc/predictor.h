@@ -33,6 +33,8 @@ class Predictor {
   // the same bits.
   void predict(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration, bool raw,
                const PredictKernels& kernels, Team& team, double* out) const;
+  void predict(const SparseView& X, int64_t begin_iteration, int64_t end_iteration, bool raw,
+               const PredictKernels& kernels, Team& team, double* out) const;
 
  private:
   const WalkedForest& walked() const;

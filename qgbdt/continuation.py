@@ -16,6 +16,7 @@ from qgbdt.categories import Categories
 from qgbdt.checkpoint import Checkpoint
 from qgbdt.distributed.communicator import Communicator
 from qgbdt.errors import DataError
+from qgbdt.matrices import native_matrix
 from qgbdt.validation import Floats, Rows
 
 ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
@@ -115,7 +116,8 @@ class Start:
         if self.model is None:
             return None
         n_iterations = self.model.n_trees // self.model.n_outputs
-        return np.ascontiguousarray(self.model.predict(X, 0, n_iterations, True, n_threads).T)
+        raw = self.model.predict(native_matrix(X), 0, n_iterations, True, n_threads)
+        return np.ascontiguousarray(raw.T)
 
 
 @contextmanager

@@ -21,12 +21,13 @@ from qgbdt import _core
 from qgbdt.booster import Booster
 from qgbdt.categories import Categories, find_categories
 from qgbdt.continuation import Continuation, facts_of_data, started
-from qgbdt.devices import open_device
+from qgbdt.devices import OR_CPU, open_device
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.docstrings import documented
 from qgbdt.errors import DataError, DeviceError
 from qgbdt.evaluation import EvaluationRequest, EvaluationSet, Iteration, Watch, check_set, told_of
 from qgbdt.holdout import blocks_of, first_split, held_back
+from qgbdt.matrices import is_sparse, native_matrix
 from qgbdt.params import (
     ClassifierParams,
     CommonParams,
@@ -57,7 +58,11 @@ from qgbdt.versions import package_version
 __all__ = ["QGBDTClassifier", "QGBDTRanker", "QGBDTRegressor"]
 
 # NaN is a missing value and infinities are ordered like all numbers. Any memory order will do.
-CHECK_X = {"dtype": [np.float64, np.float32], "ensure_all_finite": False}
+CHECK_X = {
+    "accept_sparse": "csc",
+    "dtype": [np.float64, np.float32],
+    "ensure_all_finite": False,
+}
 
 
 EVALUATION_PARAMS = (
@@ -120,6 +125,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
         asked = self.categorical_features
         tags.input_tags.categorical = asked is not None
         tags.input_tags.string = asked is not None and not isinstance(asked, str)
@@ -218,10 +224,12 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     ) -> None:
         """Bin and train on checked data, and set the fitted attributes that all estimators have."""
         device = open_device(self.device)
+        if device is not None and is_sparse(X):
+            raise DeviceError(f"device={self.device!r} needs dense X. Use X.toarray(), {OR_CPU}")
         if device is not None and categories:
             raise DeviceError(
-                f"device={self.device!r} does not train on categorical features. Use device='cpu', "
-                "or categorical_features=None with numbers."
+                f"device={self.device!r} does not train on categorical features. Use numbers and "
+                f"categorical_features=None, {OR_CPU}"
             )
         n_threads = resolve_n_jobs(self.n_jobs, type(self).__name__)
         params = trainer_params(self) | {
@@ -230,7 +238,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             "seed": draw_seed(self.random_state),
             "label_gain": label_gains(label_gain),
         }
-        blocks = check_row_blocks(row_blocks, len(X)) or [(workers.rank, len(X))]
+        blocks = check_row_blocks(row_blocks, X.shape[0]) or [(workers.rank, X.shape[0])]
         names = self._feature_names(X)
         initial = continuation.initial(objective, n_outputs, names, categories)
         rows = Rows(X, y, sample_weight, query_sizes)
@@ -261,7 +269,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         workers.agree(facts)
         start = perf_counter()
         matrix = _core.BinnedMatrix(
-            np.require(rows.X, requirements="A"),
+            native_matrix(rows.X),
             self.max_bin,
             n_threads,
             workers.native,
@@ -333,8 +341,10 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         for given in request.sets():
             with told_of(given.name):
                 X, y = self._checked(given.X, given.y, workers, categories, reset=False)
-                weight = check_sample_weight(given.sample_weight, len(X), workers=workers)
-                sizes = check_eval_group(given.group, len(X)) if objective == "lambdarank" else None
+                weight = check_sample_weight(given.sample_weight, X.shape[0], workers=workers)
+                sizes = (
+                    check_eval_group(given.group, X.shape[0]) if objective == "lambdarank" else None
+                )
                 rows = Rows(X, check_target(y, weight), weight, sizes)
             sets.append(EvaluationSet.of(given.name, rows, n_outputs, given.is_training))
         return sets
@@ -418,7 +428,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Class labels, of at least two classes.
@@ -477,7 +487,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         raw_score : bool, default=False
             Whether to return `decision_function` instead.
@@ -502,7 +512,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         {iterations}
 
@@ -522,7 +532,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         {iterations}
 
@@ -616,7 +626,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Target values, in the range of the objective.
@@ -647,7 +657,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         objective = self.objective or "regression"
         continuation = Continuation(init_model, checkpoint_dir, resume)
         X, y, categories = self._check_rows(X, y, workers, continuation, y_numeric=True)
-        weight = check_sample_weight(sample_weight, len(X), workers=workers)
+        weight = check_sample_weight(sample_weight, X.shape[0], workers=workers)
         y = check_regression_target(y, weight, objective)
         self._train(
             X,
@@ -674,7 +684,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         raw_score : bool, default=False
             Whether to stay in link space: the logarithm of the prediction, for the objectives
@@ -748,7 +758,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Relevance labels 0, 1, 2, ..., each with a gain in label_gain.
@@ -795,7 +805,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         self._train(
             X,
             check_relevance(y, len(gains)),
-            check_sample_weight(sample_weight, len(X), workers=workers),
+            check_sample_weight(sample_weight, X.shape[0], workers=workers),
             objective=self.objective or "lambdarank",
             workers=workers,
             row_blocks=row_blocks,
@@ -803,7 +813,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             continuation=continuation,
             request=request,
             check_target=lambda y, _: check_relevance(y, len(gains)),
-            query_sizes=check_query_sizes(group, qid, len(X)),
+            query_sizes=check_query_sizes(group, qid, X.shape[0]),
             label_gain=gains,
         )
 
@@ -819,7 +829,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         raw_score : bool, default=False
             Changes nothing: scores are raw.
@@ -837,6 +847,8 @@ def array_of_values(estimator: QGBDTEstimator, X: Any, workers: Communicator) ->
     """X as it is, if it is a data frame; else an array of any type, as scikit-learn checks it."""
     if is_frame(X):
         return X
+    if is_sparse(X):
+        raise DataError("Categorical features need dense data, X is sparse. Use X.toarray().")
     checks = check_X(workers) | {"dtype": None if hasattr(X, "dtype") else object}
     return check_array(X, estimator=estimator, input_name="X", **checks)
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from qgbdt.categories import MAX_INTEGER
 from qgbdt.errors import DataError
+from qgbdt.matrices import is_sparse
 
 ARE_CATEGORIES = (nw.Categorical, nw.Enum, nw.String)
 """Types of columns whose values are categories."""
@@ -149,7 +150,7 @@ def table_of(X: Any) -> Table:
     """X by columns."""
     if is_frame(X):
         return Frame(nw.from_native(X, eager_only=True))
-    if hasattr(X, "toarray"):
+    if is_sparse(X):
         raise DataError("Categorical features need dense data, X is sparse. Use X.toarray().")
     array = X if isinstance(X, np.ndarray) else np.asarray(X, getattr(X, "dtype", object))
     if array.ndim != 2:

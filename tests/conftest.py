@@ -120,16 +120,26 @@ def native_categories(n_categories):
 
 
 def train_native(
-    X, y, params, *, weight=None, query_sizes=None, max_bin=255, n_threads=1, n_categories=None
+    X,
+    y,
+    params,
+    *,
+    weight=None,
+    query_sizes=None,
+    max_bin=255,
+    n_threads=1,
+    names=None,
+    n_categories=None,
 ):
     """A `_core.Model`, straight from arrays."""
     from qgbdt import _core
 
     numbers, values = native_categories(n_categories)
     matrix = _core.BinnedMatrix(X, max_bin, n_threads, n_categories=numbers)
-    return _core.train(
-        matrix, y, weight, query_sizes, feature_names(X), params, n_threads, categories=values
-    )[0]
+    names = names or feature_names(X)
+    return _core.train(matrix, y, weight, query_sizes, names, params, n_threads, categories=values)[
+        0
+    ]
 
 
 @lru_cache(maxsize=1)

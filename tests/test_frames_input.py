@@ -27,6 +27,7 @@ from qgbdt import Booster, QGBDTClassifier, QGBDTRanker, QGBDTRegressor, _core
 from qgbdt.categories import Categories, find_categories
 from qgbdt.distributed.communicator import Communicator
 from qgbdt.errors import DataError, DeviceError, DisagreementError, WorkerLost
+from qgbdt.matrices import native_matrix
 
 N = 600
 RNG = np.random.default_rng(0)
@@ -218,6 +219,7 @@ def test_category_sets_are_values():
 def test_the_most_frequent_categories_are_kept():
     """Of equally frequent ones the first; the others are missing."""
     names = np.repeat([f"{i:03}" for i in range(300)], np.where(np.arange(300) % 2, 3, 2))
+    names = np.random.default_rng(1).permutation(names)
     frame = pd.DataFrame({"name": names})
     y = RNG.normal(size=len(names))
     model = regressor(min_child_samples=1, min_data_per_group=0, cat_smooth=0).fit(frame, y)
@@ -229,6 +231,42 @@ def test_the_most_frequent_categories_are_kept():
     assert len(set(rare)) == 1
     fewer = regressor(max_bin=7).fit(frame, y).booster_.categories()[0]
     assert fewer == wanted[1:2] + [f"{i:03}" for i in range(3, 15, 2)]
+
+
+def test_workers_count_together():
+    """The most frequent category of all rows is that of neither worker."""
+    shards = [["a"] * 5 + ["m"] * 4, ["z"] * 5 + ["m"] * 4]
+    workers = [Communicator(comm, ["a", "b"]) for comm in _core.thread_comms(2)]
+
+    def work(worker):
+        X = np.array(shards[worker.rank], object)[:, None]
+        return find_categories(X, [0], max_bin=1, refuses_unseen=False, workers=worker).values
+
+    assert in_threads(workers, work) == [[["m"]], [["m"]]]
+
+
+def test_missing_objects_of_all_kinds():
+    X = np.array([["a"], [None], [np.nan], [pd.NA], [pd.NaT], [float("nan")], ["b"]], object)
+    codes = Categories([["a", "b"]], refuses_unseen=True).encode(X)[:, 0]
+    np.testing.assert_array_equal(codes, [0.0, *[np.nan] * 5, 1.0])
+
+
+def test_float32_stays_float32():
+    categories = Categories([["red"], None], refuses_unseen=False)
+    size = SIZE.astype(np.float32)
+    frame = pd.DataFrame({"colour": COLOUR, "size": size})
+    assert categories.encode(frame).dtype == np.float32
+    assert categories.encode(frame.assign(size=SIZE)).dtype == np.float64
+    numbers = Categories([[1.0], None], refuses_unseen=False)
+    assert numbers.encode(np.column_stack([size, size])).dtype == np.float32
+
+
+def test_minus_zero_is_zero():
+    sign = np.where(np.arange(N) % 3 > 0, 1.0, -0.0)
+    models = [
+        regressor(categorical_features=[0]).fit(some[:, None], Y) for some in (sign, np.abs(sign))
+    ]
+    assert models[0].booster_ == models[1].booster_
 
 
 def test_unseen_categories_are_missing_or_an_error():
@@ -391,6 +429,15 @@ def test_workers_agree_on_categories(edges, kind):
     assert {model.booster_ for model in together} == {alone.booster_}
 
 
+def test_a_worker_without_rows_says_nothing_of_types():
+    alone = regressor().fit(FRAME, Y)
+    workers = [Communicator(c, ["x"] * 3) for c in _core.thread_comms(3)]
+    parts = parts_of(FRAME, [0, 250])
+    parts[0]["X"] = FRAME[:0].astype({"colour": float, "code": float})
+    together = fit_together(workers, regressor(), parts)
+    assert {model.booster_ for model in together} == {alone.booster_}
+
+
 def test_workers_over_sockets():
     workers = connect_sockets(3)
     together = fit_together(workers, regressor(), parts_of(FRAME, [100, 350]))
@@ -455,10 +502,12 @@ def test_refused_in_fit(params, X, message):
 def test_sparse_data_is_refused():
     sparse = pytest.importorskip("scipy.sparse")
     X = sparse.csr_matrix(codes())
-    with pytest.raises(TypeError, match="Sparse data was passed for X, but dense data"):
-        regressor(categorical_features=[0]).fit(X, Y)
-    with pytest.raises(DataError, match=r"need dense data, X is sparse. Use X.toarray\(\)"):
-        MODEL.booster_.predict(X)
+    listed = regressor(categorical_features=[0])
+    for refused in (lambda: listed.fit(X, Y), lambda: MODEL.booster_.predict(X)):
+        with pytest.raises(DataError, match=r"need dense data, X is sparse. Use X.toarray\(\)"):
+            refused()
+    with pytest.raises(ValueError, match="categories need dense data"):
+        _core.BinnedMatrix(native_matrix(X), 255, 1, n_categories=[7, -1, 6])
 
 
 def test_refused_in_scikit_learns_words():

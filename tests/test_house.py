@@ -46,6 +46,7 @@ LAYERS = [
         "histogram_exchange",
         "best_splits",
         "category_split",
+        "dense_blocks",
     },
     {"backend"},
     {"split_finder"},

@@ -4,13 +4,12 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <numeric>
 
 #include "../best_splits.h"
-#include "../category_split.h"
 #include "../fixed_point.h"
 #include "../support/check.h"
+#include "searched_node.h"
 
 namespace qgbdt {
 namespace {
@@ -113,53 +112,6 @@ struct CpuBackend::QueryScratch {
         position(longest_query) {}
   RankingScratch view() {
     return {{score.data(), gain.data(), discount.data(), position.data()}, g.data(), h.data()};
-  }
-};
-
-struct CpuBackend::RowChunk {
-  int64_t task;
-  RowRange rows;
-};
-
-// A node that is searched, by many threads at once: the best split of each feature, with counts
-// unchecked. What is below a split that is sure to be allowed is not looked for.
-struct CpuBackend::SearchedNode {
-  FindSplitTask task;
-  NodeRules rules;
-  FeatureSplit* features;
-  CategorySet* categories;       // of these, or null
-  std::vector<int32_t> counted;  // features whose split has enough rows, counted
-  std::atomic<double> sure_gain{0};
-
-  SearchedNode(const FindSplitTask& task_, const NodeRules& rules_, FeatureSplit* features_,
-               CategorySet* categories_)
-      : task(task_), rules(rules_), features(features_), categories(categories_) {}
-
-  // One that looks for categories has n_categories; counts: of rows a place, or null.
-  FeatureSplit find(const Kernels& kernels, int32_t feature, const FeatureBins& bins,
-                    int32_t n_categories, const uint32_t* counts, double at_least) {
-    const int32_t count = counts ? int32_t(task.count) : 0;
-    if (n_categories == kNotCategorical)
-      return kernels.find_split(bins, counts, count, rules, at_least);
-    CategoryBins in_order;
-    in_order.n_categories = n_categories;
-    in_order.total_count = count;
-    for (int32_t bin = 0; bin <= n_categories; ++bin) {
-      const int32_t place = bins.order.place(position_of_bin(bin, n_categories));
-      in_order.sums[bin] = bins.lanes ? lane_cell(bins.lanes[place]) : bins.cells[place];
-      in_order.counts[bin] = counts ? counts[place] : 0;
-    }
-    return find_category_split(in_order, rules, &categories[feature]);
-  }
-
-  void search(const Kernels& kernels, int32_t feature, const FeatureBins& bins,
-              int32_t n_categories) {
-    double sure = sure_gain.load(std::memory_order_relaxed);
-    const FeatureSplit best = find(kernels, feature, bins, n_categories, nullptr, sure);
-    features[feature] = best;
-    if (best.gain > sure && has_enough_rows(best, rules))
-      while (sure < best.gain && !sure_gain.compare_exchange_weak(sure, best.gain)) {
-      }
   }
 };
 
@@ -316,11 +268,6 @@ void CpuBackend::add_rows(RowRange range, const FeatureTile& tile, ThreadScratch
   else kernels_.add_sparse_cells8(sparse, rows, range.size(), pairs8_.data(), cells);
 }
 
-HistCell CpuBackend::quantized(uint32_t row) const {
-  return wide_ ? lane_cell(pair_lane(pairs16_.data()[row]))
-               : lane_cell(pair_lane(pairs8_.data()[row]));
-}
-
 HistCell CpuBackend::sum_rows(RowRange range) const {
   HistCell sum = 0;
   for (uint32_t i = range.begin; i < range.end; ++i) sum += quantized(row_order_.data()[i]);
@@ -431,6 +378,7 @@ void CpuBackend::sum_rows(std::span<const RowSums> nodes,
 // A small node needs no cells of its own: its sums are made, searched and forgotten tile by tile,
 // without leaving the cache. (Subtraction would move more bytes than the rows have.)
 int64_t CpuBackend::max_direct_rows() const {
+  if (bins_.tiles().empty()) return INT64_MAX;
   return int64_t(kMaxDirectUpdates / bins_.updates_per_feature());
 }
 
@@ -518,12 +466,13 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
     find_tile_splits(nodes_[t], sibling == kNone ? nullptr : &nodes_[sibling], tiles[i % n_tiles],
                      scratch_[thread]);
   });
+  find_listed_splits();
 }
 
 std::vector<SplitCandidate> CpuBackend::best_splits(int32_t node_index, int32_t n) const {
   const SearchedNode& node = nodes_[node_index];
-  std::vector<SplitCandidate> best = qgbdt::best_splits({node.features, size_t(bins_.n_features())},
-                                                        searched_, node.rules, node.counted, n);
+  std::vector<SplitCandidate> best =
+      qgbdt::best_splits({node.features, size_t(bins_.n_features())}, searched_, node.rules, n);
   for (SplitCandidate& split : best)
     if (bins_.is_categorical(split.feature)) split.categories = node.categories[split.feature];
   return best;
@@ -563,7 +512,6 @@ void CpuBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
                                                   : cells_of(node.task.slot, feature);
   const FeatureBins bins{cells, nullptr, bins_.bin_order(feature)};
   node.features[feature] = node.find(kernels_, feature, bins, n_categories(feature), counts, 0);
-  node.counted.push_back(feature);
 }
 
 std::vector<CpuBackend::RowChunk> CpuBackend::cut(std::span<const RowRange> ranges,
@@ -589,13 +537,14 @@ void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64
   }
   const int threads = team_.threads_for(total_rows, kRowsPerThread);
   const std::vector<RowChunk> chunks = cut(ranges, rows_per_chunk(total_rows, threads));
+  spread_listed_columns(tasks);
   std::vector<int64_t> left(chunks.size());
   uint32_t* const order = row_order_.data();
   uint32_t* const scratch = scratch_rows_.data();
   team_.run(threads, int64_t(chunks.size()), [&](int64_t i, int) {
     const PartitionTask& task = tasks[chunks[i].task];
     const RowRange rows = chunks[i].rows;
-    const uint8_t* const column = bins_.column(task.feature);
+    const uint8_t* const column = column_of(task.feature);
     const int32_t missing_bin = bins_.n_value_bins(task.feature);
     if (bins_.is_categorical(task.feature)) {
       bool goes_left[kBinPlaces];

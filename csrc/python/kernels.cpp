@@ -82,8 +82,8 @@ std::vector<PlainSplit> find_splits(const Array<int64_t>& histograms, const Arra
                                     int32_t min_child_samples, bool constant_hessian, int passes) {
   check(min_child_samples >= 1, "min_child_samples must be at least 1");
   const int32_t any_levels = 1;  // of hessians; the search does not ask
-  const SplitParams params{gradient_scale,   hessian_scale,   reg_alpha, reg_lambda,
-                           min_child_weight, min_split_gain,  max_step,  min_child_samples,
+  const SplitParams params{gradient_scale,   hessian_scale,    reg_alpha, reg_lambda,
+                           min_child_weight, min_split_gain,   max_step,  min_child_samples,
                            any_levels,       constant_hessian, {}};
   const SearchedFeatures f = lay_out(histograms, as_lanes, params);
   check(at_least.size() == f.n, "at_least must have a value a histogram");
