@@ -429,7 +429,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Numbers. NaN is a missing value, infinities are legal.
+            Numbers, and categories. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Class labels, of at least two classes.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -488,7 +488,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Numbers. NaN is a missing value.
+            Numbers, and categories. NaN is a missing value.
         raw_score : bool, default=False
             Whether to return `decision_function` instead.
         {iterations}
@@ -513,7 +513,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Numbers. NaN is a missing value.
+            Numbers, and categories. NaN is a missing value.
         {iterations}
 
         Returns
@@ -533,7 +533,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Numbers. NaN is a missing value.
+            Numbers, and categories. NaN is a missing value.
         {iterations}
 
         Returns
@@ -627,7 +627,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Numbers. NaN is a missing value, infinities are legal.
+            Numbers, and categories. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Target values, in the range of the objective.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -685,7 +685,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Numbers. NaN is a missing value.
+            Numbers, and categories. NaN is a missing value.
         raw_score : bool, default=False
             Whether to stay in link space: the logarithm of the prediction, for the objectives
             that model it.
@@ -759,7 +759,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Numbers. NaN is a missing value, infinities are legal.
+            Numbers, and categories. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Relevance labels 0, 1, 2, ..., each with a gain in label_gain.
         group : array-like of shape (n_queries,), default=None
@@ -830,7 +830,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Numbers. NaN is a missing value.
+            Numbers, and categories. NaN is a missing value.
         raw_score : bool, default=False
             Changes nothing: scores are raw.
         {iterations}
