@@ -15,6 +15,7 @@
 
 #include "comm.h"
 #include "quantize.h"
+#include "row_sample.h"
 #include "split.h"
 #include "support/parallel.h"
 #include "training_data.h"
@@ -35,6 +36,8 @@ struct FindSplitTask {
   RowRange rows;
   int64_t count;  // over all workers, as the next
   HistCell total;
+  Bounds bounds = {};
+  const uint8_t* allowed = nullptr;  // [n_features]: what the node may be split by; null: all
 };
 
 struct CountTask {
@@ -54,6 +57,7 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual int64_t n_samples() const = 0;
+  virtual int64_t n_in_use() const = 0;  // of the rows
   virtual bool has_sample_weight() const = 0;
 
   // The largest |w y| and w (of class k for multiclass: y = [class is k]), and their fixed-point
@@ -66,12 +70,24 @@ class Backend {
   // was given to go on from.
   virtual void set_start_scores(std::span<const double> scores) = 0;
 
-  // Gradients of every output at the raw predictions.
+  // Gradients of every output at the raw predictions. All rows are in use.
   virtual void compute_gradients(std::span<GradientRange> ranges) = 0;
 
-  // Rounds the gradients of one output to integers and puts all rows into the root: returns their
-  // sums.
+  // Counts the rows by the digit of their magnitude_bits above `shift`, if what is above that is
+  // `prefix`.
+  virtual void count_magnitudes(uint32_t prefix, int shift, std::span<int64_t> counts) = 0;
+
+  // From here on the rows of the sample are in use: the gradients of others become 0. The ranges
+  // are those of what is left. Returns how many rows are in use.
+  virtual int64_t sample_rows(const RowSample& sample, std::span<GradientRange> ranges) = 0;
+
+  // Rounds the gradients of one output to integers and puts the rows in use into the root, which
+  // others follow: returns their sums.
   virtual HistCell quantize(int output, const Quantization& quantization) = 0;
+
+  // The features that the next trees may be split by, if they are all searched here; empty: all.
+  // Others' histograms may be left out.
+  virtual void set_features(std::span<const uint8_t> allowed) = 0;
 
   // Histograms of the tasks' rows, of all workers, into their slots, overwriting them: of the
   // features that this worker searches.
@@ -101,8 +117,8 @@ class Backend {
   // Sorts each task's rows into left | right; returns how many went left on this worker.
   virtual void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) = 0;
 
-  // The leaves of the finished tree, for the two verbs below.
-  virtual void set_leaves(std::span<const RowRange> leaves) = 0;
+  // The leaves of the finished tree, for the two verbs below: the rows in use, and the others.
+  virtual void set_leaves(std::span<const RowRange> leaves, std::span<const RowRange> others) = 0;
 
   // Fixed-point sums of the unquantized gradients of each leaf.
   virtual void leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) = 0;

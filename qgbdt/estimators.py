@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from qgbdt import _core
 from qgbdt.booster import Booster
 from qgbdt.categories import Categories, find_categories
+from qgbdt.constraints import constraint_params
 from qgbdt.continuation import Continuation, facts_of_data, started
 from qgbdt.devices import OR_CPU, open_device
 from qgbdt.distributed.communicator import ALONE, Communicator
@@ -240,6 +241,10 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         }
         blocks = check_row_blocks(row_blocks, X.shape[0]) or [(workers.rank, X.shape[0])]
         names = self._feature_names(X)
+        params |= constraint_params(
+            self.monotone_constraints, self.interaction_constraints, names, objective
+        )
+        check_not_monotone(categories, params["monotone_constraints"], names)
         initial = continuation.initial(objective, n_outputs, names, categories)
         rows = Rows(X, y, sample_weight, query_sizes)
         sets = self._evaluation_sets(
@@ -851,6 +856,16 @@ def array_of_values(estimator: QGBDTEstimator, X: Any, workers: Communicator) ->
         raise DataError("Categorical features need dense data, X is sparse. Use X.toarray().")
     checks = check_X(workers) | {"dtype": None if hasattr(X, "dtype") else object}
     return check_array(X, estimator=estimator, input_name="X", **checks)
+
+
+def check_not_monotone(categories: Categories, signs: Any, names: Sequence[str]) -> None:
+    """Raise DataError if a categorical feature has a direction."""
+    for index in categories.indices:
+        if len(signs) and signs[index]:
+            raise DataError(
+                f"monotone_constraints has {signs[index]} for {names[index]!r}, whose categories "
+                "have no order."
+            )
 
 
 def draw_seed(random_state: int | np.random.RandomState | np.random.Generator | None) -> int:

@@ -115,6 +115,22 @@ def test_equals_the_reference_at_the_ends_of_parameters(seed):
     assert_equals_reference(X, y, drawn_params(seed, objective=objective))
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_equals_the_reference_with_samples_and_constraints(seed):
+    """LightGBM's quantized mode breaks with several of these alone."""
+    X = categorical_data(600, seed)
+    y, _ = targets(effects(X), "binary")
+    params = drawn_params(
+        seed,
+        objective="binary",
+        subsample=[1.0, 0.6][seed % 2],
+        colsample_bytree=[1.0, 0.7][seed // 2 % 2],
+        colsample_bynode=[0.7, 1.0][seed // 3 % 2],
+        monotone_constraints=np.array([0, 1, 0, 0, 0, -1] if seed % 3 else [], np.int8),
+    )
+    assert_equals_reference(X, y, params)
+
+
 # --- Which split is the best
 
 

@@ -267,6 +267,9 @@ def test_minus_zero_is_zero():
         regressor(categorical_features=[0]).fit(some[:, None], Y) for some in (sign, np.abs(sign))
     ]
     assert models[0].booster_ == models[1].booster_
+    X = np.array([[-0.0], [1]], object)
+    found = find_categories(X, [0], max_bin=9, refuses_unseen=False)
+    assert str(found.values) == "[[0.0, 1.0]]"
 
 
 def test_unseen_categories_are_missing_or_an_error():
@@ -535,6 +538,14 @@ def test_refused_in_predict():
         regressor(categorical_features=[0, 2]).fit(objects(), Y).predict(objects()[:, :2])
     with pytest.raises(DataError, match="X has 2 features, but Booster is expecting 3 features"):
         MODEL.booster_.predict(FRAME[["colour", "size"]])
+
+
+def test_a_direction_of_categories_is_refused():
+    with pytest.raises(DataError, match="has -1 for 'code', whose categories have no order"):
+        regressor(monotone_constraints={"code": -1}).fit(FRAME, Y)
+    rising = regressor(monotone_constraints={"size": 1}).fit(FRAME, Y)
+    larger = FRAME.assign(size=SIZE + 1)
+    assert (rising.predict(larger) >= rising.predict(FRAME)).all()
 
 
 def test_a_device_is_refused_before_work(monkeypatch):

@@ -22,6 +22,7 @@ import math
 import numpy as np
 import pytest
 import reference as ref
+from conftest import BASE_PARAMS
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -29,7 +30,7 @@ LABEL_GAIN = 2.0 ** np.arange(31) - 1.0
 
 
 def make_params(objective="regression", **changes):
-    defaults = dict(
+    defaults = BASE_PARAMS | dict(
         objective=objective,
         n_outputs=3 if objective == "multiclass" else 1,
         max_bin=255,

@@ -68,6 +68,7 @@ struct FeatureBins {  // one feature's part of a node's histogram, as cells or a
   const HistCell* cells;
   const uint32_t* lanes;  // or null
   BinOrder order;
+  int32_t sign;  // +1 if values may not fall with the feature, -1 if they may not rise
 };
 
 struct Kernels {
@@ -81,6 +82,9 @@ struct Kernels {
   // Gradients of one query; documents[rank] are its documents.
   void (*query_gradients)(const RankingData&, const RowData&, int64_t query,
                           const Document* documents, const RankingScratch&, GradientRange* range);
+
+  // Widens by the magnitudes of n floats.
+  void (*measure)(const float*, int64_t n, Magnitudes*);
 
   // Rounds rows [begin, end) of one output; returns the sum. Among the rows of all workers, row
   // i has the number first_row + i.

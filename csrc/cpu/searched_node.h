@@ -38,6 +38,7 @@ struct CpuBackend::SearchedNode {
 
   void search(const Kernels& kernels, int32_t feature, const FeatureBins& bins,
               int32_t n_categories, const uint32_t* counts = nullptr) {
+    if (task.allowed && !task.allowed[feature]) return;
     double sure = sure_gain.load(std::memory_order_relaxed);
     const FeatureSplit best = find(kernels, feature, bins, n_categories, counts, sure);
     features[feature] = best;
