@@ -49,6 +49,7 @@ struct PartitionTask {
   RowRange rows;
   int32_t feature, bin;
   bool missing_left;
+  CategorySet categories;  // that go left, instead of the bins <= bin
 };
 
 class Backend {

@@ -74,20 +74,32 @@ void list_entries(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t
 }  // namespace
 
 template <class View>
-BinnedMatrix::BinnedMatrix(const View& X, GlobalRows rows, int max_bin, const BinKernels& kernels,
+BinnedMatrix::BinnedMatrix(const View& X, GlobalRows rows, int max_bin,
+                           const std::vector<int32_t>& n_categories, const BinKernels& kernels,
                            Comm& comm, Team& team)
     : n_samples_(X.n_samples),
       rows_(std::move(rows)),
       has_missing_(X.n_features, 0),
+      is_categorical_(X.n_features, 0),
       default_places_(X.n_features, 0),
       stored_(X.n_features) {
   check(2 <= max_bin && max_bin <= kMaxValueBins, "max_bin must be in [2, 255]");
   check(rows_.n_samples() == n_samples_, "blocks of rows must sum to n_samples");
   check(rows_.n_samples_of_all() >= 1 && rows_.n_samples_of_all() <= INT32_MAX,
         "n_samples must be in [1, 2^31 - 1]");
+  check(n_categories.empty() || int64_t(n_categories.size()) == X.n_features,
+        "n_categories must have an entry for each feature");
+  for (int32_t n : n_categories)
+    check(kNotCategorical <= n && n <= max_bin, "n_categories must be in [-1, max_bin]");
+  check(n_categories.empty() || std::is_same_v<View, MatrixView>, "categories need dense data");
   check(X.n_features >= 1 && X.n_features <= INT32_MAX / kBinPlaces, "too many features");
   comm.begin_phase("binning");
   thresholds_ = find_bin_thresholds(X, rows_, max_bin, comm, team);
+  for (int32_t f = 0; f < int32_t(n_categories.size()); ++f) {
+    if (n_categories[f] == kNotCategorical) continue;
+    thresholds_[f] = code_thresholds(n_categories[f]);
+    is_categorical_[f] = has_categories_ = true;
+  }
   for (int32_t f = 0; f < n_features(); ++f) bin_orders_.push_back(order_of_bins(n_value_bins(f)));
   visit_elements(X, [&]<class T>(const T* data) {
     assign_bins(X, data, kernel_for(kernels, data), comm, team);
@@ -96,10 +108,10 @@ BinnedMatrix::BinnedMatrix(const View& X, GlobalRows rows, int max_bin, const Bi
   comm.allreduce_max(missing);
   has_missing_.assign(missing.begin(), missing.end());
 }
-template BinnedMatrix::BinnedMatrix(const MatrixView&, GlobalRows, int, const BinKernels&, Comm&,
-                                    Team&);
-template BinnedMatrix::BinnedMatrix(const SparseView&, GlobalRows, int, const BinKernels&, Comm&,
-                                    Team&);
+template BinnedMatrix::BinnedMatrix(const MatrixView&, GlobalRows, int, const std::vector<int32_t>&,
+                                    const BinKernels&, Comm&, Team&);
+template BinnedMatrix::BinnedMatrix(const SparseView&, GlobalRows, int, const std::vector<int32_t>&,
+                                    const BinKernels&, Comm&, Team&);
 
 // The most frequent place of each feature, and its share, among some rows: the layout depends on
 // it, no result does.

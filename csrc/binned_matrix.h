@@ -48,6 +48,7 @@ namespace qgbdt {
 
 constexpr int kTileFeatures = 32;
 constexpr int kSparseTileFeatures = 128;
+constexpr int32_t kNotCategorical = -1;
 
 struct FeatureTile {
   int32_t first_feature;
@@ -70,8 +71,11 @@ struct ListedColumn {
 class BinnedMatrix {
  public:
   // Reads X, the rows of this worker, during the call only: a MatrixView or a SparseView.
+  // n_categories: of each feature, kNotCategorical or how many codes 0, 1, ... it has, each a bin;
+  // or empty. Codes are dense.
   template <class View>
-  BinnedMatrix(const View& X, GlobalRows rows, int max_bin, const BinKernels& kernels, Comm& comm,
+  BinnedMatrix(const View& X, GlobalRows rows, int max_bin,
+               const std::vector<int32_t>& n_categories, const BinKernels& kernels, Comm& comm,
                Team& team);
 
   int64_t n_samples() const { return n_samples_; }
@@ -80,6 +84,8 @@ class BinnedMatrix {
   const std::vector<FeatureTile>& tiles() const { return tiles_; }
   const std::vector<double>& thresholds(int32_t feature) const { return thresholds_[feature]; }
   bool has_missing(int32_t feature) const { return has_missing_[feature]; }  // on any worker
+  bool is_categorical(int32_t feature) const { return is_categorical_[feature]; }
+  bool has_categories() const { return has_categories_; }
   // The missing bin of a column comes right after the value bins.
   int32_t n_value_bins(int32_t feature) const { return int32_t(thresholds_[feature].size()) + 1; }
   BinOrder bin_order(int32_t feature) const { return bin_orders_[feature]; }
@@ -138,7 +144,8 @@ class BinnedMatrix {
   int64_t n_samples_;
   GlobalRows rows_;
   std::vector<std::vector<double>> thresholds_;
-  std::vector<uint8_t> has_missing_;
+  std::vector<uint8_t> has_missing_, is_categorical_;
+  bool has_categories_ = false;
   std::vector<int64_t> cell_offsets_;
   std::vector<BinOrder> bin_orders_;
   std::vector<uint8_t> default_places_;

@@ -387,6 +387,12 @@ double threshold_between(double a, double b) {
   return a <= middle && middle < b ? middle : a;
 }
 
+std::vector<double> code_thresholds(int32_t n_codes) {
+  std::vector<double> thresholds;
+  for (int32_t code = 1; code < n_codes; ++code) thresholds.push_back(code - 0.5);
+  return thresholds;
+}
+
 template <class T>
 BinTable<T> bin_table(const std::vector<double>& thresholds) {
   using Table = BinTable<T>;

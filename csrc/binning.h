@@ -59,6 +59,9 @@ std::vector<std::vector<double>> find_bin_thresholds(const View& X, const Global
 template <class T>
 BinTable<T> bin_table(const std::vector<double>& thresholds);
 
+// A bin for each of the codes 0, 1, ...
+std::vector<double> code_thresholds(int32_t n_codes);
+
 // Where to cut between neighbouring distinct values a < b: a <= threshold < b.
 double threshold_between(double a, double b);
 

@@ -1,9 +1,9 @@
 // Trees as bit logic. A block of 256 rows is a slice: one bit a row. For every condition of the
-// model, feature > threshold, one slice says which rows meet it. A tree numbers its leaves from
-// left to right, and each binary digit of a row's leaf number is a slice as well: at a split it is
-// the left child's digit or the right child's, selected by the condition's slice. So a few hundred
-// bitwise selects send 256 rows at once to their leaves, with no branch and no gather. The
-// conditions are shared by all trees.
+// model, feature > threshold or not in a set, one slice says which rows meet it. A tree numbers its
+// leaves from left to right, and each binary digit of a row's leaf number is a slice as well: at a
+// split it is the left child's digit or the right child's, selected by the condition's slice. So a
+// few hundred bitwise selects send 256 rows at once to their leaves, with no branch and no gather.
+// The conditions are shared by all trees.
 //
 // A slice's address is its slot: 0 and 1 are constants, then the conditions, then the
 // selects' results, which are used once and then overwritten, so that a tree's stay in the L1
@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "bin_search.h"
+#include "types.h"
 
 namespace qgbdt {
 
@@ -52,6 +53,10 @@ struct PredictKernels {  // of a machine
   BinKernels binning;
   // right[b] = rows whose bin is above b or missing, left[b] (unless null) = above b, b in [0, n).
   void (*slice_bins)(const uint8_t* bins, int32_t n, Slice* right, Slice* left);
+  // right[s] = rows whose bin is not in sets[s], left[s] (unless null) = and not missing, s in
+  // [0, n).
+  void (*slice_sets)(const uint8_t* bins, const CategorySet* sets, int32_t n, Slice* right,
+                     Slice* left);
   // scores[row] += the value of the row's leaf, for all 256 rows.
   void (*add_tree)(const SlicedTree&, Slice* slices, uint32_t address_mask, double* scores);
 };

@@ -115,6 +115,7 @@ class Booster {
     p.min_child_samples = int32_t(std::clamp<int64_t>(params_.min_child_samples, 1, kMaxCellSum));
     p.hessian_levels = q.hessian.levels;
     p.constant_hessian = q.constant_hessian;
+    p.category = params_.category;
     const std::vector<int8_t>& signs = params_.monotone_constraints;
     p.is_monotone = std::any_of(signs.begin(), signs.end(), [](int8_t sign) { return sign != 0; });
     return p;

@@ -144,7 +144,8 @@ class Grower {
   }
 
   static PartitionTask partition_task(const Leaf& leaf, RowRange rows) {
-    return {rows, leaf.split.feature, leaf.split.bin, leaf.split.missing_left};
+    const SplitCandidate& s = leaf.split;
+    return {rows, s.feature, s.bin, s.missing_left, s.categories};
   }
 
   void partition(const std::vector<int32_t>& batch) {
@@ -296,8 +297,16 @@ class Grower {
     GrownTree tree;
     const std::vector<RowRange> others = send_others();
     for (size_t i = 0; i < nodes_.size(); ++i) {
-      if (nodes_[i].feature >= 0) continue;
+      Node& node = nodes_[i];
       const Leaf& leaf = leaves_[node_leaf_[i]];
+      if (node.feature >= 0) {
+        if (bins_.is_categorical(node.feature)) {
+          node.is_categorical = true;
+          node.threshold = double(nodes_.category_sets.size());
+          nodes_.category_sets.push_back(leaf.split.categories);
+        }
+        continue;
+      }
       tree.leaf_nodes.push_back(int32_t(i));
       tree.leaf_rows.push_back(leaf.rows);
       tree.other_rows.push_back(others[i]);
@@ -319,7 +328,7 @@ class Grower {
   const double batch_share_;
   HistogramPool pool_;
   std::vector<Leaf> leaves_;
-  std::vector<Node> nodes_;
+  Tree nodes_;
   std::vector<int32_t> node_leaf_;  // the leaf that became a node
   int n_leaves_ = 1;
   std::set<int32_t, BestFirst> queue_;    // committed leaves that can be split

@@ -5,13 +5,15 @@
 #include <cmath>
 #include <utility>
 
+#include "binning.h"
 #include "support/check.h"
 #include "support/crc32.h"
 
 namespace qgbdt {
 namespace {
 
-constexpr std::string_view kMagic = "qgbdt-model", kVersion = "1";
+constexpr std::string_view kMagic = "qgbdt-model";
+constexpr std::string_view kVersion = "1", kVersionOfCategories = "2";
 constexpr std::string_view kHex = "0123456789abcdef";
 
 constexpr std::pair<ObjectiveKind, const char*> kObjectives[] = {
@@ -75,11 +77,39 @@ std::string quote(std::string_view name) {
   return out + '"';
 }
 
-void write_node(Writer& out, const Node& node) {
-  if (node.feature >= 0) {
+void write_values(Writer& out, const Categories& values) {
+  const auto write_all = [&](std::string_view kind, const auto& some, const auto& write) {
+    out.word(kind);
+    out.number(some.size());
+    for (const auto& value : some) {
+      out.end_line();
+      write(value);
+    }
+  };
+  if (const auto* numbers = std::get_if<std::vector<double>>(&values))
+    write_all("numbers", *numbers, [&](double value) { out.number(value); });
+  if (const auto* strings = std::get_if<std::vector<std::string>>(&values))
+    write_all("strings", *strings, [&](const std::string& value) { out.word(quote(value)); });
+}
+
+// Hexadecimal digits of four codes each, the first code in the lowest bit of the first digit.
+std::string digits_of(const CategorySet& set, int32_t n_codes) {
+  std::string out(size_t(n_codes + 3) / 4, '0');
+  for (size_t i = 0; i < out.size(); ++i) out[i] = kHex[set.words[i / 16] >> i % 16 * 4 & 15];
+  return out;
+}
+
+void write_node(Writer& out, const Node& node, const Tree& tree, const Model& model) {
+  if (node.is_categorical) {
+    out.word("categories");
+    out.number(node.feature);
+    out.word(digits_of(tree.categories(node), n_categories(model.categories[node.feature])));
+  } else if (node.feature >= 0) {
     out.word("split");
     out.number(node.feature);
     out.number(node.threshold);
+  }
+  if (node.feature >= 0) {
     out.word(node.missing_left ? "missing-left" : "missing-right");
     out.number(node.left);
     out.number(node.right);
@@ -197,6 +227,7 @@ class Reader {
     if (!current_.empty()) fail("the line goes on");
   }
 
+  bool at_line_end() const { return current_.empty(); }
   bool at_end() const { return rest_.empty(); }
 
   static constexpr double kMaxReal = 1.7976931348623157e308;
@@ -229,14 +260,14 @@ class Reader {
 };
 
 std::string_view checked_body(std::string_view text) {
-  const std::string magic = std::string(kMagic) + ' ', first_line = magic + std::string(kVersion);
+  const std::string magic = std::string(kMagic) + ' ';
   if (!text.starts_with(magic))
     throw ModelFormatError("not a qgbdt model: it must begin with " + shown(magic));
   const std::string_view version = text.substr(magic.size(), text.find('\n') - magic.size());
-  if (version != kVersion)
+  if (version != kVersion && version != kVersionOfCategories)
     throw ModelFormatError("a qgbdt model of version " + shown(version) +
-                           ", but this qgbdt reads version " + shown(kVersion));
-  if (text.size() < first_line.size() + 1 + kChecksumLine)
+                           ", but this qgbdt reads versions 1 and 2");
+  if (text.size() < magic.size() + version.size() + 1 + kChecksumLine)
     throw ModelFormatError("the model text ends early");
   const std::string_view body = text.substr(0, text.size() - kChecksumLine);
   if (text.substr(body.size()) != checksum_line(body))
@@ -244,15 +275,59 @@ std::string_view checked_body(std::string_view text) {
   return body;
 }
 
-Node read_node(Reader& in, int32_t index, int32_t n_nodes, int32_t n_features,
+// Each greater than the one before it.
+template <class Values, class ReadValue>
+Values read_ascending(Reader& in, int32_t n, const ReadValue& read_value) {
+  Values values;
+  values.reserve(n);
+  for (int32_t i = 0; i < n; ++i) {
+    in.end_line();
+    in.next_line();
+    values.push_back(read_value());
+    if (i > 0 && !(values[i - 1] < values[i])) in.fail("the categories are not in order");
+  }
+  return values;
+}
+
+// What follows a feature's name: nothing, or its categories.
+Categories read_values(Reader& in) {
+  if (in.at_line_end()) return {};
+  const std::string_view kind = in.word();
+  if (kind != "numbers" && kind != "strings") in.fail("expected 'numbers' or 'strings'");
+  const int32_t n = in.number<int32_t>(0, kMaxValueBins);
+  if (kind == "numbers")
+    return read_ascending<std::vector<double>>(in, n, [&] { return in.real(); });
+  return read_ascending<std::vector<std::string>>(in, n, [&] { return in.quoted(); });
+}
+
+CategorySet read_set(Reader& in, int32_t n_codes) {
+  const std::string_view word = in.word();
+  CategorySet set;
+  for (size_t i = 0; i < std::min<size_t>(word.size(), 64); ++i)
+    if (const size_t digit = kHex.find(word[i]); digit != kHex.npos)
+      set.words[i / 16] |= uint64_t(digit) << i % 16 * 4;
+  for (int32_t code = n_codes; code <= kMaxValueBins; ++code) set.erase(code);
+  if (word != digits_of(set, n_codes)) in.fail(shown(word) + " is not a set of the categories");
+  return set;
+}
+
+Node read_node(Reader& in, int32_t index, int32_t n_nodes, const Model& model, Tree& tree,
                std::vector<bool>& has_parent) {
   Node node;
   in.next_line();
   const std::string_view kind = in.word();
-  if (kind == "split") {
-    node.feature = in.number<int32_t>(0, n_features - 1);
-    // -inf: only -inf goes left; +inf: every value goes left and missing ones right
-    node.threshold = in.number<double>(-HUGE_VAL, HUGE_VAL);
+  if (kind == "split" || kind == "categories") {
+    node.feature = in.number<int32_t>(0, model.n_features() - 1);
+    node.is_categorical = kind == "categories";
+    if (node.is_categorical != model.is_categorical(node.feature))
+      in.fail("a feature is split as if it were of the other kind");
+    if (node.is_categorical) {
+      node.threshold = double(tree.category_sets.size());
+      tree.category_sets.push_back(read_set(in, n_categories(model.categories[node.feature])));
+    } else {
+      // -inf: only -inf goes left; +inf: every value goes left and missing ones right
+      node.threshold = in.number<double>(-HUGE_VAL, HUGE_VAL);
+    }
     const std::string_view side = in.word();
     if (side != "missing-left" && side != "missing-right")
       in.fail("expected 'missing-left' or 'missing-right'");
@@ -266,7 +341,7 @@ Node read_node(Reader& in, int32_t index, int32_t n_nodes, int32_t n_features,
   } else if (kind == "leaf") {
     node.value = in.real();
   } else {
-    in.fail("expected 'split' or 'leaf'");
+    in.fail("expected 'split', 'categories' or 'leaf'");
   }
   node.count = in.number<int64_t>(0, INT64_MAX);
   node.sum_hessian = in.number<double>(0, Reader::kMaxReal);
@@ -274,7 +349,7 @@ Node read_node(Reader& in, int32_t index, int32_t n_nodes, int32_t n_features,
   return node;
 }
 
-Tree read_tree(Reader& in, int64_t tree_index, int32_t n_features) {
+Tree read_tree(Reader& in, int64_t tree_index, const Model& model) {
   in.next_line();
   in.expect("tree");
   in.number<int64_t>(tree_index, tree_index);
@@ -286,7 +361,7 @@ Tree read_tree(Reader& in, int64_t tree_index, int32_t n_features) {
   std::vector<bool> has_parent(n_nodes, false);
   has_parent[0] = true;
   for (int32_t i = 0; i < n_nodes; ++i) {
-    tree.push_back(read_node(in, i, n_nodes, n_features, has_parent));
+    tree.push_back(read_node(in, i, n_nodes, model, tree, has_parent));
     if (!has_parent[i]) in.fail("a node has no parent");
   }
   return tree;
@@ -311,8 +386,9 @@ bool objective_from_name(std::string_view name, ObjectiveKind* kind) {
 
 std::string model_to_text(const Model& model) {
   Writer out;
+  const bool has_categories = model.has_categories();
   out.word(kMagic);
-  out.word(kVersion);
+  out.word(has_categories ? kVersionOfCategories : kVersion);
   out.end_line();
   out.word("objective");
   out.word(objective_name(model.objective));
@@ -326,8 +402,14 @@ std::string model_to_text(const Model& model) {
   out.word("features");
   out.number(model.n_features());
   out.end_line();
-  for (const std::string& name : model.feature_names) {
-    out.word(quote(name));
+  for (int32_t f = 0; f < model.n_features(); ++f) {
+    out.word(quote(model.feature_names[f]));
+    if (has_categories) write_values(out, model.categories[f]);
+    out.end_line();
+  }
+  if (has_categories) {
+    out.word("unseen_category");
+    out.word(model.refuses_unseen ? "error" : "missing");
     out.end_line();
   }
   out.word("trees");
@@ -339,7 +421,7 @@ std::string model_to_text(const Model& model) {
     out.word("nodes");
     out.number(model.trees[i].size());
     out.end_line();
-    for (const Node& node : model.trees[i]) write_node(out, node);
+    for (const Node& node : model.trees[i]) write_node(out, node, model.trees[i], model);
   }
   return out.take_with_checksum();
 }
@@ -348,6 +430,8 @@ Model model_from_text(std::string_view text) {
   Reader in(checked_body(text));
   Model model;
   in.next_line();  // the magic and the version, already checked
+  in.expect(kMagic);
+  const bool has_categories = in.word() == kVersionOfCategories;
   in.next_line();
   in.expect("objective");
   if (!objective_from_name(in.word(), &model.objective)) in.fail("unknown objective");
@@ -371,6 +455,16 @@ Model model_from_text(std::string_view text) {
   for (int32_t f = 0; f < n_features; ++f) {
     in.next_line();
     model.feature_names.push_back(in.quoted());
+    if (has_categories) model.categories.push_back(read_values(in));
+    in.end_line();
+  }
+  if (has_categories) {
+    if (!model.has_categories()) in.fail("version 2 is for models with categories");
+    in.next_line();
+    in.expect("unseen_category");
+    const std::string_view unseen = in.word();
+    if (unseen != "missing" && unseen != "error") in.fail("expected 'missing' or 'error'");
+    model.refuses_unseen = unseen == "error";
     in.end_line();
   }
   in.next_line();
@@ -379,7 +473,7 @@ Model model_from_text(std::string_view text) {
   if (n_trees % model.n_outputs != 0) in.fail("an iteration is not complete");
   in.end_line();
   model.trees.reserve(n_trees);
-  for (int64_t t = 0; t < n_trees; ++t) model.trees.push_back(read_tree(in, t, n_features));
+  for (int64_t t = 0; t < n_trees; ++t) model.trees.push_back(read_tree(in, t, model));
   if (!in.at_end()) in.fail("the text goes on after the last tree");
   return model;
 }

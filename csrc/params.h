@@ -40,6 +40,7 @@ struct TrainParams {
   double tweedie_variance_power;
   int lambdarank_truncation_level;
   std::vector<double> label_gain;
+  CategoryParams category;
 
   bool limits_interactions() const { return !interaction_sets.empty() || most_interacting > 0; }
 };

@@ -95,7 +95,7 @@ void Predictor::leaf_numbers(const MatrixView& X, int64_t begin_iteration, int64
         int32_t at = 0;
         while (tree[at].feature >= 0) {
           const double x = double(row[tree[at].feature * X.column_stride]);
-          at = goes_left(tree[at], x) ? tree[at].left : tree[at].right;
+          at = tree.goes_left(tree[at], x) ? tree[at].left : tree[at].right;
         }
         out[i * n_trees + t] = numbers[at];
       }

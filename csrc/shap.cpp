@@ -96,7 +96,7 @@ class ShapTree {
     for (size_t i = 0; i < tree_.size(); ++i) {
       const Node& node = tree_[i];
       if (node.feature < 0) continue;
-      const bool left = goes_left(node, double(row[node.feature * column_stride]));
+      const bool left = tree_.goes_left(node, double(row[node.feature * column_stride]));
       s.is_hot[node.left] = s.is_hot[above_[i]] & left;
       s.is_hot[node.right] = s.is_hot[above_[i]] & !left;
     }

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 namespace qgbdt {
 namespace {
@@ -28,11 +29,16 @@ std::vector<int32_t> first_leaves(const Tree& tree) {
 
 }  // namespace
 
+SlicedForest::Condition SlicedForest::condition_of(const Tree& tree, const Node& split) {
+  if (split.is_categorical) return {split.feature, true, 0, tree.categories(split)};
+  return {split.feature, false, split.threshold, {}};
+}
+
 std::vector<SlicedForest::Condition> SlicedForest::conditions_of(const std::vector<Tree>& trees) {
   std::vector<Condition> conditions;
   for (const Tree& tree : trees)
     for (const Node& node : tree)
-      if (node.feature >= 0) conditions.push_back({node.feature, node.threshold});
+      if (node.feature >= 0) conditions.push_back(condition_of(tree, node));
   std::sort(conditions.begin(), conditions.end());
   conditions.erase(std::unique(conditions.begin(), conditions.end()), conditions.end());
   return conditions;
@@ -56,13 +62,17 @@ SlicedForest::SlicedForest(const std::vector<Tree>& trees, const std::vector<Con
 void SlicedForest::add_columns(const std::vector<Condition>& conditions) {
   for (size_t first = 0, i = 0; i < conditions.size(); first = i) {
     std::vector<double> thresholds;
+    std::vector<CategorySet> sets;
     for (; i < conditions.size() && conditions[i].feature == conditions[first].feature &&
-           int(thresholds.size()) < kColumnThresholds;
-         ++i)
-      thresholds.push_back(conditions[i].threshold);
-    columns_.push_back({conditions[first].feature, int32_t(thresholds.size()),
-                        kFirstCondition + uint32_t(first), bin_table<float>(thresholds),
-                        bin_table<double>(thresholds)});
+           i - first < kColumnThresholds;
+         ++i) {
+      if (conditions[i].is_categorical) sets.push_back(conditions[i].categories);
+      else thresholds.push_back(conditions[i].threshold);
+    }
+    if (!sets.empty()) thresholds = code_thresholds(kColumnThresholds + 1);
+    columns_.push_back({conditions[first].feature, int32_t(i - first),
+                        kFirstCondition + uint32_t(first), std::move(sets),
+                        bin_table<float>(thresholds), bin_table<double>(thresholds)});
   }
 }
 
@@ -94,8 +104,8 @@ void SlicedForest::add_program(const Tree& tree, const std::vector<Condition>& c
       for (int p = 0; p < kIndexPlanes; ++p) planes[i][p] = first_leaf[i] >> p & 1 ? kOnes : kZeros;
       continue;
     }
-    const auto found = std::lower_bound(conditions.begin(), conditions.end(),
-                                        Condition{node.feature, node.threshold});
+    const auto found =
+        std::lower_bound(conditions.begin(), conditions.end(), condition_of(tree, node));
     const uint32_t condition = kFirstCondition + uint32_t(found - conditions.begin()) +
                                (node.missing_left ? left_side_ : 0);
     for (int p = 0; p < kIndexPlanes; ++p) {
@@ -140,8 +150,11 @@ void SlicedForest::add(const MatrixView& X, const T* data, int64_t first_row, in
   Slice* slices = scratch.slices_.data();
   for (int64_t c = 0; c < n_columns(); ++c) {
     Slice* right = slices + columns_[c].first_slot;
-    kernels.slice_bins(scratch.bins_.data() + c * kSliceRows, columns_[c].n_thresholds, right,
-                       any_missing ? right + left_side_ : nullptr);
+    Slice* left = any_missing ? right + left_side_ : nullptr;
+    const uint8_t* bins = scratch.bins_.data() + c * kSliceRows;
+    const std::vector<CategorySet>& sets = columns_[c].sets;
+    if (sets.empty()) kernels.slice_bins(bins, columns_[c].n_conditions, right, left);
+    else kernels.slice_sets(bins, sets.data(), columns_[c].n_conditions, right, left);
   }
   // Without missing values both sides' slots are those of the right side.
   const uint32_t address_mask = (any_missing ? 2 * left_side_ : left_side_) * kStepsPerSlot - 1;

@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -38,11 +39,12 @@ class SlicedForest {
            Scratch& scratch, double* scores) const;
 
  private:
-  // Up to kColumnThresholds thresholds of a feature; they own the slots from first_slot on.
+  // Up to kColumnThresholds conditions of a feature; they own the slots from first_slot on.
   struct Column {
     int32_t feature;
-    int32_t n_thresholds;
+    int32_t n_conditions;
     uint32_t first_slot;
+    std::vector<CategorySet> sets;  // of a categorical feature
     BinTable<float> floats;
     BinTable<double> doubles;
   };
@@ -60,12 +62,18 @@ class SlicedForest {
 
   struct Condition {
     int32_t feature;
-    double threshold;
+    bool is_categorical;
+    double threshold;        // of a number
+    CategorySet categories;  // of a categorical feature
     bool operator==(const Condition&) const = default;
     bool operator<(const Condition& other) const {
-      return feature != other.feature ? feature < other.feature : threshold < other.threshold;
+      if (feature != other.feature) return feature < other.feature;
+      if (threshold != other.threshold) return threshold < other.threshold;
+      return std::lexicographical_compare(categories.words, categories.words + 4,
+                                          other.categories.words, other.categories.words + 4);
     }
   };
+  static Condition condition_of(const Tree& tree, const Node& split);
 
   static std::vector<Condition> conditions_of(const std::vector<Tree>& trees);
   SlicedForest(const std::vector<Tree>& trees, const std::vector<Condition>& conditions);

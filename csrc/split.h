@@ -23,6 +23,7 @@ struct SplitParams {
   int32_t hessian_levels;     // the largest integer hessian of a row
   bool constant_hessian;      // integer hessian sums are row counts
   bool is_monotone;           // values of leaves are bounded
+  CategoryParams category;
 };
 
 QGBDT_FN double soft_threshold(double gradient, double reg_alpha) {
@@ -150,6 +151,7 @@ struct NodeRules {
   int32_t min_hessian;  // of a child, as an integer sum: min_child_weight and a defined step
   Bounds bounds;
   ScoreBound bound;
+  double mean_hessian;  // of a row
 };
 
 QGBDT_FN bool enough_hessian(int32_t sum, const SplitParams& p) {
@@ -180,8 +182,8 @@ QGBDT_FN NodeRules rules_of_node(const SplitParams& p, HistCell total, int64_t c
                                  const Bounds& bounds) {
   const double score = p.is_monotone ? score_of_value(total, bounded_value(total, bounds, p), p)
                                      : node_score(total, p);
-  NodeRules rules{p, total, score, 0, bounds, score_bound(p, total)};
   const double mean_hessian = cell_hessian(total) * p.hessian_scale / double(count);
+  NodeRules rules{p, total, score, 0, bounds, score_bound(p, total), mean_hessian};
   const double weight = (p.min_child_samples - 0.5) * mean_hessian;
   if (weight > p.min_child_weight) rules.params.min_child_weight = weight;
   rules.min_hessian = least_hessian(rules.params);

@@ -36,7 +36,8 @@ SplitCandidate from_wire(const WireSplit& w) {
           w.feature,
           w.bin_and_flags >> 2,
           (w.bin_and_flags & 2) != 0,
-          (w.bin_and_flags & 1) != 0};
+          (w.bin_and_flags & 1) != 0,
+          {}};
 }
 
 }  // namespace
@@ -86,17 +87,23 @@ SplitFinder::Named SplitFinder::name_splits(std::span<const int32_t> nodes, int3
   if (comm_.world_size() == 1) return named;
   std::vector<int64_t> sizes;
   std::vector<WireSplit> splits;
+  std::vector<CategorySet> categories;  // of those that have any
   for (const auto& of_node : named) {
     sizes.push_back(int64_t(of_node.size()));
-    for (const SplitCandidate& split : of_node) splits.push_back(to_wire(split));
+    for (const SplitCandidate& split : of_node) {
+      splits.push_back(to_wire(split));
+      if (bins_.is_categorical(split.feature)) categories.push_back(split.categories);
+    }
   }
   Bytes message;
   append(std::span<const int64_t>(sizes), &message);
   append(std::span<const WireSplit>(splits), &message);
+  append(std::span<const CategorySet>(categories), &message);
   named.assign(nodes.size(), {});
   for (const Bytes& of_worker : comm_.allgather(std::move(message))) {
     ByteReader reader(of_worker);
     const std::vector<int64_t> n_splits = reader.take<int64_t>(int64_t(nodes.size()));
+    std::vector<SplitCandidate*> categorical;
     for (size_t i = 0; i < nodes.size(); ++i) {
       for (const WireSplit& split : reader.take<WireSplit>(n_splits[i])) {
         named[i].push_back(from_wire(split));
@@ -104,7 +111,11 @@ SplitFinder::Named SplitFinder::name_splits(std::span<const int32_t> nodes, int3
                   0 <= named[i].back().bin && named[i].back().bin < kBinPlaces - 1,
               "a worker names a split that cannot be");
       }
+      for (size_t k = named[i].size() - size_t(n_splits[i]); k < named[i].size(); ++k)
+        if (bins_.is_categorical(named[i][k].feature)) categorical.push_back(&named[i][k]);
     }
+    for (SplitCandidate* split : categorical)
+      split->categories = reader.take<CategorySet>(1).front();
   }
   return named;
 }
@@ -130,9 +141,11 @@ std::vector<HistCell> SplitFinder::count(std::span<const CountTask> tasks) {
 bool SplitFinder::has_enough_rows(const SplitCandidate& split, int64_t count,
                                   const HistCell* row_counts) {
   const BinOrder order = bins_.bin_order(split.feature);
+  const bool is_categorical = bins_.is_categorical(split.feature);
   int64_t left = split.missing_left ? cell_hessian(row_counts[order.place(kMissingPosition)]) : 0;
-  for (int32_t bin = 0; bin <= split.bin; ++bin)
-    left += cell_hessian(row_counts[order.place(position_of_bin(bin, kBinPlaces))]);
+  for (int32_t bin = 0; bin < bins_.n_value_bins(split.feature); ++bin)
+    if (is_categorical ? split.categories.contains(bin) : bin <= split.bin)
+      left += cell_hessian(row_counts[order.place(position_of_bin(bin, kBinPlaces))]);
   return std::min(left, count - left) >= params_.min_child_samples;
 }
 

@@ -3,34 +3,73 @@
 
 #include <stdint.h>
 
+#include <algorithm>
 #include <string>
+#include <type_traits>
+#include <variant>
 #include <vector>
 
+#include "bin_order.h"
 #include "params.h"
 #include "types.h"
 
 namespace qgbdt {
 
-using Tree = std::vector<Node>;  // node 0 is the root; children come after their parent
+inline bool contains(const CategorySet& set, double code) {  // which may be anything
+  return code >= 0 && code < kBinPlaces && set.contains(int32_t(code));
+}
 
-inline bool goes_left(const Node& split, double x) {
-  return x <= split.threshold || (split.missing_left && x != x);
+// Node 0 is the root; children come after their parent.
+struct Tree : std::vector<Node> {
+  std::vector<CategorySet> category_sets;  // of the codes that go left, in the order of the nodes
+
+  const CategorySet& categories(const Node& split) const {
+    return category_sets[size_t(split.threshold)];
+  }
+
+  bool goes_left(const Node& split, double x) const {
+    if (x != x) return split.missing_left;
+    if (!split.is_categorical) return x <= split.threshold;
+    return contains(categories(split), x);
+  }
+};
+
+// The values of a categorical feature, ascending: a value's code is its place. A numerical feature
+// has none.
+using Categories = std::variant<std::monostate, std::vector<double>, std::vector<std::string>>;
+inline bool is_categorical(const Categories& values) { return values.index() > 0; }
+inline int32_t n_categories(const Categories& values) {
+  return std::visit(
+      []<class Values>(const Values& some) {
+        if constexpr (std::is_same_v<Values, std::monostate>) return int32_t(0);
+        else return int32_t(some.size());
+      },
+      values);
 }
 
 struct Model {
   ObjectiveKind objective;
   int32_t n_outputs;
   std::vector<std::string> feature_names;
-  std::vector<double> base_score;  // per output, in link space
-  std::vector<Tree> trees;         // tree i belongs to output i % n_outputs
+  std::vector<double> base_score;           // per output, in link space
+  std::vector<Tree> trees;                  // tree i belongs to output i % n_outputs
+  std::vector<Categories> categories = {};  // per feature, or empty: all are numerical
+  bool refuses_unseen = false;              // categories that training has not seen
 
   int32_t n_features() const { return int32_t(feature_names.size()); }
+  bool is_categorical(int32_t feature) const {
+    return !categories.empty() && qgbdt::is_categorical(categories[feature]);
+  }
+  bool has_categories() const {
+    return std::any_of(categories.begin(), categories.end(), qgbdt::is_categorical);
+  }
   int64_t n_iterations() const { return int64_t(trees.size()) / n_outputs; }
 
   // Whether trees of one mean the same in the other.
   bool is_alike(const Model& other) const {
     return objective == other.objective && n_outputs == other.n_outputs &&
-           feature_names == other.feature_names;
+           feature_names == other.feature_names && categories == other.categories &&
+           refuses_unseen == other.refuses_unseen;
   }
 
   Model iterations(int64_t begin, int64_t end) const {
@@ -38,7 +77,9 @@ struct Model {
             n_outputs,
             feature_names,
             base_score,
-            {trees.begin() + begin * n_outputs, trees.begin() + end * n_outputs}};
+            {trees.begin() + begin * n_outputs, trees.begin() + end * n_outputs},
+            categories,
+            refuses_unseen};
   }
 };
 

@@ -48,7 +48,25 @@ struct FeatureRange {
   bool contains(int32_t feature) const { return begin <= feature && feature < end; }
 };
 
-// The best split of a node, or none (feature < 0). Rows in value bins <= bin go left.
+// How the categories of a feature are split (docs/categories.md).
+struct CategoryParams {
+  double smooth, l2;                     // cat_smooth, cat_l2
+  int32_t max_threshold, max_to_onehot;  // max_cat_threshold, max_cat_to_onehot
+  double min_data_per_group;
+};
+
+// Some of a feature's bins.
+struct CategorySet {
+  uint64_t words[4] = {};
+
+  QGBDT_FN bool contains(int32_t bin) const { return words[bin >> 6] >> (bin & 63) & 1; }
+  QGBDT_FN void insert(int32_t bin) { words[bin >> 6] |= uint64_t(1) << (bin & 63); }
+  bool operator==(const CategorySet&) const = default;
+  QGBDT_FN void erase(int32_t bin) { words[bin >> 6] &= ~(uint64_t(1) << (bin & 63)); }
+};
+
+// The best split of a node, or none (feature < 0). Rows in value bins <= bin go left; of a
+// categorical feature those in `categories`.
 struct SplitCandidate {
   double gain = 0;
   HistCell left = 0;
@@ -56,6 +74,7 @@ struct SplitCandidate {
   int32_t bin = 0;
   bool missing_left = false;
   bool is_allowed = false;  // both children are known to have min_child_samples rows
+  CategorySet categories = {};
   bool exists() const { return feature >= 0; }
 };
 
@@ -64,7 +83,8 @@ struct Node {
   int32_t feature = -1;
   int32_t left = -1, right = -1;
   bool missing_left = false;
-  double threshold = 0;  // x <= threshold goes left
+  bool is_categorical = false;
+  double threshold = 0;  // x <= threshold goes left; or the number of a set of the tree's
   double value = 0;      // what a leaf adds to the raw prediction
   double gain = 0;
   int64_t count = 0;  // training rows

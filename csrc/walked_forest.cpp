@@ -32,42 +32,51 @@ WalkedForest::WalkedForest(const std::vector<Tree>& trees) {
         nodes_.push_back({node.threshold, node.missing_left ? ~node.feature : node.feature,
                           root + uint32_t(order.size())});
         order.insert(order.end(), {node.left, node.right});
+        if (node.is_categorical) {
+          set_of_node_.resize(nodes_.size(), -1);
+          set_of_node_.back() = int32_t(category_sets_.size());
+          category_sets_.push_back(tree.categories(node));
+        }
       } else {
         nodes_.push_back({HUGE_VAL, ~0, root + uint32_t(i)});
       }
     }
   }
+  if (!category_sets_.empty()) set_of_node_.resize(nodes_.size(), -1);
 }
 
-template <class T>
+template <bool kCategories, class T>
 inline uint32_t WalkedForest::step(const WalkNode* nodes, uint32_t at, const T* row,
-                                   int64_t column_stride) {
+                                   int64_t column_stride) const {
   const WalkNode node = nodes[at];
   const int32_t side = node.feature >> 31;  // -1: missing values go left
   const double x = double(row[(node.feature ^ side) * column_stride]);
-  const uint32_t right = x > node.threshold, missing = x != x;
+  const uint32_t missing = x != x;
+  uint32_t right = x > node.threshold;
+  if constexpr (kCategories)
+    if (set_of_node_[at] >= 0) right = !missing && !contains(category_sets_[set_of_node_[at]], x);
   return node.left + (right | (missing & uint32_t(side + 1)));
 }
 
 // Moves at[k] to the leaf of row(k).
-template <int kTogether, class Row>
+template <bool kCategories, int kTogether, class Row>
 inline void WalkedForest::walk(uint32_t* at, const Row& row, int64_t column_stride) const {
   const WalkNode* nodes = nodes_.data();
   for (uint32_t moved = 1; moved;) {
     moved = 0;
 #pragma GCC unroll 8
     for (int k = 0; k < kTogether; ++k) {
-      const uint32_t next = step(nodes, at[k], row(k), column_stride);
+      const uint32_t next = step<kCategories>(nodes, at[k], row(k), column_stride);
       moved |= next ^ at[k];
       at[k] = next;
     }
   }
 }
 
-template <class T>
-void WalkedForest::add(const MatrixView& X, const T* data, int64_t first_row, int64_t n_rows,
-                       int64_t begin_tree, int64_t end_tree, int n_outputs, double* scores) const {
-  const T* rows = data + first_row * X.row_stride;
+template <bool kCategories, class T>
+void WalkedForest::add_walks(const T* rows, int64_t row_stride, int64_t column_stride,
+                             int64_t n_rows, int64_t begin_tree, int64_t end_tree, int n_outputs,
+                             double* scores) const {
   const int64_t fewest = n_rows < kRowsTogether ? 1 : kTreesTogether;
   int64_t t = begin_tree;
   for (; t + fewest <= end_tree; t += kTreesTogether) {
@@ -75,10 +84,10 @@ void WalkedForest::add(const MatrixView& X, const T* data, int64_t first_row, in
     uint32_t root[kTreesTogether];
     for (int64_t k = 0; k < kTreesTogether; ++k) root[k] = roots_[t + std::min(k, n - 1)];
     for (int64_t i = 0; i < n_rows; ++i) {
-      const T* row = rows + i * X.row_stride;
+      const T* row = rows + i * row_stride;
       uint32_t at[kTreesTogether];
       std::copy_n(root, kTreesTogether, at);
-      walk<kTreesTogether>(at, [&](int) { return row; }, X.column_stride);
+      walk<kCategories, kTreesTogether>(at, [&](int) { return row; }, column_stride);
       for (int64_t k = 0; k < n; ++k) scores[i * n_outputs + (t + k) % n_outputs] += values_[at[k]];
     }
   }
@@ -88,13 +97,22 @@ void WalkedForest::add(const MatrixView& X, const T* data, int64_t first_row, in
       const int64_t n = std::min<int64_t>(kRowsTogether, n_rows - i);
       uint32_t at[kRowsTogether];
       std::fill_n(at, kRowsTogether, roots_[t]);
-      const auto row = [&](int k) {
-        return rows + (i + std::min<int64_t>(k, n - 1)) * X.row_stride;
-      };
-      walk<kRowsTogether>(at, row, X.column_stride);
+      const auto row = [&](int k) { return rows + (i + std::min<int64_t>(k, n - 1)) * row_stride; };
+      walk<kCategories, kRowsTogether>(at, row, column_stride);
       for (int64_t k = 0; k < n; ++k) to[(i + k) * n_outputs] += values_[at[k]];
     }
   }
+}
+
+template <class T>
+void WalkedForest::add(const MatrixView& X, const T* data, int64_t first_row, int64_t n_rows,
+                       int64_t begin_tree, int64_t end_tree, int n_outputs, double* scores) const {
+  const auto add_some = [&](auto has_categories) {
+    add_walks<has_categories>(data + first_row * X.row_stride, X.row_stride, X.column_stride,
+                              n_rows, begin_tree, end_tree, n_outputs, scores);
+  };
+  if (category_sets_.empty()) add_some(std::false_type());
+  else add_some(std::true_type());
 }
 
 template void WalkedForest::add(const MatrixView&, const float*, int64_t, int64_t, int64_t, int64_t,

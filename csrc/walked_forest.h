@@ -29,15 +29,21 @@ class WalkedForest {
     int32_t feature;  // complemented where a missing value goes left
     uint32_t left;
   };
-  template <class T>
-  static uint32_t step(const WalkNode* nodes, uint32_t at, const T* row, int64_t column_stride);
+  template <bool kCategories, class T>
+  uint32_t step(const WalkNode* nodes, uint32_t at, const T* row, int64_t column_stride) const;
 
-  template <int kTogether, class Row>
+  template <bool kCategories, int kTogether, class Row>
   void walk(uint32_t* at, const Row& row, int64_t column_stride) const;
+
+  template <bool kCategories, class T>
+  void add_walks(const T* rows, int64_t row_stride, int64_t column_stride, int64_t n_rows,
+                 int64_t begin_tree, int64_t end_tree, int n_outputs, double* scores) const;
 
   std::vector<WalkNode> nodes_;  // breadth first, tree after tree
   std::vector<double> values_;   // of the leaves among them
   std::vector<uint32_t> roots_;
+  std::vector<CategorySet> category_sets_;
+  std::vector<int32_t> set_of_node_;  // -1 where it has none; empty without any
 };
 
 }  // namespace qgbdt

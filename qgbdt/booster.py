@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from qgbdt import lightgbm_text
 from qgbdt._core import Model, predictions
+from qgbdt.categories import Categories, Values
 from qgbdt.errors import DataError
 from qgbdt.matrices import is_sparse, native_matrix, of_dense_blocks
 from qgbdt.params import NONE, CommonParams, IntRange, check_value
@@ -44,6 +45,7 @@ class Booster:
 
     def __init__(self, model: Model) -> None:
         self._model = model
+        self._categories = Categories(model.categories, model.refuses_unseen)
 
     # --- Saving and loading
 
@@ -127,7 +129,7 @@ class Booster:
         return {"model": self.to_bytes()}
 
     def __setstate__(self, state: dict[str, bytes]) -> None:
-        self._model = Model.from_bytes(state["model"])
+        self.__init__(Model.from_bytes(state["model"]))  # type: ignore[misc]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Booster) and self.to_bytes() == other.to_bytes()
@@ -159,6 +161,14 @@ class Booster:
         """The names of the columns of X."""
         return self._model.feature_names
 
+    def categories(self) -> list[Values | None]:
+        """The categories of each feature, ascending; None of one that is numerical.
+
+        What is none of them is missing, or an error if the model was trained with
+        ``unseen_category="error"``.
+        """
+        return list(self._categories.values or [None] * self.num_feature())
+
     def tree(self, index: int) -> NDArray[np.void]:
         """One tree, as a structured array of its nodes.
 
@@ -166,11 +176,24 @@ class Booster:
         -------
         ndarray of shape (n_nodes,)
             Node 0 is the root. Fields: feature (-1 in a leaf), left and right (node ids, -1 in a
-            leaf), missing_left, threshold (``x <= threshold`` goes left), value (of a leaf, in
-            link space), gain (of a split), count (training rows), sum_hessian.
+            leaf), missing_left, is_categorical, threshold (``x <= threshold`` goes left; of a
+            categorical split, which of `category_sets` goes left), value (of a leaf, in link
+            space), gain (of a split), count (training rows), sum_hessian.
         """
         check_value("index", "tree", index, IntRange(0, self.num_trees() - 1))
         return self._model.tree(index)
+
+    def category_sets(self, index: int) -> list[Values]:
+        """The categories that go left in each categorical split of a tree, node after node."""
+        tree, categories = self.tree(index), self.categories()
+        splits = tree[tree["is_categorical"]]
+        sets = []
+        for feature, codes in zip(
+            splits["feature"].tolist(), self._model.category_sets(index), strict=True
+        ):
+            values = categories[feature] or []
+            sets.append([values[code] for code in codes])
+        return sets
 
     def trees(self) -> list[NDArray[np.void]]:
         """All trees, see `tree`."""
@@ -216,7 +239,8 @@ class Booster:
         ImportError
             If pandas is not installed.
         """
-        return frame_of(map(numbered, self.trees()), self.feature_name())
+        sets = map(self.category_sets, range(self.num_trees()))
+        return frame_of(map(numbered, self.trees()), sets, self.feature_name())
 
     def to_shap_dict(self) -> dict[str, Any]:
         """The model as a dict that ``shap.TreeExplainer`` takes, for its raw scores.
@@ -226,6 +250,8 @@ class Booster:
         dict
             With the trees as arrays, an output a column of their values.
         """
+        if self._categories:
+            raise DataError("shap does not know splits of categories: use predict_contrib.")
         n_outputs = len(self._model.base_score)
         trees = []
         for index, nodes in enumerate(self.trees()):
@@ -270,7 +296,7 @@ class Booster:
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            NaN is a missing value.
+            NaN is a missing value. Categories are values, as in training.
         raw_score : bool, default=False
             Whether to stay in link space.
         start_iteration : int, default=0
@@ -434,6 +460,8 @@ class Booster:
         return start, n_iterations if number is None else min(start + number, n_iterations)
 
     def _check_X(self, X: Any) -> Any:
+        if self._categories:
+            return self._categories.encode(X)
         array = X if is_sparse(X) else np.asarray(X)
         if array.dtype.kind == "c":
             raise DataError("Booster needs real data, X is complex.")

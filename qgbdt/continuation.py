@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from qgbdt._core import BinnedMatrix, Model
 from qgbdt.booster import Booster
+from qgbdt.categories import Categories
 from qgbdt.checkpoint import Checkpoint
 from qgbdt.distributed.communicator import Communicator
 from qgbdt.errors import DataError
@@ -29,15 +30,25 @@ class Continuation:
     checkpoint_dir: str | os.PathLike[str] | None = None
     resume: bool = False
 
-    def initial(self, objective: str, n_outputs: int, names: list[str]) -> Model | None:
+    @property
+    def categories(self) -> Categories | None:
+        """Those of the model that was given."""
+        return None if self.init_model is None else booster_of(self.init_model)._categories
+
+    def initial(
+        self, objective: str, n_outputs: int, names: list[str], categories: Categories
+    ) -> Model | None:
         """The model that was given, which must be of the same kind."""
         if self.init_model is None:
             return None
-        model = booster_of(self.init_model)._model
+        booster = booster_of(self.init_model)
+        model, its_own = booster._model, booster._categories
         for what, its, here in (
             ("objective", model.objective, objective),
             ("number of outputs", model.n_outputs, n_outputs),
             ("features", model.feature_names, names),
+            ("categorical features", its_own.indices, categories.indices),
+            ("unseen_category", its_own.policy, categories.policy),
         ):
             if its != here:
                 raise DataError(

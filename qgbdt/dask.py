@@ -147,7 +147,7 @@ class DaskEstimator(QGBDTEstimator):
         Parameters
         ----------
         X : Dask Array or DataFrame of shape (n_samples, n_features)
-            Numbers. NaN is a missing value.
+            Numbers, and categories. NaN is a missing value.
         raw_score : bool, default=False
             Whether to stay in link space.
         {iterations}
@@ -287,7 +287,7 @@ class DaskQGBDTClassifier(DaskEstimator, QGBDTClassifier):  # type: ignore[misc]
         Parameters
         ----------
         X : Dask Array or DataFrame of shape (n_samples, n_features)
-            Numbers. NaN is a missing value.
+            Numbers, and categories. NaN is a missing value.
         {iterations}
 
         Returns
@@ -306,7 +306,7 @@ class DaskQGBDTClassifier(DaskEstimator, QGBDTClassifier):  # type: ignore[misc]
         Parameters
         ----------
         X : Dask Array or DataFrame of shape (n_samples, n_features)
-            Numbers. NaN is a missing value.
+            Numbers, and categories. NaN is a missing value.
         {iterations}
 
         Returns

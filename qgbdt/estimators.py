@@ -13,11 +13,13 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_classifier
+from sklearn.utils import check_array, check_X_y
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from qgbdt import _core
 from qgbdt.booster import Booster
+from qgbdt.categories import Categories, find_categories
 from qgbdt.constraints import constraint_params
 from qgbdt.continuation import Continuation, facts_of_data, started
 from qgbdt.devices import OR_CPU, open_device
@@ -36,6 +38,7 @@ from qgbdt.params import (
     trainer_params,
 )
 from qgbdt.sklearn_callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
+from qgbdt.tables import is_frame
 from qgbdt.threads import resolve_n_jobs
 from qgbdt.validation import (
     Floats,
@@ -125,6 +128,9 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
         tags.input_tags.sparse = True
+        asked = self.categorical_features
+        tags.input_tags.categorical = asked is not None
+        tags.input_tags.string = asked is not None and not isinstance(asked, str)
         tags.target_tags.required = True
         return tags
 
@@ -153,11 +159,53 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 "the estimator": type(self).__name__,
                 "sample_weight": "None" if sample_weight is None else "given",
                 "class_weight": str(getattr(self, "class_weight", None)),
+                "unseen_category": self.unseen_category,
                 **{name: getattr(self, name) for name in EVALUATION_PARAMS},
                 **request.facts(),
             }
         )
         return workers
+
+    def _check_rows(
+        self,
+        X: Any,
+        y: Any,
+        workers: Communicator,
+        continuation: Continuation,
+        **checks: Any,
+    ) -> tuple[NDArray[Any], NDArray[Any], Categories]:
+        """X as numbers, y, and the categories that numbers in X stand for."""
+        if not (self.categorical_features is None or isinstance(self.categorical_features, str)):
+            X = array_of_values(self, X, workers)
+        categories = find_categories(
+            X,
+            self.categorical_features,
+            max_bin=self.max_bin,
+            refuses_unseen=self.unseen_category == "error",
+            known=continuation.categories,
+            workers=workers,
+        )
+        return *self._checked(X, y, workers, categories, reset=True, **checks), categories
+
+    def _checked(
+        self,
+        X: Any,
+        y: Any,
+        workers: Communicator,
+        categories: Categories,
+        *,
+        reset: bool,
+        **checks: Any,
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """X as numbers, and y, as scikit-learn checks them."""
+        checks |= check_X(workers)
+        if not categories:
+            checked = validate_data(self, X, y, reset=reset, **checks)
+        else:
+            X = array_of_values(self, X, workers)
+            validate_data(self, X, reset=reset, skip_check_array=True)  # names, number of features
+            checked = check_X_y(categories.encode(X), y, estimator=self, **checks)
+        return checked[0], checked[1]
 
     def _train(
         self,
@@ -168,6 +216,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         objective: str,
         workers: Communicator,
         row_blocks: Sequence[tuple[int, int]] | None,
+        categories: Categories,
         continuation: Continuation,
         request: EvaluationRequest,
         check_target: Callable[[NDArray[Any], Floats | None], Floats],
@@ -179,6 +228,11 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         device = open_device(self.device)
         if device is not None and is_sparse(X):
             raise DeviceError(f"device={self.device!r} needs dense X. Use X.toarray(), {OR_CPU}")
+        if device is not None and categories:
+            raise DeviceError(
+                f"device={self.device!r} does not train on categorical features. Use numbers and "
+                f"categorical_features=None, {OR_CPU}"
+            )
         n_threads = resolve_n_jobs(self.n_jobs, type(self).__name__)
         params = trainer_params(self) | {
             "objective": objective,
@@ -191,9 +245,12 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         params |= constraint_params(
             self.monotone_constraints, self.interaction_constraints, names, objective
         )
-        initial = continuation.initial(objective, n_outputs, names)
+        check_not_monotone(categories, params["monotone_constraints"], names)
+        initial = continuation.initial(objective, n_outputs, names, categories)
         rows = Rows(X, y, sample_weight, query_sizes)
-        sets = self._evaluation_sets(request, objective, n_outputs, check_target, workers)
+        sets = self._evaluation_sets(
+            request, objective, n_outputs, check_target, workers, categories
+        )
         if self.validation_fraction is not None:
             if hasattr(self.validation_fraction, "split"):
                 kept, held = first_split(self.validation_fraction, rows, request.groups)
@@ -212,12 +269,18 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             "the dtype of X": str(X.dtype),
             "n_features": len(names),
             **{f"the name of feature {i}": name for i, name in enumerate(names)},
+            **categories.facts,
             "init_model": None if initial is None else zlib.crc32(initial.to_bytes()),
         }
         workers.agree(facts)
         start = perf_counter()
         matrix = _core.BinnedMatrix(
-            native_matrix(rows.X), self.max_bin, n_threads, workers.native, blocks
+            native_matrix(rows.X),
+            self.max_bin,
+            n_threads,
+            workers.native,
+            blocks,
+            categories.numbers,
         )
         binned = perf_counter()
         if workers.any(continuation.checkpoint_dir is not None):
@@ -248,6 +311,8 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 watch.metrics,
                 watch.goes_on if watch.is_needed else None,
                 device,
+                categories.values,
+                categories.refuses_unseen,
             )
         if watch.best_iteration is not None:
             model = model.iterations(0, watch.best_iteration)
@@ -275,12 +340,13 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         n_outputs: int,
         check_target: Callable[[NDArray[Any], Floats | None], Floats],
         workers: Communicator,
+        categories: Categories,
     ) -> list[EvaluationSet]:
         """The evaluation sets that were given to fit, checked as the rows of training are."""
         sets = []
         for given in request.sets():
             with told_of(given.name):
-                X, y = validate_data(self, given.X, given.y, reset=False, **check_X(workers))
+                X, y = self._checked(given.X, given.y, workers, categories, reset=False)
                 weight = check_sample_weight(given.sample_weight, X.shape[0], workers=workers)
                 sizes = (
                     check_eval_group(given.group, X.shape[0]) if objective == "lambdarank" else None
@@ -346,10 +412,9 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         **options: Any,
     ) -> T:
         """What the booster says of checked data."""
-        check_is_fitted(self)
         return question(
             self.booster_,
-            validate_data(self, X, reset=False, **CHECK_X),
+            self._to_predict(X),
             start_iteration=start_iteration,
             num_iteration=num_iteration,
             n_jobs=self.n_jobs,
@@ -358,9 +423,17 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
 
     def _stages(self, X: Any, *, raw_score: bool) -> Iterator[Floats]:
         """The booster's predictions of checked data, after each iteration."""
+        return self.booster_.staged_predict(
+            self._to_predict(X), raw_score=raw_score, n_jobs=self.n_jobs
+        )
+
+    def _to_predict(self, X: Any) -> Any:
+        """What the booster is asked about, as scikit-learn checks it."""
         check_is_fitted(self)
-        array = validate_data(self, X, reset=False, **CHECK_X)
-        return self.booster_.staged_predict(array, raw_score=raw_score, n_jobs=self.n_jobs)
+        if not self.booster_._categories:
+            return validate_data(self, X, reset=False, **CHECK_X)
+        values = array_of_values(self, X, ALONE)
+        return validate_data(self, values, reset=False, skip_check_array=True)
 
 
 @documented
@@ -420,7 +493,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Numbers. NaN is a missing value, infinities are legal.
+            Numbers, and categories. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Class labels, of at least two classes.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -447,7 +520,8 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             callbacks=callbacks,
         )
         workers = self._start(communicator, sample_weight, request)
-        X, y = validate_data(self, X, y, **check_X(workers))
+        continuation = Continuation(init_model, checkpoint_dir, resume)
+        X, y, categories = self._check_rows(X, y, workers, continuation)
         self.classes_, y_encoded = encode_classes(y, workers)
         self.n_classes_ = len(self.classes_)
         objective = self._resolve_objective()
@@ -458,7 +532,8 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             objective=objective,
             workers=workers,
             row_blocks=row_blocks,
-            continuation=Continuation(init_model, checkpoint_dir, resume),
+            categories=categories,
+            continuation=continuation,
             request=request,
             check_target=lambda y, _: numbers_of_classes(y, self.classes_),
             n_outputs=self.n_classes_ if objective == "multiclass" else 1,
@@ -479,7 +554,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Numbers. NaN is a missing value.
+            Numbers, and categories. NaN is a missing value.
         raw_score : bool, default=False
             Whether to return `decision_function` instead.
         {iterations}
@@ -524,7 +599,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Numbers. NaN is a missing value.
+            Numbers, and categories. NaN is a missing value.
         {iterations}
 
         Returns
@@ -558,7 +633,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Numbers. NaN is a missing value.
+            Numbers, and categories. NaN is a missing value.
         {iterations}
 
         Returns
@@ -666,7 +741,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Numbers. NaN is a missing value, infinities are legal.
+            Numbers, and categories. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Target values, in the range of the objective.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -694,7 +769,8 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         )
         workers = self._start(communicator, sample_weight, request)
         objective = self.objective or "regression"
-        X, y = validate_data(self, X, y, y_numeric=True, **check_X(workers))
+        continuation = Continuation(init_model, checkpoint_dir, resume)
+        X, y, categories = self._check_rows(X, y, workers, continuation, y_numeric=True)
         weight = check_sample_weight(sample_weight, X.shape[0], workers=workers)
         y = check_regression_target(y, weight, objective)
         self._train(
@@ -704,7 +780,8 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             objective=objective,
             workers=workers,
             row_blocks=row_blocks,
-            continuation=Continuation(init_model, checkpoint_dir, resume),
+            categories=categories,
+            continuation=continuation,
             request=request,
             check_target=lambda y, weight: check_regression_target(y, weight, objective),
         )
@@ -724,7 +801,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Numbers. NaN is a missing value.
+            Numbers, and categories. NaN is a missing value.
         raw_score : bool, default=False
             Whether to stay in link space: the logarithm of the prediction, for the objectives
             that model it.
@@ -817,7 +894,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Numbers. NaN is a missing value, infinities are legal.
+            Numbers, and categories. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Relevance labels 0, 1, 2, ..., each with a gain in label_gain.
         group : array-like of shape (n_queries,), default=None
@@ -857,7 +934,8 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             callbacks=callbacks,
         )
         workers = self._start(communicator, sample_weight, request)
-        X, y = validate_data(self, X, y, y_numeric=True, **check_X(workers))
+        continuation = Continuation(init_model, checkpoint_dir, resume)
+        X, y, categories = self._check_rows(X, y, workers, continuation, y_numeric=True)
         gains = label_gains(self.label_gain)
         self._train(
             X,
@@ -866,7 +944,8 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             objective=self.objective or "lambdarank",
             workers=workers,
             row_blocks=row_blocks,
-            continuation=Continuation(init_model, checkpoint_dir, resume),
+            categories=categories,
+            continuation=continuation,
             request=request,
             check_target=lambda y, _: check_relevance(y, len(gains)),
             query_sizes=check_query_sizes(group, qid, X.shape[0]),
@@ -888,7 +967,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            Numbers. NaN is a missing value.
+            Numbers, and categories. NaN is a missing value.
         raw_score : bool, default=False
             Changes nothing: scores are raw.
         {iterations}
@@ -928,6 +1007,26 @@ def decision_of(raw: Floats) -> Floats:
 def of_each_class(p: Floats) -> Floats:
     """The probabilities of all classes, of two those of the second may be given."""
     return np.column_stack([1 - p, p]) if p.ndim == 1 else p
+
+
+def array_of_values(estimator: QGBDTEstimator, X: Any, workers: Communicator) -> Any:
+    """X as it is, if it is a data frame; else an array of any type, as scikit-learn checks it."""
+    if is_frame(X):
+        return X
+    if is_sparse(X):
+        raise DataError("Categorical features need dense data, X is sparse. Use X.toarray().")
+    checks = check_X(workers) | {"dtype": None if hasattr(X, "dtype") else object}
+    return check_array(X, estimator=estimator, input_name="X", **checks)
+
+
+def check_not_monotone(categories: Categories, signs: Any, names: Sequence[str]) -> None:
+    """Raise DataError if a categorical feature has a direction."""
+    for index in categories.indices:
+        if len(signs) and signs[index]:
+            raise DataError(
+                f"monotone_constraints has {signs[index]} for {names[index]!r}, whose categories "
+                "have no order."
+            )
 
 
 def draw_seed(random_state: int | np.random.RandomState | np.random.Generator | None) -> int:

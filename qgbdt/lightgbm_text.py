@@ -58,6 +58,8 @@ def written(model: Model) -> str:
     """The text of a model that LightGBM loads. Base scores stand in the first trees' leaves."""
     if model.objective not in WRITTEN:
         raise DataError(f"LightGBM's files have no objective like {model.objective!r}.")
+    if any(values is not None for values in model.categories):
+        raise DataError("LightGBM's files do not say what categories are: this model splits some.")
     trees = [model.tree(index) for index in range(model.n_trees)]
     base = model.base_score
     if not trees:

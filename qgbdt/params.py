@@ -130,6 +130,16 @@ def is_gain_table(value: Any) -> bool:
     return bool(gain[0] >= 0 and gain[-1] <= 1e30 and (np.diff(gain) >= 0).all())
 
 
+def is_list_of_features(value: Any) -> bool:
+    """Whether value lists features: all by name, all by number, or a bool for each."""
+    if isinstance(value, str) or not hasattr(value, "__len__") or isinstance(value, Mapping):
+        return False
+    listed = list(value)
+    by_name = all(isinstance(some, str) for some in listed)
+    by_bool = all(isinstance(some, (bool, np.bool_)) for some in listed)
+    return by_name or by_bool or all(is_int(some) for some in listed)
+
+
 def are_signs(value: Any) -> bool:
     """Whether value holds -1, 0 and 1 only."""
     try:
@@ -163,6 +173,7 @@ SPLITTER = Where(
     "an object with a split method",
     lambda value: hasattr(value, "split") and not isinstance(value, (str, bytes)),
 )
+FEATURES = Where("a list of names, of column numbers or of bools", is_list_of_features)
 SIGNS = Where("a list of -1, 0 or 1 for each feature", are_signs)
 SIGNS_BY_NAME = Where(
     "a dict of -1, 0 or 1 by the names of features",
@@ -343,6 +354,46 @@ class CommonParams(Parametrized):
         default=True,
         allowed=BOOL,
         doc="Whether leaf values are refitted from the unquantized gradients.",
+    )
+    categorical_features: Any = param(
+        default="from_dtype",
+        allowed=Choice(("from_dtype",)) | FEATURES | NONE,
+        doc="The features whose values are categories: their names, their numbers, or a bool for "
+        "each feature. 'from_dtype' takes the columns of a data frame that are categories or "
+        "strings; None takes none.",
+        native=False,
+    )
+    unseen_category: Literal["missing", "error"] = param(
+        default="missing",
+        allowed=Choice(("missing", "error")),
+        doc="Whether a category that training has not seen is a missing value, or an error.",
+        native=False,
+    )
+    cat_smooth: float = param(
+        default=10.0,
+        allowed=FloatRange(0.0),
+        doc="Categories are sorted by gradient / (hessian + cat_smooth); those of fewer rows than "
+        "this are not. As in all that categories count, so many rows are so many average hessians.",
+    )
+    cat_l2: float = param(
+        default=10.0,
+        allowed=FloatRange(0.0),
+        doc="L2 regularization on top of reg_lambda where sorted categories are split.",
+    )
+    max_cat_threshold: int = param(
+        default=32,
+        allowed=IntRange(1, INT32_MAX),
+        doc="Most categories on the smaller side of a split.",
+    )
+    max_cat_to_onehot: int = param(
+        default=4,
+        allowed=IntRange(0, INT32_MAX),
+        doc="A feature of at most this many categories is split one category against the rest.",
+    )
+    min_data_per_group: int = param(
+        default=100,
+        allowed=IntRange(0, INT32_MAX),
+        doc="Fewest rows by which two splits of sorted categories differ.",
     )
     subsample: float = param(
         default=1.0,

@@ -214,11 +214,15 @@ def create_tree_digraph(model: Any, tree_index: int = 0) -> Any:
 
 def words_of(booster: Booster, index: int) -> list[str]:
     """What is drawn of each node of a tree."""
-    names = booster.feature_name()
-    return [
-        f"{names[node['feature']]} <= {node['threshold']:.6g}\n"
-        f"missing: {'yes' if node['missing_left'] else 'no'}"
-        if node["feature"] >= 0
-        else f"{node['value']:.6g}\n{node['count']} rows"
-        for node in booster.tree(index)
-    ]
+    names, sets = booster.feature_name(), iter(booster.category_sets(index))
+    words = []
+    for node in booster.tree(index):
+        if node["feature"] < 0:
+            words.append(f"{node['value']:.6g}\n{node['count']} rows")
+            continue
+        test = f"<= {node['threshold']:.6g}"
+        if node["is_categorical"]:
+            test = f"in {', '.join(map(str, next(sets)))}"
+        missing = "yes" if node["missing_left"] else "no"
+        words.append(f"{names[node['feature']]} {test}\nmissing: {missing}")
+    return words

@@ -63,7 +63,11 @@ def numbered(nodes: NDArray[np.void]) -> NumberedTree:
     return NumberedTree(nodes, is_leaf, number, parent, depth, value)
 
 
-def frame_of(trees: Iterable[NumberedTree], feature_names: Sequence[str]) -> Any:
+def frame_of(
+    trees: Iterable[NumberedTree],
+    category_sets: Iterable[Sequence[Sequence[Any]]],
+    feature_names: Sequence[str],
+) -> Any:
     """A pandas DataFrame of the nodes of all trees, with LightGBM's columns."""
     try:
         import pandas as pd
@@ -72,18 +76,19 @@ def frame_of(trees: Iterable[NumberedTree], feature_names: Sequence[str]) -> Any
     return pd.DataFrame(
         [
             record
-            for index, tree in enumerate(trees)
-            for record in records_of(index, tree, feature_names)
+            for index, (tree, sets) in enumerate(zip(trees, category_sets, strict=True))
+            for record in records_of(index, tree, sets, feature_names)
         ],
         columns=COLUMNS,
     )
 
 
 def records_of(
-    index: int, tree: NumberedTree, feature_names: Sequence[str]
+    index: int, tree: NumberedTree, sets: Sequence[Sequence[Any]], feature_names: Sequence[str]
 ) -> Iterable[tuple[Any, ...]]:
-    """A line of the frame for each node."""
+    """A line of the frame for each node. The n-th set goes left in the n-th categorical split."""
     names = tree.names(index)
+    set_of = dict(zip(np.flatnonzero(tree.nodes["is_categorical"]).tolist(), sets, strict=True))
     for i in tree.depth_first():
         node, parent = tree.nodes[i], int(tree.parent[i])
         yield (
@@ -98,8 +103,8 @@ def records_of(
                 else (
                     feature_names[node["feature"]],
                     float(node["gain"]),
-                    float(node["threshold"]),
-                    "<=",
+                    "||".join(map(str, set_of[i])) if i in set_of else float(node["threshold"]),
+                    "==" if i in set_of else "<=",
                     "left" if node["missing_left"] else "right",
                     "NaN",
                 )

@@ -41,6 +41,11 @@ BASE_PARAMS = {
     "tweedie_variance_power": 1.5,
     "lambdarank_truncation_level": 30,
     "label_gain": np.array([2.0**label - 1 for label in range(31)]),
+    "cat_smooth": 10.0,
+    "cat_l2": 10.0,
+    "max_cat_threshold": 32,
+    "max_cat_to_onehot": 4,
+    "min_data_per_group": 100.0,
 }
 OBJECTIVES = ("regression", "poisson", "gamma", "tweedie", "binary", "multiclass", "lambdarank")
 N_CLASSES = 3
@@ -116,15 +121,35 @@ def feature_names(X):
     return [f"f{i}" for i in range(X.shape[1])]
 
 
+def native_categories(n_categories):
+    """What `_core.BinnedMatrix` and `_core.train` take: of each feature so many codes, or None."""
+    if n_categories is None:
+        return [], []
+    numbers = [-1 if n is None else n for n in n_categories]
+    return numbers, [None if n is None else [float(i) for i in range(n)] for n in n_categories]
+
+
 def train_native(
-    X, y, params, *, weight=None, query_sizes=None, max_bin=255, n_threads=1, names=None
+    X,
+    y,
+    params,
+    *,
+    weight=None,
+    query_sizes=None,
+    max_bin=255,
+    n_threads=1,
+    names=None,
+    n_categories=None,
 ):
     """A `_core.Model`, straight from arrays."""
     from qgbdt import _core
 
-    matrix = _core.BinnedMatrix(X, max_bin, n_threads)
+    numbers, values = native_categories(n_categories)
+    matrix = _core.BinnedMatrix(X, max_bin, n_threads, n_categories=numbers)
     names = names or feature_names(X)
-    return _core.train(matrix, y, weight, query_sizes, names, params, n_threads)[0]
+    return _core.train(matrix, y, weight, query_sizes, names, params, n_threads, categories=values)[
+        0
+    ]
 
 
 @lru_cache(maxsize=1)

@@ -70,6 +70,7 @@ class BinnedMatrix(NamedTuple):
     bins: np.ndarray  # int64 (n_samples, n_features)
     bin_thresholds: list[np.ndarray]  # per feature, float64 (n_value_bins - 1,), increasing
     has_missing: np.ndarray  # bool (n_features,)
+    is_categorical: np.ndarray  # bool (n_features,): value bins are categories, without an order
 
     @property
     def n_value_bins(self) -> np.ndarray:
@@ -144,14 +145,25 @@ def bin_column(column: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(column), len(thresholds) + 1, bins)
 
 
-def bin_matrix(X: np.ndarray, max_bin: int) -> BinnedMatrix:
+def category_thresholds(n_categories: int) -> np.ndarray:
+    """A bin for each of the codes 0, 1, ... n_categories - 1."""
+    return np.arange(n_categories - 1) + 0.5
+
+
+def bin_matrix(X: np.ndarray, max_bin: int, n_categories=None) -> BinnedMatrix:
+    """n_categories: of each feature, None where it is not categorical; codes are in X."""
     X = np.asarray(X, np.float64)
     rows = sample_rows(len(X))
-    thresholds = [bin_thresholds(column[rows], max_bin) for column in X.T]
+    n_categories = [None] * X.shape[1] if n_categories is None else n_categories
+    thresholds = [
+        bin_thresholds(column[rows], max_bin) if n is None else category_thresholds(n)
+        for column, n in zip(X.T, n_categories)
+    ]
     bins = np.empty(X.shape, np.int64)
     for feature, column in enumerate(X.T):
         bins[:, feature] = bin_column(column, thresholds[feature])
-    return BinnedMatrix(bins, thresholds, np.isnan(X).any(axis=0))
+    is_categorical = np.array([n is not None for n in n_categories])
+    return BinnedMatrix(bins, thresholds, np.isnan(X).any(axis=0), is_categorical)
 
 
 # --------------------------------------------------------------------------------- 3 exp and log
@@ -577,6 +589,7 @@ class Split(NamedTuple):
     bin: int  # value bins <= bin go left
     missing_left: bool
     threshold: float  # the same in units of the feature: x <= threshold goes left
+    categories: frozenset | None = None  # or the value bins that go left
 
 
 MAX_LOG_STEP = 5.0  # the objectives on a logarithmic scale; the others have no limit
@@ -676,23 +689,59 @@ def min_child_weight(parent, quantized, params) -> float:
     return max(params["min_child_weight"], (params["min_child_samples"] - 0.5) * mean)
 
 
+def category_candidates(feature_histogram, n_value_bins, has_missing, parent, quantized, params):
+    """Left sums int64 (n_candidates, 3) and bins of a categorical feature, and their extra L2.
+
+    Each bin against the rest, if there are few; else, in the order of G / (H + cat_smooth), the
+    first ones against the rest and the last ones against the rest. A missing value is a category.
+    """
+    bins = range(n_value_bins + has_missing)
+    if n_value_bins <= params["max_cat_to_onehot"]:
+        return feature_histogram[: len(bins)], [[b] for b in bins], 0.0
+    mean = parent[H] * quantized.hessian_scale / float(parent[COUNT])  # what a row has
+    gradient = feature_histogram[:, G] * quantized.gradient_scale
+    hessian = feature_histogram[:, H] * quantized.hessian_scale
+    least = (params["cat_smooth"] - 0.5) * mean  # fewer rows say too little
+    used = [b for b in bins if feature_histogram[b, H] > 0 and hessian[b] >= least]
+    order = sorted(used, key=lambda b: (gradient[b] / (hessian[b] + params["cat_smooth"]), b))
+    most = min(params["max_cat_threshold"], (len(order) + 1) // 2)
+    least_of_group = (params["min_data_per_group"] - 0.5) * mean
+    sums, sets = [], []
+    for direction in (order, order[::-1]):
+        left, group = np.zeros(3, np.int64), 0
+        for i, b in enumerate(direction[:most]):
+            left, group = left + feature_histogram[b], group + feature_histogram[b, H]
+            if (parent[H] - left[H]) * quantized.hessian_scale < least_of_group:
+                break
+            if group * quantized.hessian_scale >= least_of_group:
+                sums.append(left)
+                sets.append(direction[: i + 1])
+                group = 0
+    return np.array(sums, np.int64).reshape(-1, 3), sets, params["cat_l2"]
+
+
 def node_score(parent, bounds: Bounds, quantized, params) -> float:
     if is_monotone(params):
         return float(bounded_score(parent, bounds, quantized, params)[0])
     return float(split_score(parent, quantized, params))
 
 
-def split_gains(left, parent, quantized, params, bounds=UNBOUNDED, sign=0):
-    """The gain of each candidate, by its left sums; minus infinity where a child is not allowed."""
+def split_gains(left, parent, quantized, params, bounds=UNBOUNDED, sign=0, l2=0.0):
+    """The gain of each candidate, by its left sums; minus infinity where a child is not allowed.
+
+    l2 is added to the children's reg_lambda.
+    """
     right = parent - left
+    of_children = params | {"reg_lambda": params["reg_lambda"] + l2}
     feasible = is_feasible(left, quantized, params) & is_feasible(right, quantized, params)
     if is_monotone(params):
-        left_score, left_value = bounded_score(left, bounds, quantized, params)
-        right_score, right_value = bounded_score(right, bounds, quantized, params)
+        left_score, left_value = bounded_score(left, bounds, quantized, of_children)
+        right_score, right_value = bounded_score(right, bounds, quantized, of_children)
         feasible &= sign * (right_value - left_value) >= 0 if sign else True
         score = left_score + right_score
     else:
-        score = split_score(left, quantized, params) + split_score(right, quantized, params)
+        left_score = split_score(left, quantized, of_children)
+        score = left_score + split_score(right, quantized, of_children)
     gain = score - node_score(parent, bounds, quantized, params)
     return np.where(feasible, gain, -np.inf)
 
@@ -712,18 +761,29 @@ def best_split(
         if allowed is not None and not allowed[feature]:
             continue
         n_value_bins, has_missing = len(thresholds) + 1, bool(matrix.has_missing[feature])
-        left, bins, missing_left = split_candidates(histogram[feature], n_value_bins, has_missing)
+        if matrix.is_categorical[feature]:
+            left, sets, l2 = category_candidates(
+                histogram[feature], n_value_bins, has_missing, parent, quantized, params
+            )
+            bins = np.zeros(len(left), np.int64)
+            missing_left = np.array([n_value_bins in some for some in sets], bool)
+        else:
+            left, bins, missing_left = split_candidates(
+                histogram[feature], n_value_bins, has_missing
+            )
+            sets, l2 = [None] * len(left), 0.0
         if len(left) == 0:
             continue
         sign = int(params["monotone_constraints"][feature]) if is_monotone(params) else 0
-        gain = split_gains(left, parent, quantized, params, bounds, sign)
+        gain = split_gains(left, parent, quantized, params, bounds, sign, l2)
         c = int(np.argmax(gain))  # the first of equals
         if gain[c] > best_gain:
             # No NaN was seen in this feature: one at prediction follows the larger child.
             side = missing_left[c] if has_missing else 2 * left[c, COUNT] >= parent[COUNT]
             threshold = np.inf if bins[c] == n_value_bins - 1 else thresholds[bins[c]]
+            categories = None if sets[c] is None else frozenset(sets[c]) - {n_value_bins}
             best_gain = float(gain[c])
-            best = Split(best_gain, feature, int(bins[c]), bool(side), float(threshold))
+            best = Split(best_gain, feature, int(bins[c]), bool(side), float(threshold), categories)
     return best
 
 
@@ -770,6 +830,7 @@ NODE_DTYPE = np.dtype(
         ("left", "i4"),  # -1 for a leaf
         ("right", "i4"),  # -1 for a leaf
         ("missing_left", "?"),
+        ("is_categorical", "?"),  # then threshold is the number of a set of categories
         ("threshold", "f8"),
         ("value", "f8"),  # 0 for a split node
         ("gain", "f8"),  # 0 for a leaf
@@ -783,7 +844,10 @@ def partition(matrix: BinnedMatrix, rows, split: Split):
     """A node's rows, left and right, each in their order."""
     bins = matrix.bins[rows, split.feature]
     is_missing = bins == matrix.n_value_bins[split.feature]
-    goes_left = np.where(is_missing, split.missing_left, bins <= split.bin)
+    is_left = bins <= split.bin
+    if split.categories is not None:
+        is_left = np.isin(bins, list(split.categories))
+    goes_left = np.where(is_missing, split.missing_left, is_left)
     return rows[goes_left], rows[~goes_left]
 
 
@@ -806,14 +870,18 @@ def child_places(place: Place, split: Split, children, quantized, params) -> tup
     return tuple(Place(place.depth + 1, key, used, bounds) for key, bounds in both)
 
 
-def grow_tree(matrix: BinnedMatrix, quantized, rows, params, iteration: int, output: int):
+def grow_tree(
+    matrix: BinnedMatrix, quantized, rows, params, iteration: int, output: int, category_sets=None
+):
     """Leaf-wise: split the leaf of largest gain, until num_leaves or nothing is left to split.
 
     Returns the nodes (their values still 0) in the order of their ids, and the rows of each leaf.
+    The sets of categories that go left are appended to category_sets.
     """
     tree = np.zeros(2 * params["num_leaves"] - 1, NODE_DTYPE)
     leaf_rows: dict[int, np.ndarray] = {}
     frontier: dict[int, Split] = {}  # the leaves that can be split
+    sets: dict[int, frozenset] = {}  # of the nodes that split categories
     places: dict[int, Place] = {}
     tree_features = features_of_tree(matrix, params, iteration, output)
 
@@ -839,11 +907,16 @@ def grow_tree(matrix: BinnedMatrix, quantized, rows, params, iteration: int, out
         split = frontier.pop(node)
         for name in ("feature", "missing_left", "threshold", "gain"):
             tree[node][name] = getattr(split, name)
+        if split.categories is not None:
+            tree[node]["is_categorical"], sets[node] = True, split.categories
         tree[node]["left"], tree[node]["right"] = n_nodes, n_nodes + 1
         children = partition(matrix, leaf_rows.pop(node), split)
         for child in zip(children, child_places(places[node], split, children, quantized, params)):
             add_leaf(n_nodes, *child)
             n_nodes += 1
+    for node in sorted(sets):
+        tree[node]["threshold"] = len(category_sets)
+        category_sets.append(sets[node])
     return tree[:n_nodes].copy(), leaf_rows
 
 
@@ -890,7 +963,7 @@ def set_leaf_values(tree, leaf_rows, g, h, quantized, params) -> None:
 # ------------------------------------------------------------------------------------- 13 model
 
 
-def find_leaves(tree, X: np.ndarray) -> np.ndarray:
+def find_leaves(tree, X: np.ndarray, category_sets=()) -> np.ndarray:
     """The leaf (node id) of each row of raw data."""
     node = np.zeros(len(X), np.int64)
     while True:
@@ -899,7 +972,10 @@ def find_leaves(tree, X: np.ndarray) -> np.ndarray:
             return node
         at = tree[node[active]]
         x = X[active, at["feature"]]
-        goes_left = np.where(np.isnan(x), at["missing_left"], x <= at["threshold"])
+        is_left = x <= at["threshold"]
+        for i in np.flatnonzero(at["is_categorical"]):
+            is_left[i] = x[i] in category_sets[int(at["threshold"][i])]
+        goes_left = np.where(np.isnan(x), at["missing_left"], is_left)
         node[active] = np.where(goes_left, at["left"], at["right"])
 
 
@@ -907,14 +983,15 @@ class ReferenceModel(NamedTuple):
     objective: str
     base_score: np.ndarray  # float64 (n_outputs,)
     trees: list[np.ndarray]  # NODE_DTYPE; tree i belongs to output i % n_outputs
+    category_sets: list[list[frozenset]]  # of each tree: the codes that go left
 
     def predict_raw(self, X) -> np.ndarray:
         """Scores in link space, float64 (n_samples, n_outputs)."""
         X = np.asarray(X, np.float64)
         n_outputs = len(self.base_score)
         raw_prediction = np.tile(self.base_score[:, None], len(X))
-        for i, tree in enumerate(self.trees):
-            raw_prediction[i % n_outputs] += tree["value"][find_leaves(tree, X)]
+        for i, (tree, sets) in enumerate(zip(self.trees, self.category_sets)):
+            raw_prediction[i % n_outputs] += tree["value"][find_leaves(tree, X, sets)]
         return raw_prediction.T
 
     def predict(self, X) -> np.ndarray:
@@ -922,8 +999,12 @@ class ReferenceModel(NamedTuple):
         return link(self.predict_raw(X).T, self.objective).T
 
 
-def train(X, y, *, sample_weight=None, query_sizes=None, params: dict) -> ReferenceModel:
+def train(
+    X, y, *, sample_weight=None, query_sizes=None, n_categories=None, params: dict
+) -> ReferenceModel:
     """Train on raw X (n_samples, n_features) and y (n_samples,).
+
+    n_categories: for bin_matrix.
 
     params: objective, n_outputs, max_bin, n_estimators, num_leaves, max_depth, learning_rate,
     min_child_samples, min_child_weight, min_split_gain, reg_alpha, reg_lambda, grad_bits,
@@ -931,17 +1012,18 @@ def train(X, y, *, sample_weight=None, query_sizes=None, params: dict) -> Refere
     other_rate, colsample_bytree, colsample_bynode, monotone_constraints (of each feature, or
     none), interaction_sets (bool (n_sets, n_features)), most_interacting (0: any number);
     tweedie_variance_power, lambdarank_truncation_level and label_gain where the objective reads
-    them.
+    them; cat_smooth, cat_l2, max_cat_threshold, max_cat_to_onehot and min_data_per_group where a
+    feature is categorical.
     """
     X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
     unweighted = sample_weight is None
     weight = np.ones(len(y)) if unweighted else np.asarray(sample_weight, np.float64)
     are_ones = params["objective"] == "regression" and unweighted  # the hessians
 
-    matrix = bin_matrix(X, params["max_bin"])
+    matrix = bin_matrix(X, params["max_bin"], n_categories)
     base_score = start_scores(y, weight, params)
     raw_prediction = np.tile(base_score[:, None], len(y))
-    trees = []
+    trees, category_sets = [], []
     for iteration in range(params["n_estimators"]):
         gradients, hessians = compute_gradients(raw_prediction, y, weight, params, query_sizes)
         rows, gradients, hessians, is_amplified = rows_in_use(
@@ -951,11 +1033,15 @@ def train(X, y, *, sample_weight=None, query_sizes=None, params: dict) -> Refere
         for output, (g, h) in enumerate(zip(gradients, hessians)):
             key = stream_key(params["seed"], iteration, output)
             quantized = quantize(g, h, key, params, constant_hessian, rows)
-            tree, leaf_rows = grow_tree(matrix, quantized, rows, params, iteration, output)
+            category_sets.append([])
+            tree, leaf_rows = grow_tree(
+                matrix, quantized, rows, params, iteration, output, category_sets[-1]
+            )
             set_leaf_values(tree, leaf_rows, g, h, quantized, params)
-            raw_prediction[output] += tree["value"][find_leaves(tree, X)]
+            leaves = find_leaves(tree, X, category_sets[-1])
+            raw_prediction[output] += tree["value"][leaves]
             trees.append(tree)
-    return ReferenceModel(params["objective"], base_score, trees)
+    return ReferenceModel(params["objective"], base_score, trees, category_sets)
 
 
 # ----------------------------------------------------------------------------------- 14 metrics

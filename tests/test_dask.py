@@ -27,6 +27,7 @@ pytest.importorskip("distributed", reason="Dask is not installed: pip install 'q
 
 import dask.array as da
 import dask.dataframe as dd
+from dask import delayed
 from distributed import Client, Event, Future, LocalCluster, wait
 
 from qgbdt import QGBDTClassifier, QGBDTRanker, QGBDTRegressor
@@ -375,6 +376,22 @@ def test_cancelled_futures_end_the_tasks(waiting, client):
 
 
 # ---------------------------------------------------------------------------------------- errors
+
+
+def test_categories_of_all_partitions(client):
+    """Each has other ones, and declares no more."""
+    order = np.argsort(X[:, 0])
+    frame = pd.DataFrame({"code": np.round(2 * X[order, 0]), "x": X[order, 1], "y": REAL[order]})
+    frame["code"] = ("c" + frame["code"].astype(str)).astype("category")
+    parts = [frame[:200], frame[200:590], frame[590:]]
+    parts = [part.assign(code=part["code"].cat.remove_unused_categories()) for part in parts]
+    lazy = dd.from_delayed([delayed(part) for part in parts], meta=parts[0][:0], verify_meta=False)
+    columns = ["code", "x"]
+    local = QGBDTRegressor(n_estimators=5).fit(frame[columns], frame["y"])
+    assert len(local.booster_.categories()[0]) > 5
+    model = DaskQGBDTRegressor(n_estimators=5).fit(lazy[columns], lazy["y"])
+    assert model.booster_ == local.booster_
+    np.testing.assert_array_equal(model.predict(lazy[columns]), local.predict(frame[columns]))
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ NEEDS_LEN = {
 
 
 @parametrize_with_checks(
-    [classifier(), regressor()], expected_failed_checks=lambda _: EXPECTED_FAILURES
+    [classifier(), regressor(n_estimators=10)], expected_failed_checks=lambda _: EXPECTED_FAILURES
 )
 def test_scikit_learn_check(estimator, check):
     check(estimator)

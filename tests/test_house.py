@@ -47,6 +47,7 @@ LAYERS = [
         "training_data",
         "histogram_exchange",
         "best_splits",
+        "category_split",
         "dense_blocks",
     },
     {"backend"},
@@ -149,7 +150,9 @@ def test_one_home_for_openmp_and_one_for_backends():
 
 
 def test_import_is_light_and_silent():
-    code = "import sys, qgbdt; print([m for m in ('sklearn', 'dask') if m in sys.modules])"
+    code = (
+        "import sys, qgbdt; print([m for m in ('sklearn', 'dask', 'narwhals') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 

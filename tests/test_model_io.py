@@ -26,6 +26,8 @@ from qgbdt.errors import ModelFormatError
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = (ROOT / "docs/model-format.md").read_text()
 EXAMPLE = re.search(r"```\n(qgbdt-model .*?)```", DOCUMENT, re.DOTALL)[1].encode()
+CATEGORIES = re.search(r"```\n(qgbdt-model 2.*?)```", DOCUMENT, re.DOTALL)[1].encode()
+VERSION_2 = (ROOT / "tests/data/model-version-2.txt").read_bytes()
 VERSION_1 = (ROOT / "tests/data/model-version-1.txt").read_bytes()
 
 MODELS = list(trained_models())
@@ -157,6 +159,14 @@ def test_files_of_version_1_are_read_for_ever():
     np.testing.assert_array_equal(model.predict(X, raw_score=True), expected)
 
 
+def test_example_of_categories():
+    model = Booster.from_bytes(CATEGORIES)
+    assert model.to_bytes() == CATEGORIES == VERSION_2
+    codes = np.array([[0, 0, 0], [0, 1, 0], [0, 2, 0], [0, np.nan, 0]])
+    predicted = model._model.predict(codes, 0, 1, False, 1)[:, 0]
+    np.testing.assert_array_equal(predicted, [0.375, 0.875, 0.375, 0.875])
+
+
 # --- Refusals
 
 
@@ -173,9 +183,9 @@ BEFORE_THE_CHECKSUM = {
     b"": "not a qgbdt model: it must begin with 'qgbdt-model '",
     b"\x7fELF\0\xff": "not a qgbdt model: it must begin with 'qgbdt-model '",
     b"qgbdt-model": "not a qgbdt model: it must begin with 'qgbdt-model '",
-    b"qgbdt-model 2\n": "a qgbdt model of version '2', but this qgbdt reads version '1'",
-    b"qgbdt-model 1\r\n": "a qgbdt model of version '1?', but this qgbdt reads version '1'",
-    b"qgbdt-model \xff\n": "a qgbdt model of version '?', but this qgbdt reads version '1'",
+    b"qgbdt-model 3\n": "a qgbdt model of version '3', but this qgbdt reads versions 1 and 2",
+    b"qgbdt-model 1\r\n": "a qgbdt model of version '1?', but this qgbdt reads versions 1 and 2",
+    b"qgbdt-model \xff\n": "a qgbdt model of version '?', but this qgbdt reads versions 1 and 2",
     b"qgbdt-model 1\n": "the model text ends early",
     EXAMPLE[:-1]: "the model text is damaged: its checksum does not match",
     EXAMPLE + b"\n": "the model text is damaged: its checksum does not match",
@@ -240,7 +250,10 @@ REFUSED = [
     (b"nodes 3", b"nodes 0", "'0' is out of range", 9),
     (b"nodes 3", b"nodes 2147483648", "'2147483648' is not a number", 9),
     (b"nodes 3", b"nodes 2", "'2' is out of range", 10),
-    (b"split", b"node", "expected 'split' or 'leaf'", 10),
+    (b"split", b"node", "expected 'split', 'categories' or 'leaf'", 10),
+    (b"split 1 2.5", b"categories 1 5", "a feature is split as if it were of the other kind", 10),
+    (b'"age"', b'"age" strings 0', "the line goes on", 6),
+    (b"model 1", b"model 2", "version 2 is for models with categories", 7),
     (b"split 1", b"split 2", "'2' is out of range", 10),
     (b"split 1", b"split -1", "'-1' is out of range", 10),
     (b"split 1", b"split 4294967295", "'4294967295' is not a number", 10),
@@ -277,14 +290,47 @@ REFUSED = [
 ]
 
 
+REFUSED_CATEGORIES = [
+    (b"model 2", b"model 1", "the line goes on", 7),
+    (b"strings", b"words", "expected 'numbers' or 'strings'", 7),
+    (b"strings", b"numbers", "'\"blue\"' is not a number", 8),
+    (b"strings 3", b"strings", "a word is missing", 7),
+    (b"strings 3", b"strings 256", "'256' is out of range", 7),
+    (b"strings 3", b"strings 4", "the categories are not in order", 11),
+    (b"strings 3", b"strings 2", "expected 'unseen_category'", 11),
+    (b"strings 3", b"strings 3 ", "the line goes on", 7),
+    (b'"red"', b'"reD\xff"', "a name is not UTF-8", 10),
+    (b'"red"', b'"green"', "the categories are not in order", 10),
+    (b'"red"', b'"Red"', "the categories are not in order", 10),
+    (b"7.5", b"-1", "the categories are not in order", 13),
+    (b"7.5", b"nan", "'nan' is out of range", 13),
+    (b"7.5", b"inf", "'inf' is out of range", 13),
+    (b"unseen_category missing\n", b"", "expected 'unseen_category'", 14),
+    (b"unseen_category missing", b"unseen_category", "a word is missing", 14),
+    (b"y missing", b"y ignored", "expected 'missing' or 'error'", 14),
+    (b"y missing", b"y error ", "the line goes on", 14),
+    (b"1 5 m", b"1 8 m", "'8' is not a set of the categories", 17),
+    (b"1 5 m", b"1 50 m", "'50' is not a set of the categories", 17),
+    (b"1 5 m", b"1 x m", "'x' is not a set of the categories", 17),
+    (b"1 5 m", b"1 " + b"f" * 70 + b" m", f"'{'f' * 40}...' is not a set of the", 17),
+    (b"categories 1", b"categories 0", "a feature is split as if it were of the other kind", 17),
+    (b"categories 1 5", b"split 1 5", "a feature is split as if it were of the other kind", 17),
+    (b"categories 1", b"categories 3", "'3' is out of range", 17),
+]
+
+
 def id_of(case):
     return re.sub(r"[^ -~]", "?", case[1].decode(errors="replace"))[:40] or "deleted"
 
 
-@pytest.mark.parametrize("case", REFUSED, ids=id_of)
-def test_refused(case):
+@pytest.mark.parametrize(
+    ("example", "case"),
+    [(EXAMPLE, case) for case in REFUSED] + [(CATEGORIES, case) for case in REFUSED_CATEGORIES],
+    ids=lambda case: id_of(case) if isinstance(case, tuple) else "",
+)
+def test_refused(example, case):
     *changes, message, line = case
-    found = refusal(edited(EXAMPLE, *changes))
+    found = refusal(edited(example, *changes))
     assert found.startswith(f"not a sound qgbdt model: {message}")
     assert found.endswith(f" (line {line})")
 
@@ -298,7 +344,9 @@ def test_every_message_is_asserted():
     source = (ROOT / "csrc/model_io.cpp").read_text()
     calls = re.findall(r"(?:fail|ModelFormatError)\((.*?)\);", source, re.DOTALL)
     pieces = [p for call in calls for p in re.findall(r'"((?:[^"\\]|\\.)*)"', call)]
-    asserted = "\n".join([*BEFORE_THE_CHECKSUM.values(), *(case[-2] for case in REFUSED)])
+    asserted = "\n".join(
+        [*BEFORE_THE_CHECKSUM.values(), *(case[-2] for case in REFUSED + REFUSED_CATEGORIES)]
+    )
     asserted += "an iteration is not complete; not a sound qgbdt model:  (line )"
     assert len(pieces) > 25
     assert [p for p in pieces if p not in asserted] == []
@@ -352,7 +400,7 @@ for text in false:
     [
         (b"", "must begin with"),
         (np.random.default_rng(0).bytes(10_000), "must begin with"),
-        (edited(EXAMPLE, b"model 1", b"model 2"), "version '2'"),
+        (edited(EXAMPLE, b"model 1", b"model 3"), "version '3'"),
         (EXAMPLE[:200], "checksum"),
     ],
     ids=["empty", "junk", "another version", "cut"],

@@ -40,6 +40,11 @@ NATIVE = {
     "grad_bits",
     "rounding",
     "renew_leaves",
+    "cat_smooth",
+    "cat_l2",
+    "max_cat_threshold",
+    "max_cat_to_onehot",
+    "min_data_per_group",
     "subsample",
     "subsample_freq",
     "data_sample_strategy",
@@ -71,6 +76,20 @@ OUT_OF_RANGE = [
     ("grad_bits", 9, "an int in the range [2, 8], 16 or 'auto'"),
     ("rounding", "up", "a str among {'stochastic', 'nearest'}"),
     ("renew_leaves", 1, "a bool"),
+    *(
+        (
+            "categorical_features",
+            value,
+            "'from_dtype', a list of names, of column numbers or of bools or None",
+        )
+        for value in ("auto", 3, [1.5], [["a"]], [0, "a"], [None])
+    ),
+    ("unseen_category", "other", "a str among {'missing', 'error'}"),
+    ("cat_smooth", -1, "a float in the range [0.0, inf)"),
+    ("cat_l2", -1, "a float in the range [0.0, inf)"),
+    ("max_cat_threshold", 0, "an int in the range [1, 2147483647]"),
+    ("max_cat_to_onehot", -1, "an int in the range [0, 2147483647]"),
+    ("min_data_per_group", -1, "an int in the range [0, 2147483647]"),
     ("subsample", 0, "a float in the range (0.0, 1.0]"),
     ("subsample", 1.1, "a float in the range (0.0, 1.0]"),
     ("subsample_freq", -1, "an int in the range [0, 2147483647]"),

@@ -69,7 +69,8 @@ def expected(booster, X, *, raw=False, start=0, end=None):
     K = 3 if booster.objective == "multiclass" else 1
     base = booster.predict(X[:1], raw_score=True, start_iteration=booster.n_iterations)
     trees = booster.trees()[start * K : None if end is None else end * K]
-    model = ReferenceModel(booster.objective, np.atleast_1d(np.squeeze(base)), trees)
+    base, no_sets = np.atleast_1d(np.squeeze(base)), [[]] * len(trees)
+    model = ReferenceModel(booster.objective, base, trees, no_sets)
     values = model.predict_raw(X) if raw else model.predict(X)
     return values[:, 0] if K == 1 else values
 

@@ -20,6 +20,7 @@ from conftest import (
     OBJECTIVES,
     feature_names,
     hurting_data,
+    native_categories,
     native_params,
     sparse_data,
     targets,
@@ -110,14 +111,26 @@ def shards_in_order(n, edges, sizes=None):
 
 
 def train_together(
-    comms, parts, X, y, params, *, weight=None, query_sizes=None, max_bin=255, n_threads=1
+    comms,
+    parts,
+    X,
+    y,
+    params,
+    *,
+    weight=None,
+    query_sizes=None,
+    max_bin=255,
+    n_threads=1,
+    n_categories=None,
 ):
     """Each worker's model, of its shard."""
+
+    numbers, values = native_categories(n_categories)
 
     def work(comm):
         part = parts[comm.rank]
         matrix = _core.BinnedMatrix(
-            native_matrix(X[part.rows]), max_bin, n_threads, comm, part.blocks
+            native_matrix(X[part.rows]), max_bin, n_threads, comm, part.blocks, numbers
         )
         return _core.train(
             matrix,
@@ -128,6 +141,7 @@ def train_together(
             params,
             n_threads,
             comm,
+            categories=values,
         )[0]
 
     return in_threads(comms, work)

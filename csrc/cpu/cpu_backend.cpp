@@ -1,6 +1,7 @@
 #include "cpu_backend.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <bit>
 #include <cmath>
@@ -548,12 +549,13 @@ void CpuBackend::find_tile_splits(SearchedNode& node, SearchedNode* sibling,
   const bool search_sibling =  // it may be there to be subtracted only
       sibling && enough_rows_for_two(sibling->task.count, sibling->rules.params);
   for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
+    const int32_t n_categories = this->n_categories(f);
     if (sibling) {
       const FeatureBins bins = bins_of(sibling_sums, tile, f);
       subtract(bins, cells_of(node.task.slot, f));
-      if (search_sibling) sibling->search(kernels_, f, bins);
+      if (search_sibling) sibling->search(kernels_, f, bins, n_categories);
     }
-    node.search(kernels_, f, bins_of(sums, tile, f));
+    node.search(kernels_, f, bins_of(sums, tile, f), n_categories);
   }
 }
 
@@ -564,11 +566,14 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
   const auto& tiles = cuts_tiles(threads, n_tasks, true) ? searched_parts_ : searched_tiles_;
   const int64_t n_tiles = int64_t(tiles.size());
   feature_splits_.assign(n_tasks * n_features, {});
+  category_sets_.assign(bins_.has_categories() ? n_tasks * n_features : 0, {});
   nodes_.clear();
   std::vector<bool> is_sibling(n_tasks);
   for (const FindSplitTask& task : tasks) {
+    const size_t first = nodes_.size() * n_features;
     nodes_.emplace_back(task, rules_of_node(params, task.total, task.count, task.bounds),
-                        &feature_splits_[nodes_.size() * n_features]);
+                        &feature_splits_[first],
+                        bins_.has_categories() ? &category_sets_[first] : nullptr);
     if (task.sibling != kNone) is_sibling[task.sibling] = true;
   }
   team_.run(threads, n_tasks * n_tiles, [&](int64_t i, int thread) {
@@ -583,7 +588,11 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
 
 std::vector<SplitCandidate> CpuBackend::best_splits(int32_t node_index, int32_t n) const {
   const SearchedNode& node = nodes_[node_index];
-  return qgbdt::best_splits({node.features, size_t(bins_.n_features())}, searched_, node.rules, n);
+  std::vector<SplitCandidate> best =
+      qgbdt::best_splits({node.features, size_t(bins_.n_features())}, searched_, node.rules, n);
+  for (SplitCandidate& split : best)
+    if (bins_.is_categorical(split.feature)) split.categories = node.categories[split.feature];
+  return best;
 }
 
 void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) {
@@ -619,8 +628,7 @@ void CpuBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
   const HistCell* cells = node.task.slot == kNone ? &counted_cells_[task * kBinPlaces]
                                                   : cells_of(node.task.slot, feature);
   const FeatureBins bins{cells, nullptr, bins_.bin_order(feature), data_.sign_of(feature)};
-  node.features[feature] =
-      kernels_.find_split(bins, counts, int32_t(node.task.count), node.rules, 0);
+  node.features[feature] = node.find(kernels_, feature, bins, n_categories(feature), counts, 0);
 }
 
 std::vector<CpuBackend::RowChunk> CpuBackend::cut(std::span<const RowRange> ranges,
@@ -652,8 +660,11 @@ void CpuBackend::partition_rows(std::span<const RowCut> cuts, std::span<int64_t>
   team_.run(threads, int64_t(chunks.size()), [&](int64_t i, int) {
     const RowCut& cut = cuts[chunks[i].task];
     const RowRange rows = chunks[i].rows;
-    left[i] = kernels_.partition(order + rows.begin, rows.size(), cut.column, cut.bin,
-                                 cut.missing_left_bin, scratch + rows.begin);
+    left[i] = cut.goes_left
+                  ? kernels_.partition_categories(order + rows.begin, rows.size(), cut.column,
+                                                  cut.goes_left, scratch + rows.begin)
+                  : kernels_.partition(order + rows.begin, rows.size(), cut.column, cut.bin,
+                                       cut.missing_left_bin, scratch + rows.begin);
   });
   std::fill(left_counts.begin(), left_counts.end(), 0);
   std::vector<size_t> first_chunk(cuts.size() + 1, 0);
@@ -681,9 +692,16 @@ void CpuBackend::partition_rows(std::span<const RowCut> cuts, std::span<int64_t>
 void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) {
   spread_listed_columns(tasks);
   std::vector<RowCut> cuts;
-  for (const PartitionTask& t : tasks)
-    cuts.push_back(
-        {t.rows, column_of(t.feature), t.bin, t.missing_left ? bins_.n_value_bins(t.feature) : -1});
+  std::deque<std::array<bool, kBinPlaces>> tables;
+  for (const PartitionTask& t : tasks) {
+    const int32_t missing_bin = bins_.n_value_bins(t.feature);
+    cuts.push_back({t.rows, column_of(t.feature), t.bin, t.missing_left ? missing_bin : -1});
+    if (!bins_.is_categorical(t.feature)) continue;
+    std::array<bool, kBinPlaces>& goes_left = tables.emplace_back();
+    for (int32_t bin = 0; bin < missing_bin; ++bin) goes_left[bin] = t.categories.contains(bin);
+    goes_left[missing_bin] = t.missing_left;
+    cuts.back().goes_left = goes_left.data();
+  }
   partition_rows(cuts, left_counts);
 }
 

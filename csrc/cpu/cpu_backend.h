@@ -55,6 +55,7 @@ class CpuBackend final : public Backend {
     RowRange rows;
     const uint8_t* column;
     int32_t bin, missing_left_bin;
+    const bool* goes_left = nullptr;  // by bin, where categories are split
   };
   struct RowSums {
     RowRange rows;
@@ -77,6 +78,9 @@ class CpuBackend final : public Backend {
   void add_dense_rows(RowRange range, const FeatureTile& tile, Lane* lanes, HistCell* cells);
   void add_rows(RowRange range, const FeatureTile& tile, ThreadScratch& scratch, HistCell* cells);
   bool cuts_tiles(int threads, int64_t n_nodes, bool few_rows) const;
+  int32_t n_categories(int32_t feature) const {
+    return bins_.is_categorical(feature) ? bins_.n_value_bins(feature) : kNotCategorical;
+  }
   int64_t n_cells(const FeatureTile& tile) const;
   int64_t n_cells(const std::vector<FeatureTile>& tiles) const;
   HistCell quantized(uint32_t row) const {
@@ -139,10 +143,11 @@ class CpuBackend final : public Backend {
   std::vector<FeatureTile> own_tiles_, own_parts_, searched_tiles_, searched_parts_;
   std::deque<SearchedNode> nodes_;  // of the last find_splits; they never move
   std::vector<FeatureSplit> feature_splits_;
-  Buffer<uint32_t> searched_node_of_row_;  // while listed features are searched
-  Buffer<uint8_t> spread_bins_;            // of the rows of nodes that a listed feature splits
-  std::vector<CountTask> count_tasks_;     // of the last count_rows, and
-  std::vector<HistCell> counted_cells_;    // its sums, where a node has no histogram
+  std::vector<CategorySet> category_sets_;  // of these, where features are categorical
+  Buffer<uint32_t> searched_node_of_row_;   // while listed features are searched
+  Buffer<uint8_t> spread_bins_;             // of the rows of nodes that a listed feature splits
+  std::vector<CountTask> count_tasks_;      // of the last count_rows, and
+  std::vector<HistCell> counted_cells_;     // its sums, where a node has no histogram
 };
 
 }  // namespace qgbdt

@@ -122,6 +122,10 @@ struct Kernels {
   int64_t (*partition)(uint32_t* rows, int64_t n, const uint8_t* column, int32_t bin,
                        int32_t missing_left_bin, uint32_t* right);
 
+  // The same where goes_left[bin] says who goes left.
+  int64_t (*partition_categories)(uint32_t* rows, int64_t n, const uint8_t* column,
+                                  const bool* goes_left, uint32_t* right);
+
   // leaf_of_row[row] = leaf for the listed rows; and for rows [begin, end) what depends on it.
   void (*mark_leaf)(const uint32_t* rows, int64_t n, uint32_t leaf, uint32_t* leaf_of_row);
   void (*leaf_sums)(const uint32_t* leaf_of_row, int64_t begin, int64_t end, const float* g,

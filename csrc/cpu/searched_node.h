@@ -2,6 +2,7 @@
 
 #include <atomic>
 
+#include "../category_split.h"
 #include "cpu_backend.h"
 
 namespace qgbdt {
@@ -12,17 +13,34 @@ struct CpuBackend::SearchedNode {
   FindSplitTask task;
   NodeRules rules;
   FeatureSplit* features;
+  CategorySet* categories;  // of these, or null
   std::atomic<double> sure_gain{0};
 
-  SearchedNode(const FindSplitTask& task_, const NodeRules& rules_, FeatureSplit* features_)
-      : task(task_), rules(rules_), features(features_) {}
+  SearchedNode(const FindSplitTask& task_, const NodeRules& rules_, FeatureSplit* features_,
+               CategorySet* categories_)
+      : task(task_), rules(rules_), features(features_), categories(categories_) {}
 
-  // counts: as in Kernels::find_split.
+  // A feature has n_categories, or kNotCategorical; counts: as in Kernels::find_split.
+  FeatureSplit find(const Kernels& kernels, int32_t feature, const FeatureBins& bins,
+                    int32_t n_categories, const uint32_t* counts, double at_least) {
+    if (n_categories == kNotCategorical)
+      return kernels.find_split(bins, counts, int32_t(task.count), rules, at_least);
+    CategoryBins in_order;
+    in_order.n_categories = n_categories;
+    in_order.total_count = counts ? int32_t(task.count) : 0;
+    for (int32_t bin = 0; bin <= n_categories; ++bin) {
+      const int32_t place = bins.order.place(position_of_bin(bin, n_categories));
+      in_order.sums[bin] = bins.lanes ? lane_cell(bins.lanes[place]) : bins.cells[place];
+      in_order.counts[bin] = counts ? counts[place] : 0;
+    }
+    return find_category_split(in_order, rules, &categories[feature]);
+  }
+
   void search(const Kernels& kernels, int32_t feature, const FeatureBins& bins,
-              const uint32_t* counts = nullptr) {
+              int32_t n_categories, const uint32_t* counts = nullptr) {
     if (task.allowed && !task.allowed[feature]) return;
     double sure = sure_gain.load(std::memory_order_relaxed);
-    const FeatureSplit best = kernels.find_split(bins, counts, int32_t(task.count), rules, sure);
+    const FeatureSplit best = find(kernels, feature, bins, n_categories, counts, sure);
     features[feature] = best;
     if (best.gain > sure && has_enough_rows(best, rules))
       while (sure < best.gain && !sure_gain.compare_exchange_weak(sure, best.gain)) {

@@ -88,10 +88,10 @@ std::vector<PlainSplit> find_splits(const Array<int64_t>& histograms, const Arra
                                     const std::optional<MonotoneRules>& monotone, int passes) {
   check(min_child_samples >= 1, "min_child_samples must be at least 1");
   const int32_t any_levels = 1;  // of hessians; the search does not ask
-  const SplitParams params{gradient_scale,   hessian_scale,       reg_alpha,
-                           reg_lambda,       min_child_weight,    min_split_gain,
-                           max_step,         min_child_samples,   any_levels,
-                           constant_hessian, monotone.has_value()};
+  const SplitParams params{gradient_scale,   hessian_scale,        reg_alpha,
+                           reg_lambda,       min_child_weight,     min_split_gain,
+                           max_step,         min_child_samples,    any_levels,
+                           constant_hessian, monotone.has_value(), {}};
   const auto [sign, lower, upper] = monotone.value_or(MonotoneRules{0, -HUGE_VAL, HUGE_VAL});
   const SearchedFeatures f = lay_out(histograms, as_lanes, params, {lower, upper});
   check(at_least.size() == f.n, "at_least must have a value a histogram");

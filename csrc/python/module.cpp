@@ -220,6 +220,11 @@ TrainParams train_params(const py::dict& dict) {
   p.lambdarank_truncation_level = in.get<int>("lambdarank_truncation_level");
   const auto gains = in.get<DoubleArray>("label_gain");
   p.label_gain.assign(gains.data(), gains.data() + gains.size());
+  p.category.smooth = in.get<double>("cat_smooth");
+  p.category.l2 = in.get<double>("cat_l2");
+  p.category.max_threshold = in.get<int32_t>("max_cat_threshold");
+  p.category.max_to_onehot = in.get<int32_t>("max_cat_to_onehot");
+  p.category.min_data_per_group = in.get<double>("min_data_per_group");
   in.finish();
   check(p.n_outputs >= 1 && (p.n_outputs > 1) == (p.objective == ObjectiveKind::multiclass),
         "n_outputs does not fit the objective");
@@ -401,6 +406,18 @@ class Stopwatch {
   std::vector<int64_t> n_exchanges_, bytes_sent_, bytes_received_;
 };
 
+// Their codes are the bins.
+void check_categories(const Model& model, const BinnedMatrix& matrix) {
+  check(!matrix.has_categories() || int64_t(model.categories.size()) == matrix.n_features(),
+        "categories must have an entry for each feature");
+  for (int32_t f = 0; f < matrix.n_features(); ++f) {
+    check(matrix.is_categorical(f) == model.is_categorical(f), "categories differ from the bins");
+    check(!matrix.is_categorical(f) ||
+              std::max(n_categories(model.categories[f]), 1) == matrix.n_value_bins(f),
+          "categories differ from the bins");
+  }
+}
+
 py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
                       const std::optional<DoubleArray>& sample_weight,
                       const std::optional<py::array_t<int64_t>>& query_sizes,
@@ -409,8 +426,8 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
                       const Predictor* initial, const std::optional<DoubleArray>& raw_prediction,
                       const std::function<void(py::bytes)>& on_iteration, int64_t n_resumed,
                       std::vector<EvaluationSet> eval_sets, const Metrics& metrics,
-                      const std::function<bool(py::array_t<double>)>& on_evaluation,
-                      Device* device) {
+                      const std::function<bool(py::array_t<double>)>& on_evaluation, Device* device,
+                      std::vector<Categories> categories, bool refuses_unseen) {
   const TrainParams params = train_params(params_dict);
   const int64_t n = matrix.n_samples();
   TrainingData data{&matrix,
@@ -436,8 +453,13 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
         "interaction_sets are of all features");
   check(n_threads >= 1, "n_threads must be at least 1");
   check_targets(params, data.target, n);
+  if (device && matrix.has_categories())
+    throw DeviceFailure("a device other than the CPU does not train on categorical features");
 
-  Model model{params.objective, params.n_outputs, std::move(feature_names), {}, {}};
+  Model model{params.objective,      params.n_outputs, std::move(feature_names), {}, {},
+              std::move(categories), refuses_unseen};
+  if (!model.has_categories()) model.categories.clear();
+  check_categories(model, matrix);
   if (initial) {
     check(initial->model().is_alike(model), "the initial model is of another kind");
     check(raw_prediction && raw_prediction->size() == n * params.n_outputs,
@@ -587,9 +609,23 @@ std::unique_ptr<Predictor> of_trees(
   return std::make_unique<Predictor>(model_from_text(model_to_text(model)));
 }
 
+// The codes that go left in each categorical split of a tree.
+std::vector<std::vector<int32_t>> category_sets(const Predictor& predictor, int64_t tree) {
+  const Model& model = predictor.model();
+  check(0 <= tree && tree < int64_t(model.trees.size()), "tree out of range");
+  std::vector<std::vector<int32_t>> sets;
+  for (const CategorySet& set : model.trees[tree].category_sets) {
+    sets.emplace_back();
+    for (int32_t code = 0; code < kMaxValueBins; ++code)
+      if (set.contains(code)) sets.back().push_back(code);
+  }
+  return sets;
+}
+
 std::unique_ptr<BinnedMatrix> binned_matrix(const Matrix& X, int max_bin, int n_threads,
                                             const std::optional<SharedComm>& shared_comm,
-                                            const std::optional<RowBlocks>& row_blocks) {
+                                            const std::optional<RowBlocks>& row_blocks,
+                                            const std::vector<int32_t>& n_categories) {
   const Kernels& kernels = choose_kernels();
   std::unique_ptr<BinnedMatrix> matrix;
   std::visit(
@@ -598,8 +634,8 @@ std::unique_ptr<BinnedMatrix> binned_matrix(const Matrix& X, int max_bin, int n_
         with_comm(shared_comm, [&](Comm& comm) {
           GlobalRows rows = global_rows(row_blocks, view.n_samples, comm);
           with_team(threads_for(values, kValuesPerThread, n_threads), [&](Team& team) {
-            matrix = std::make_unique<BinnedMatrix>(view, std::move(rows), max_bin, kernels.binning,
-                                                    comm, team);
+            matrix = std::make_unique<BinnedMatrix>(view, std::move(rows), max_bin, n_categories,
+                                                    kernels.binning, comm, team);
           });
         });
       },
@@ -624,8 +660,8 @@ py::array_t<uint8_t> bins_array(const BinnedMatrix& matrix) {
 PYBIND11_MODULE(_core, m) {
   using namespace qgbdt;
   m.doc() = "The native core of qgbdt. Private: use the estimators and qgbdt.Booster.";
-  PYBIND11_NUMPY_DTYPE(Node, feature, left, right, missing_left, threshold, value, gain, count,
-                       sum_hessian);
+  PYBIND11_NUMPY_DTYPE(Node, feature, left, right, missing_left, is_categorical, threshold, value,
+                       gain, count, sum_hessian);
   py::register_exception<ModelFormatError>(m, "ModelFormatError", PyExc_ValueError);
   py::register_exception_translator([](std::exception_ptr error) {
     try {
@@ -717,7 +753,8 @@ PYBIND11_MODULE(_core, m) {
 
   py::class_<BinnedMatrix>(m, "BinnedMatrix")
       .def(py::init(&binned_matrix), py::arg("X"), py::arg("max_bin"), py::arg("n_threads"),
-           py::arg("comm") = py::none(), py::arg("row_blocks") = py::none())
+           py::arg("comm") = py::none(), py::arg("row_blocks") = py::none(),
+           py::arg("n_categories") = std::vector<int32_t>())
       .def_property_readonly("n_samples", &BinnedMatrix::n_samples)
       .def_property_readonly("n_features", &BinnedMatrix::n_features)
       .def("row_numbers", &row_numbers)
@@ -742,6 +779,10 @@ PYBIND11_MODULE(_core, m) {
       .def_property_readonly("n_trees", [](const Predictor& p) { return p.model().trees.size(); })
       .def_property_readonly("feature_names",
                              [](const Predictor& p) { return p.model().feature_names; })
+      .def_property_readonly("categories", [](const Predictor& p) { return p.model().categories; })
+      .def_property_readonly("refuses_unseen",
+                             [](const Predictor& p) { return p.model().refuses_unseen; })
+      .def("category_sets", &category_sets, py::arg("tree"))
       .def_property_readonly("base_score",
                              [](const Predictor& p) { return array_of(p.model().base_score); })
       .def("tree",
@@ -796,7 +837,8 @@ PYBIND11_MODULE(_core, m) {
         py::arg("raw_prediction") = py::none(), py::arg("on_iteration") = py::none(),
         py::arg("n_resumed") = 0, py::arg("eval_sets") = std::vector<EvaluationSet>(),
         py::arg("metrics") = Metrics(), py::arg("on_evaluation") = py::none(),
-        py::arg("device") = py::none());
+        py::arg("device") = py::none(), py::arg("categories") = std::vector<Categories>(),
+        py::arg("refuses_unseen") = false);
   m.def("evaluate", &evaluate, py::arg("eval_set"), py::arg("metrics"), py::arg("params"),
         py::arg("n_threads") = 1, py::arg("comm") = py::none());
   m.def("predictions", &predictions, py::arg("objective"), py::arg("raw_prediction"));

@@ -68,12 +68,28 @@ def trained_models() -> Iterator[Booster]:
     yield QGBDTRegressor(n_estimators=1).fit(X[:, :1], np.ones(120)).booster_  # one leaf
 
 
+def categorical_models() -> Iterator[Booster]:
+    """Models with categories: strings and numbers, of either policy, and a feature without any."""
+    rng = np.random.default_rng(1)
+    names = np.array(["", "a b", 'a "quoted" \\ name', "\0\t", "é 日本 😀", "trees 1", "z"], object)
+    X = np.empty((120, 4), object)
+    X[:, 0], X[:, 1] = names[rng.integers(0, 7, 120)], rng.normal(size=120)
+    X[:, 2], X[:, 3] = rng.integers(-20, 20, 120) / 4, None
+    y = (X[:, 0] > "b") + X[:, 1].astype(float) + (X[:, 2] == 1)
+    few = {"n_estimators": 3, "num_leaves": 6, "min_child_samples": 3, "min_data_per_group": 3}
+    for unseen in ("missing", "error"):
+        model = QGBDTRegressor(
+            **few, cat_smooth=1.0, categorical_features=[0, 2, 3], unseen_category=unseen
+        )
+        yield model.fit(X, y).booster_
+
+
 ODD_NAMES = ["", "a b", 'a "quoted" \\ name', "\0\t\n\x1f\x7f", "é 日本 😀 \u2028", "trees 1"]
 
 
 @cache
 def corpus() -> list[bytes]:
-    texts = [booster.to_bytes() for booster in trained_models()]
+    texts = [booster.to_bytes() for booster in (*trained_models(), *categorical_models())]
     for i, name in enumerate(ODD_NAMES):
         escaped = re.sub(r'["\\]', r"\\\g<0>", name)
         escaped = re.sub(r"[\0-\x1f]", lambda c: f"\\u{ord(c[0]):04x}", escaped)
@@ -253,10 +269,21 @@ def outcome_of(text: bytes) -> str:
     return LOADED
 
 
-def use(booster: Booster) -> None:
-    """All that can be done with a model."""
+def rows_for(booster: Booster) -> np.ndarray:
+    """Nine rows of hard numbers, and of categories that the model has."""
     X = np.random.default_rng(0).normal(size=(9, booster.num_feature()))
     X[:4] = np.array([[np.nan], [np.inf], [-np.inf], [0.0]])
+    if any(values is not None for values in booster.categories()):
+        X = X.astype(object)
+    for column, values in enumerate(booster.categories()):
+        if values is not None:
+            X[:, column] = [None, *values, *[None] * 8][:9]
+    return X
+
+
+def use(booster: Booster) -> None:
+    """All that can be done with a model."""
+    X = rows_for(booster)
     for raw_score in (False, True):
         predicted = booster.predict(X, raw_score=raw_score, n_jobs=1)
         assert len(predicted) == 9
@@ -268,6 +295,8 @@ def use(booster: Booster) -> None:
     assert booster.to_lightgbm_string()
     assert len(booster.feature_name()) == booster.num_feature()
     assert len(booster.trees()) == booster.num_trees()
+    for i, tree in enumerate(booster.trees()):
+        assert len(booster.category_sets(i)) == tree["is_categorical"].sum()
     assert Booster.model_from_string(booster.model_to_string()) == booster
     assert repr(booster)
 
