@@ -1,8 +1,10 @@
 #include "booster.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "fixed_point.h"
+#include "leaf_quantiles.h"
 #include "objective.h"
 #include "support/check.h"
 
@@ -17,13 +19,16 @@ class Booster {
     n_samples_ = bins.rows().n_samples_of_all();
     check(max_levels(kByteBits, n_samples_) >= 1,
           "too many rows: a 32-bit sum of gradients could overflow");
-    constant_hessian_ =
-        params.objective == ObjectiveKind::regression && !backend.has_sample_weight();
+    visit_objective(params.objective, [&]<class Objective>(Objective) {
+      constant_hessian_ = Objective::kConstantHessian && !backend.has_sample_weight();
+      if constexpr (Objective::kQuantileLeaves) quantile_level_ = Objective::level(params.args);
+    });
   }
 
   Model train(Model model, const IterationHooks& hooks) {
+    if (quantile_level_) weight_exponent_ = fixed_exponent(max_weight_of_all(), n_samples_);
     if (model.base_score.empty()) {
-      model.base_score = start_scores();
+      model.base_score = quantile_level_ ? start_quantile() : start_scores();
       backend_.set_start_scores(model.base_score);
     }
     std::vector<GradientRange> ranges(params_.n_outputs);
@@ -40,6 +45,23 @@ class Booster {
   }
 
  private:
+  double max_weight_of_all() {
+    double max_weight = backend_.max_weight();
+    comm_.allreduce_max({&max_weight, 1});
+    return max_weight;
+  }
+
+  std::vector<double> start_quantile() {
+    const RowRange all{0, uint32_t(backend_.n_samples())};
+    backend_.set_start_scores(std::vector<double>{0.0});
+    return residual_quantiles({&all, 1});
+  }
+
+  std::vector<double> residual_quantiles(std::span<const RowRange> leaves) {
+    backend_.take_residuals(weight_exponent_);
+    return leaf_quantiles(backend_, comm_, leaves, *quantile_level_);
+  }
+
   std::vector<double> start_scores() {
     double max_abs[2] = {backend_.max_weighted_target(), backend_.max_weight()};
     comm_.allreduce_max(max_abs);
@@ -121,12 +143,20 @@ class Booster {
     GrownTree grown =
         grow_tree(backend_, comm_, bins_, params_, split, root_total, n_samples_, report_.growth);
     backend_.set_leaves(grown.leaf_rows);
-    const std::vector<double> values = params_.renew_leaves
-                                           ? renewed_leaf_values(grown, range, split)
-                                           : quantized_leaf_values(grown, split);
+    const std::vector<double> values = leaf_values(grown, range, split);
     for (size_t i = 0; i < values.size(); ++i) grown.nodes[grown.leaf_nodes[i]].value = values[i];
     backend_.add_leaf_values(output, values);
     return std::move(grown.nodes);
+  }
+
+  std::vector<double> leaf_values(const GrownTree& grown, const GradientRange& range,
+                                  const SplitParams& split) {
+    if (!quantile_level_)
+      return params_.renew_leaves ? renewed_leaf_values(grown, range, split)
+                                  : quantized_leaf_values(grown, split);
+    std::vector<double> values = residual_quantiles(grown.leaf_rows);
+    for (double& value : values) value *= params_.learning_rate;
+    return values;
   }
 
   double shrunk_leaf_value(double gradient, double hessian, const SplitParams& p) const {
@@ -166,6 +196,8 @@ class Booster {
   TrainingReport& report_;
   int64_t n_samples_;
   bool constant_hessian_;
+  std::optional<double> quantile_level_;  // where leaves are quantiles
+  int weight_exponent_ = 0;               // of their weights
 };
 
 }  // namespace

@@ -15,9 +15,18 @@ constexpr std::string_view kMagic = "qgbdt-model", kVersion = "1";
 constexpr std::string_view kHex = "0123456789abcdef";
 
 constexpr std::pair<ObjectiveKind, const char*> kObjectives[] = {
-    {ObjectiveKind::regression, "regression"}, {ObjectiveKind::poisson, "poisson"},
-    {ObjectiveKind::gamma, "gamma"},           {ObjectiveKind::tweedie, "tweedie"},
-    {ObjectiveKind::binary, "binary"},         {ObjectiveKind::multiclass, "multiclass"},
+    {ObjectiveKind::regression, "regression"},
+    {ObjectiveKind::l1, "l1"},
+    {ObjectiveKind::huber, "huber"},
+    {ObjectiveKind::fair, "fair"},
+    {ObjectiveKind::quantile, "quantile"},
+    {ObjectiveKind::mape, "mape"},
+    {ObjectiveKind::cross_entropy, "cross_entropy"},
+    {ObjectiveKind::poisson, "poisson"},
+    {ObjectiveKind::gamma, "gamma"},
+    {ObjectiveKind::tweedie, "tweedie"},
+    {ObjectiveKind::binary, "binary"},
+    {ObjectiveKind::multiclass, "multiclass"},
     {ObjectiveKind::lambdarank, "lambdarank"},
 };
 

@@ -29,7 +29,7 @@ struct TrainParams {
   Rounding rounding;
   bool renew_leaves;
   uint64_t seed;
-  double tweedie_variance_power;
+  ObjectiveArgs args;
   int lambdarank_truncation_level;
   std::vector<double> label_gain;
 };

@@ -22,10 +22,11 @@ from qgbdt.continuation import Continuation, facts_of_data, started
 from qgbdt.devices import open_device
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.docstrings import documented
-from qgbdt.errors import DataError
+from qgbdt.errors import DataError, ParameterError
 from qgbdt.evaluation import EvaluationRequest, EvaluationSet, Iteration, Watch, check_set, told_of
 from qgbdt.holdout import blocks_of, first_split, held_back
 from qgbdt.params import (
+    OBJECTIVE_ALIASES,
     ClassifierParams,
     CommonParams,
     RankerParams,
@@ -574,7 +575,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             callbacks=callbacks,
         )
         workers = self._start(communicator, sample_weight, request)
-        objective = self.objective or "regression"
+        objective = self._resolve_objective()
         X, y = validate_data(self, X, y, y_numeric=True, **check_X(workers))
         weight = check_sample_weight(sample_weight, len(X), workers=workers)
         y = check_regression_target(y, weight, objective)
@@ -589,6 +590,14 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             request=request,
             check_target=lambda y, weight: check_regression_target(y, weight, objective),
         )
+
+    def _resolve_objective(self) -> str:
+        objective = OBJECTIVE_ALIASES.get(self.objective, self.objective or "regression")
+        if objective == "quantile" and self.alpha >= 1:
+            raise ParameterError(
+                f"objective='quantile' needs an alpha below 1, the quantile. Got {self.alpha}."
+            )
+        return objective
 
     @documented
     def predict(

@@ -12,13 +12,19 @@ import numpy as np
 from qgbdt import _core
 from qgbdt.distributed.communicator import Communicator
 from qgbdt.errors import DataError, ParameterError
-from qgbdt.params import CommonParams, is_int, is_real
+from qgbdt.params import METRIC_ALIASES, CommonParams, is_int, is_real
 from qgbdt.validation import Floats, Rows, check_range
 
 LOGGER = logging.getLogger("qgbdt")
 METRICS = _core.metrics()
 DEFAULT_METRIC = {
     "regression": "l2",
+    "l1": "l1",
+    "huber": "huber",
+    "fair": "fair",
+    "quantile": "quantile",
+    "mape": "mape",
+    "cross_entropy": "cross_entropy",
     "poisson": "poisson",
     "gamma": "gamma",
     "tweedie": "tweedie",
@@ -162,7 +168,7 @@ class EvaluationRequest:
         if asked is None:
             return [], []
         listed = list(asked) if isinstance(asked, (list, tuple)) else [asked]
-        names = [some for some in listed if isinstance(some, str)]
+        names = [METRIC_ALIASES.get(some, some) for some in listed if isinstance(some, str)]
         functions = [some for some in listed if callable(some)]
         if len(names) + len(functions) < len(listed):
             raise ParameterError(

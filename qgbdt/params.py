@@ -239,6 +239,46 @@ def check_names(owner: str, names: Mapping[str, Any], known: Mapping[str, Any]) 
             raise UnknownParameterError(f"{owner} has no parameter {name!r}. {hint}")
 
 
+# --- Names ----------------------------------------------------------------------------------------
+
+REGRESSION_OBJECTIVES = (
+    *("regression", "l1", "huber", "fair", "quantile", "mape", "cross_entropy"),
+    *("poisson", "gamma", "tweedie"),
+)
+
+# LightGBM's other names of objectives.
+OBJECTIVE_ALIASES = {
+    **dict.fromkeys(("regression_l2", "l2", "mean_squared_error", "mse"), "regression"),
+    **dict.fromkeys(("l2_root", "root_mean_squared_error", "rmse"), "regression"),
+    **dict.fromkeys(("regression_l1", "mean_absolute_error", "mae"), "l1"),
+    "mean_absolute_percentage_error": "mape",
+    "xentropy": "cross_entropy",
+}
+
+# And of metrics.
+METRIC_ALIASES = {
+    **dict.fromkeys(("regression_l2", "mean_squared_error", "mse"), "l2"),
+    **dict.fromkeys(("l2_root", "root_mean_squared_error"), "rmse"),
+    **dict.fromkeys(("regression_l1", "mean_absolute_error", "mae"), "l1"),
+    "mean_absolute_percentage_error": "mape",
+    "xentropy": "cross_entropy",
+    "mean_average_precision": "map",
+}
+
+
+@dataclass(frozen=True)
+class AliasOf(Allowed):
+    """LightGBM's other names of some objectives."""
+
+    names: tuple[str, ...]
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, str) and OBJECTIVE_ALIASES.get(value) in self.names
+
+    def __str__(self) -> str:
+        return "another name of LightGBM's for one of these"
+
+
 # --- The table ------------------------------------------------------------------------------------
 
 INT32_MAX = 2**31 - 1
@@ -401,12 +441,26 @@ class ClassifierParams(CommonParams):
 class RegressorParams(CommonParams):
     """The parameters of QGBDTRegressor."""
 
-    objective: Literal["regression", "poisson", "gamma", "tweedie"] | None = param(
+    objective: str | None = param(
         default=None,
-        allowed=Choice(("regression", "poisson", "gamma", "tweedie")) | NONE,
-        doc="The loss. 'regression' (and None) is the squared error; 'poisson' and 'tweedie' need "
-        "y >= 0, 'gamma' needs y > 0, and these three model the logarithm of the mean.",
+        allowed=Choice(REGRESSION_OBJECTIVES) | AliasOf(REGRESSION_OBJECTIVES) | NONE,
+        doc="The loss. 'regression' (and None) is the squared error, 'l1' the absolute one, 'mape' "
+        "the relative one; 'huber' and 'fair' lie between the first two; 'quantile' models the "
+        "quantile alpha. 'cross_entropy' is of a y that is a probability. 'poisson' and 'tweedie' "
+        "need y >= 0, 'gamma' needs y > 0, and these three model the logarithm of the mean. "
+        "LightGBM's other names of these are taken, too.",
         native=False,
+    )
+    alpha: float = param(
+        default=0.9,
+        allowed=FloatRange(0.0, bounds="()"),
+        doc="For 'quantile' which one, below 1; for 'huber' the error from which on the loss is "
+        "linear.",
+    )
+    fair_c: float = param(
+        default=1.0,
+        allowed=FloatRange(0.0, bounds="()"),
+        doc="For 'fair' the error about which the loss becomes linear.",
     )
     tweedie_variance_power: float = param(
         default=1.5,

@@ -86,6 +86,9 @@ def check_range(target: Floats, family: str, what: str) -> None:
     """Raise DataError unless the target is in the range of the family of distributions."""
     if family in ("poisson", "tweedie") and (target < 0).any():
         raise DataError(f"{what} needs y >= 0, got {target.min()}.")
+    if family == "cross_entropy" and ((target < 0) | (target > 1)).any():
+        wrong = target[(target < 0) | (target > 1)][0]
+        raise DataError(f"{what} needs y in the range [0, 1], got {wrong}.")
     if family == "gamma" and (target <= 0).any():
         raise DataError(f"{what} needs y > 0, got {target.min()}.")
 

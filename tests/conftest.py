@@ -29,10 +29,13 @@ BASE_PARAMS = {
     "renew_leaves": True,
     "seed": 7,
     "tweedie_variance_power": 1.5,
+    "alpha": 0.9,
+    "fair_c": 1.0,
     "lambdarank_truncation_level": 30,
     "label_gain": np.array([2.0**label - 1 for label in range(31)]),
 }
 OBJECTIVES = ("regression", "poisson", "gamma", "tweedie", "binary", "multiclass", "lambdarank")
+MORE_OBJECTIVES = ("l1", "huber", "fair", "quantile", "mape", "cross_entropy")
 N_CLASSES = 3
 
 
@@ -86,7 +89,9 @@ def targets(X, objective, seed=0):
     s = signal[:, 0] + signal[:, 1] * signal[:, 2] + 0.3 * rng.normal(size=len(X))
     s = np.clip(s, -3, 3)
     y = {
-        "regression": 3 * s,
+        **dict.fromkeys(("regression", "l1", "huber", "fair", "quantile"), 3 * s),
+        "mape": 3 * s,
+        "cross_entropy": 1 / (1 + np.exp(-s)),
         "binary": (s > 0).astype(float),
         "poisson": rng.poisson(np.exp(s)).astype(float),
         "gamma": np.exp(s),

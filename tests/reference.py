@@ -236,7 +236,33 @@ def regression_gradients(s, y, params):
     return s - y, np.ones_like(s)
 
 
-def binary_gradients(s, y, params):
+def l1_gradients(s, y, params):
+    return np.sign(s - y), np.ones_like(s)
+
+
+def huber_gradients(s, y, params):
+    return np.clip(s - y, -params["alpha"], params["alpha"]), np.ones_like(s)
+
+
+def fair_gradients(s, y, params):
+    c, d = params["fair_c"], s - y
+    a = np.abs(d) + c
+    return c * d / a, c * c / (a * a)
+
+
+def quantile_gradients(s, y, params):
+    return np.where(s >= y, 1.0 - params["alpha"], -params["alpha"]), np.ones_like(s)
+
+
+def mape_gradients(s, y, params):
+    return np.sign(s - y) / at_least_1(y), np.ones_like(s)
+
+
+def at_least_1(y):
+    return np.maximum(np.abs(y), 1.0)
+
+
+def binary_gradients(s, y, params):  # of cross_entropy, too: y is a probability
     p = sigmoid(s)
     return p - y, p * (1.0 - p)
 
@@ -315,8 +341,16 @@ def lambdarank_query(s, y, params):
     return g, h
 
 
+CONSTANT_HESSIAN = ("regression", "l1", "huber", "quantile", "mape")  # without weights
+
 GRADIENTS = {
     "regression": regression_gradients,
+    "l1": l1_gradients,
+    "huber": huber_gradients,
+    "fair": fair_gradients,
+    "quantile": quantile_gradients,
+    "mape": mape_gradients,
+    "cross_entropy": binary_gradients,
     "binary": binary_gradients,
     "multiclass": multiclass_gradients,
     "poisson": poisson_gradients,
@@ -352,7 +386,7 @@ def softmax(s):
 
 
 def link(score, objective: str):
-    if objective == "binary":
+    if objective in ("binary", "cross_entropy"):
         return sigmoid(score)
     if objective == "multiclass":
         return softmax(score)
@@ -375,10 +409,13 @@ def start_scores(y, weight, params) -> np.ndarray:
     if objective == "multiclass":
         share = [weighted_mean((y == k).astype(np.float64), weight) for k in range(n_outputs)]
         return log(np.maximum(share, 1e-15))
+    if objective in QUANTILE_OBJECTIVES:
+        k = fixed_exponent(weight.max(), len(y))
+        return np.array([best_constant(y, y, weight, k, params)])
     mean = weighted_mean(y, weight)
-    if objective == "regression":
+    if objective in ("regression", "huber", "fair"):
         return np.array([mean])
-    if objective == "binary":
+    if objective in ("binary", "cross_entropy"):
         p = min(max(mean, 1e-15), 1.0 - 1e-15)
         return np.array([log(p / (1.0 - p))])
     return np.array([log(max(mean, 1e-300))])
@@ -526,7 +563,8 @@ class Split(NamedTuple):
 
 
 MAX_LOG_STEP = 5.0  # the objectives on a logarithmic scale; the others have no limit
-MAX_STEP = {"regression": math.inf, "lambdarank": math.inf}
+UNBOUNDED = ("regression", "l1", "huber", "fair", "quantile", "mape", "lambdarank")
+MAX_STEP = dict.fromkeys(UNBOUNDED, math.inf)
 
 
 def step_size(gradient, hessian, params):
@@ -701,6 +739,38 @@ def set_leaf_values(tree, leaf_rows, g, h, quantized, params) -> None:
         tree[leaf]["value"] = leaf_value(gradient_sum, hessian_sum, params)
 
 
+# Where the loss is of absolute residuals, sums of gradients tell their sign, not their size: leaves
+# are quantiles of residuals, without regularization.
+
+QUANTILE_OBJECTIVES = ("l1", "quantile", "mape")
+
+
+def best_constant(residuals, y, weight, k, params) -> float:
+    """What minimizes the sum of the losses of residuals minus a constant: the middle of all such.
+
+    A quantile of the residuals, in float32; sums of weights are of multiples of 2^-k.
+    """
+    level = params["alpha"] if params["objective"] == "quantile" else 0.5
+    values = to_gradient(residuals)
+    order = np.argsort(values, kind="stable")
+    if params["objective"] == "mape":
+        weight = weight / at_least_1(y)
+    below = np.cumsum(to_fixed(weight, k)[order])  # the weight of a value and those before it
+    total = int(below[-1])
+    if total == 0:
+        return 0.0
+    wanted = max(round(level * float(total)), 1)
+    low, high = np.searchsorted(below, [wanted, min(wanted + 1, total)])
+    return 0.5 * float(values[order[low]]) + 0.5 * float(values[order[high]])
+
+
+def set_quantile_leaves(tree, leaf_rows, score, y, weight, params) -> None:
+    k = fixed_exponent(weight.max(), len(y))
+    for leaf, rows in leaf_rows.items():
+        best = best_constant(y[rows] - score[rows], y[rows], weight[rows], k, params)
+        tree[leaf]["value"] = best * params["learning_rate"]
+
+
 # ------------------------------------------------------------------------------------- 11 model
 
 
@@ -741,13 +811,13 @@ def train(X, y, *, sample_weight=None, query_sizes=None, params: dict) -> Refere
 
     params: objective, n_outputs, max_bin, n_estimators, num_leaves, max_depth, learning_rate,
     min_child_samples, min_child_weight, min_split_gain, reg_alpha, reg_lambda, grad_bits,
-    rounding, renew_leaves, seed; tweedie_variance_power, lambdarank_truncation_level and
-    label_gain where the objective reads them.
+    rounding, renew_leaves, seed; alpha, fair_c, tweedie_variance_power,
+    lambdarank_truncation_level and label_gain where the objective reads them.
     """
     y = np.asarray(y, np.float64)
     unweighted = sample_weight is None
     weight = np.ones(len(y)) if unweighted else np.asarray(sample_weight, np.float64)
-    constant_hessian = params["objective"] == "regression" and unweighted
+    constant_hessian = params["objective"] in CONSTANT_HESSIAN and unweighted
 
     matrix = bin_matrix(X, params["max_bin"])
     base_score = start_scores(y, weight, params)
@@ -759,7 +829,10 @@ def train(X, y, *, sample_weight=None, query_sizes=None, params: dict) -> Refere
             key = stream_key(params["seed"], iteration, output)
             quantized = quantize(g, h, key, params, constant_hessian)
             tree, leaf_rows = grow_tree(matrix, quantized, params)
-            set_leaf_values(tree, leaf_rows, g, h, quantized, params)
+            if params["objective"] in QUANTILE_OBJECTIVES:
+                set_quantile_leaves(tree, leaf_rows, raw_prediction[output], y, weight, params)
+            else:
+                set_leaf_values(tree, leaf_rows, g, h, quantized, params)
             for leaf, rows in leaf_rows.items():
                 raw_prediction[output, rows] += tree[leaf]["value"]
             trees.append(tree)
@@ -786,7 +859,28 @@ def l1(s, p, y, params):
 
 
 def mape(s, p, y, params):
-    return np.abs(p[0] - y) / np.maximum(np.abs(y), 1.0)
+    return np.abs(p[0] - y) / at_least_1(y)
+
+
+def huber(s, p, y, params):
+    d, alpha = np.abs(p[0] - y), params["alpha"]
+    return np.where(d <= alpha, 0.5 * d * d, alpha * (d - 0.5 * alpha))
+
+
+def fair(s, p, y, params):
+    c = params["fair_c"]
+    x = np.minimum(np.abs(p[0] - y) / c, 1e300)
+    return c * c * (x - log(1.0 + x))
+
+
+def quantile(s, p, y, params):
+    d, alpha = y - p[0], params["alpha"]
+    return np.where(d < 0, (alpha - 1.0) * d, alpha * d)
+
+
+def cross_entropy(s, p, y, params):
+    p = np.minimum(np.maximum(p[0], 1e-15), 1.0 - 1e-15)
+    return -(y * log(p) + (1.0 - y) * log(1.0 - p))
 
 
 def poisson(s, p, y, params):
@@ -867,6 +961,7 @@ def average_precision(positive, negative):
 
 ROW_METRICS = {
     **{"l2": l2, "rmse": l2, "r2": l2, "l1": l1, "mape": mape},
+    **{"huber": huber, "fair": fair, "quantile": quantile, "cross_entropy": cross_entropy},
     **{"poisson": poisson, "gamma": gamma, "tweedie": tweedie},
     **{"poisson_deviance": poisson_deviance, "gamma_deviance": gamma_deviance},
     **{"tweedie_deviance": tweedie_deviance},

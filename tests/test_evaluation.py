@@ -72,7 +72,7 @@ def evaluation_data(objective, *given):
 def names_of(objective):
     """The metrics whose range the objective's targets are in."""
     families = {"regression": ("poisson", "gamma", "tweedie"), "gamma": ()}
-    out = families.get(objective, ("gamma",))
+    out = (*families.get(objective, ("gamma",)), "cross_entropy")
     names = [name for name, of in CASES if of == objective]
     return [name for name in names if name.removesuffix("_deviance") not in out]
 

@@ -250,7 +250,7 @@ def test_gradients(objective, weighted):
     weight = rng.random(N_ROWS) if weighted else None
     g, h = np.empty((2, n_outputs, N_ROWS), np.float32)
     kernels.gradients(objective, y, weight, raw, g, h)
-    params = {"objective": objective, "tweedie_variance_power": 1.5}
+    params = {"objective": objective, "tweedie_variance_power": 1.5, "alpha": 0.9, "fair_c": 1.0}
     expected = ref.compute_gradients(raw, y, 1.0 if weight is None else weight, params)
     np.testing.assert_array_equal([g, h], expected)
 

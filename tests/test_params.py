@@ -40,6 +40,8 @@ NATIVE = {
     "grad_bits",
     "rounding",
     "renew_leaves",
+    "alpha",
+    "fair_c",
     "tweedie_variance_power",
     "lambdarank_truncation_level",
 }
@@ -93,8 +95,11 @@ OUT_OF_RANGE_OF_ONE = [
         QGBDTRegressor,
         "objective",
         "binary",
-        "a str among {'regression', 'poisson', 'gamma', 'tweedie'} or None",
+        "a str among {'regression', 'l1', 'huber', 'fair', 'quantile', 'mape', 'cross_entropy', "
+        "'poisson', 'gamma', 'tweedie'}, another name of LightGBM's for one of these or None",
     ),
+    (QGBDTRegressor, "alpha", 0.0, "a float in the range (0.0, inf)"),
+    (QGBDTRegressor, "fair_c", math.inf, "a float in the range (0.0, inf)"),
     (QGBDTRegressor, "tweedie_variance_power", 1, "a float in the range (1.0, 2.0)"),
     (QGBDTRegressor, "tweedie_variance_power", 2.0, "a float in the range (1.0, 2.0)"),
     (QGBDTRanker, "objective", "xendcg", "'lambdarank' or None"),

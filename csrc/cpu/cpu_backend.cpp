@@ -115,11 +115,6 @@ struct CpuBackend::QueryScratch {
   }
 };
 
-struct CpuBackend::RowChunk {
-  int64_t task;
-  RowRange rows;
-};
-
 // A node that is searched, by many threads at once: the best split of each feature, with counts
 // unchecked. What is below a split that is sure to be allowed is not looked for.
 struct CpuBackend::SearchedNode {
@@ -197,6 +192,7 @@ void CpuBackend::rank_documents(int64_t query, Document* documents) const {
 void CpuBackend::set_start_scores(std::span<const double> scores) {
   for (size_t k = 0; k < scores.size(); ++k)
     std::fill_n(raw_prediction_.data() + int64_t(k) * n_samples_, n_samples_, scores[k]);
+  std::iota(row_order_.data(), row_order_.data() + n_samples_, 0u);
 }
 
 void CpuBackend::compute_gradients(std::span<GradientRange> ranges) {

@@ -36,13 +36,19 @@ class CpuBackend final : public Backend {
   void count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) override;
   void find_counted_split(int32_t task, const HistCell* row_counts) override;
   void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) override;
+  void take_residuals(int weight_exponent) override;
+  void weigh_digits(std::span<const DigitTask> tasks, int digit,
+                    std::span<int64_t> weights) override;
   void set_leaves(std::span<const RowRange> leaves) override;
   void leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) override;
   void add_leaf_values(int output, std::span<const double> values) override;
 
  private:
   struct QueryScratch;
-  struct RowChunk;
+  struct RowChunk {
+    int64_t task;
+    RowRange rows;
+  };
   struct RowSums {
     RowRange rows;
     HistCell* cells;  // of the first tile on
@@ -102,6 +108,9 @@ class CpuBackend final : public Backend {
   std::vector<ThreadScratch> scratch_;   // [n_threads]
   std::vector<Buffer<HistCell>> slots_;  // cells of own_tiles_
   std::vector<Buffer<HistCell>> whole_;  // of all tiles, until other workers have their parts
+
+  Buffer<uint32_t> residual_keys_;    // by place in the row order, where leaves are quantiles,
+  Buffer<int64_t> residual_weights_;  // as these
 
   const FeatureRange searched_;
   std::vector<FeatureTile> tile_parts_, own_tiles_, own_parts_, searched_tiles_, searched_parts_;

@@ -9,6 +9,7 @@
 #include "leaves.h"
 #include "partition.h"
 #include "quantize_rows.h"
+#include "residuals.h"
 
 namespace qgbdt {
 namespace {
@@ -88,7 +89,11 @@ CudaBackend::CudaBackend(Gpu& gpu, TrainingData data, Team& team)
       split_columns_(gpu_),
       left_of_chunk_(gpu_),
       left_of_range_(gpu_),
-      leaf_sums_(gpu_) {
+      leaf_sums_(gpu_),
+      residual_keys_(gpu_),
+      digit_prefixes_(gpu_),
+      residual_weights_(gpu_),
+      digit_weights_(gpu_) {
   load_matrix();
   load_rows();
 }
@@ -153,7 +158,8 @@ void CudaBackend::load_rows() {
 
 void CudaBackend::set_start_scores(std::span<const double> scores) {
   doubles_.assign(scores);
-  gpu_.run(SetScores{rows_, doubles_.data()}, blocks_of(n_samples_, SetScores::kThreads));
+  gpu_.run(SetScores{rows_, doubles_.data(), row_order_.data()},
+           blocks_of(n_samples_, SetScores::kThreads));
 }
 
 void CudaBackend::compute_row_gradients() {
@@ -375,6 +381,30 @@ void CudaBackend::partition(std::span<const PartitionTask> tasks, std::span<int6
   std::vector<uint32_t> left(tasks.size());
   left_of_range_.read(std::span(left));
   std::copy(left.begin(), left.end(), left_counts.begin());
+}
+
+void CudaBackend::take_residuals(int weight_exponent) {
+  residual_keys_.reserve(n_samples_);
+  residual_weights_.reserve(n_samples_);
+  visit_objective(data_.objective, [&]<class Objective>(Objective) {
+    if constexpr (Objective::kQuantileLeaves)
+      gpu_.run(TakeResiduals<Objective>{rows_, row_order_.data(), power_of_two(weight_exponent),
+                                        residual_keys_.data(), residual_weights_.data()},
+               blocks_of(n_samples_, kRowThreads));
+  });
+}
+
+void CudaBackend::weigh_digits(std::span<const DigitTask> tasks, int digit,
+                               std::span<int64_t> weights) {
+  std::vector<uint32_t> prefixes;
+  for (const DigitTask& task : tasks) prefixes.push_back(task.prefix);
+  cut_.cut(ranges_of(tasks), kStreamRows);
+  digit_prefixes_.assign(prefixes);
+  digit_weights_.clear(int64_t(weights.size()));
+  gpu_.run(WeighDigits{cut_.chunks, digit_prefixes_.data(), digit, residual_keys_.data(),
+                       residual_weights_.data(), digit_weights_.data()},
+           cut_.n_chunks);
+  digit_weights_.read(weights);
 }
 
 void CudaBackend::set_leaves(std::span<const RowRange> leaves) { leaves_.cut(leaves, kStreamRows); }

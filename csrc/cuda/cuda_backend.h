@@ -35,6 +35,9 @@ class CudaBackend final : public Backend {
   void count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) override;
   void find_counted_split(int32_t task, const HistCell* row_counts) override;
   void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) override;
+  void take_residuals(int weight_exponent) override;
+  void weigh_digits(std::span<const DigitTask> tasks, int digit,
+                    std::span<int64_t> weights) override;
   void set_leaves(std::span<const RowRange> leaves) override;
   void leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) override;
   void add_leaf_values(int output, std::span<const double> values) override;
@@ -120,6 +123,8 @@ class CudaBackend final : public Backend {
   GpuArray<const uint8_t*> split_columns_;
   GpuArray<uint32_t> left_of_chunk_, left_of_range_;
   GpuArray<LeafSums> leaf_sums_;
+  GpuArray<uint32_t> residual_keys_, digit_prefixes_;  // where leaves are quantiles, as the next
+  GpuArray<int64_t> residual_weights_, digit_weights_;
 };
 
 // Of one fit at a time.

@@ -34,12 +34,14 @@ struct SetScores {
 
   DeviceRows rows;
   const double* scores;  // [n_outputs]
+  uint32_t* row_order;
 
   QGBDT_FN void set(const At& at, Shared&) const {
     const int64_t row = at.block * kThreads + at.thread;
     if (row >= rows.n_samples) return;
     for (int32_t k = 0; k < rows.n_outputs; ++k)
       rows.raw_prediction[k * rows.n_samples + row] = scores[k];
+    row_order[row] = uint32_t(row);
   }
 
   using Steps = StepList<&SetScores::set>;

@@ -123,8 +123,9 @@ void gradients(const std::string& objective, const Array<double>& target,
                      gradient.mutable_data(),
                      hessian.mutable_data()};
   std::vector<GradientRange> ranges(n_outputs);
-  const double tweedie_variance_power = 1.5;
-  choose_kernels().gradients(kind, {tweedie_variance_power}, rows, 0, n, ranges.data());
+  const double tweedie_variance_power = 1.5, alpha = 0.9, fair_c = 1;
+  choose_kernels().gradients(kind, {tweedie_variance_power, alpha, fair_c}, rows, 0, n,
+                             ranges.data());
 }
 
 template <class Pair>

@@ -154,7 +154,8 @@ TrainParams train_params(const py::dict& dict) {
   p.rounding = rounding == "nearest" ? Rounding::nearest : Rounding::stochastic;
   p.renew_leaves = in.get<bool>("renew_leaves");
   p.seed = in.get<uint64_t>("seed");
-  p.tweedie_variance_power = in.get<double>("tweedie_variance_power");
+  p.args = {in.get<double>("tweedie_variance_power"), in.get<double>("alpha"),
+            in.get<double>("fair_c")};
   p.lambdarank_truncation_level = in.get<int>("lambdarank_truncation_level");
   const auto gains = in.get<DoubleArray>("label_gain");
   p.label_gain.assign(gains.data(), gains.data() + gains.size());
@@ -275,8 +276,7 @@ EvaluationData evaluation_data(const MatrixView& X, EvaluationSet& set, const Tr
 Evaluation evaluation_of(std::vector<EvaluationData> data, const Metrics& metrics,
                          const TrainParams& params, Comm& comm, Team& team) {
   return Evaluation(std::move(data), chosen_metrics(metrics, params.objective), params.objective,
-                    {params.tweedie_variance_power}, params.n_outputs, params.label_gain, comm,
-                    team);
+                    params.args, params.n_outputs, params.label_gain, comm, team);
 }
 
 // Raw predictions [n_samples][n_outputs] through the link.
@@ -356,7 +356,7 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
   const int64_t n = matrix.n_samples();
   TrainingData data{&matrix,
                     params.objective,
-                    {params.tweedie_variance_power},
+                    params.args,
                     params.n_outputs,
                     column_of(y, n, "y must be 1-D with n_samples values"),
                     nullptr,
