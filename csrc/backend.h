@@ -71,8 +71,9 @@ class Backend {
   // they are those that the fit was given to go on from.
   virtual void set_start_scores(std::span<const double> scores) = 0;
 
-  // Gradients of every output at the raw predictions.
-  virtual void compute_gradients(std::span<GradientRange> ranges) = 0;
+  // Gradients of every output at the raw predictions; `key` is of the random stream of those that
+  // have a random part.
+  virtual void compute_gradients(uint64_t key, std::span<GradientRange> ranges) = 0;
 
   // Rounds the gradients of one output to integers and puts all rows into the root: returns their
   // sums.

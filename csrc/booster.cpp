@@ -36,7 +36,7 @@ class Booster {
     for (int64_t iteration = first; iteration < first + params_.n_estimators; ++iteration) {
       hooks.before();
       comm_.begin_phase("growing tree " + std::to_string(model.trees.size()));
-      compute_gradients(ranges);
+      compute_gradients(iteration, ranges);
       for (int output = 0; output < params_.n_outputs; ++output)
         model.trees.push_back(grow(iteration, output, ranges[output]));
       if (!hooks.after(model)) break;
@@ -81,8 +81,10 @@ class Booster {
     return scores;
   }
 
-  void compute_gradients(std::vector<GradientRange>& ranges) {
-    backend_.compute_gradients(ranges);
+  void compute_gradients(int64_t iteration, std::vector<GradientRange>& ranges) {
+    // a stream of its own: that of an output which no tree has
+    backend_.compute_gradients(stream_key(params_.seed, uint64_t(iteration), ranges.size()),
+                               ranges);
     std::vector<Magnitudes*> magnitudes;
     for (GradientRange& range : ranges) {
       magnitudes.push_back(&range.gradient);
@@ -114,6 +116,12 @@ class Booster {
     return q;
   }
 
+  // Whether all of them are.
+  bool is_one(const Magnitudes& magnitudes) const {
+    constexpr int kExponent = 127;  // of [1, 2)
+    return magnitudes.max == 1 && magnitudes.counts[kExponent] == n_samples_;
+  }
+
   SplitParams split_params(const Quantization& q) const {
     SplitParams p;
     p.gradient_scale = q.gradient.step;
@@ -133,6 +141,7 @@ class Booster {
   Tree grow(int64_t iteration, int output, const GradientRange& range) {
     const int bits =
         params_.grad_bits == kAutoBits ? choose_bits(range, n_samples_) : params_.grad_bits;
+    if (params_.custom) constant_hessian_ = is_one(range.hessian);
     const Quantization q = quantization(iteration, output, range, bits);
     report_.quantization.push_back(
         {bits, q, rounding_noise(range.gradient, q.gradient),

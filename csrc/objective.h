@@ -9,8 +9,6 @@
 
 namespace qgbdt {
 
-enum class Link { identity, logistic, softmax, exponential };
-
 struct Gradient {
   double g, h;
 };
@@ -37,30 +35,33 @@ constexpr double kMaxLogStep = 5.0;
 constexpr double kNoMaxStep = __builtin_huge_val();
 
 // Each struct: gradient(raw score, target, args), and what those of its link share: the link; the
-// longest step of a leaf; whether the hessian of rows without weights is 1; whether leaves are
-// quantiles (see leaf_quantiles.h); start_score(weighted mean of the target).
+// longest step of a leaf; start_score(weighted mean of the target).
 
-struct Identity {
+struct Objective {
+  static constexpr bool kConstantHessian = false;  // 1, of rows without weights
+  static constexpr bool kQuantileLeaves = false;   // see leaf_quantiles.h
+  static constexpr bool kPerClass = false;         // an output a class
+};
+
+struct Identity : Objective {
   static constexpr Link kLink = Link::identity;
   static constexpr double kMaxStep = kNoMaxStep;
-  static constexpr bool kConstantHessian = true, kQuantileLeaves = false;
+  static constexpr bool kConstantHessian = true;
   static QGBDT_FN double start_score(double mean) { return mean; }
 };
 
-struct Logistic {
+struct Logistic : Objective {
   static constexpr Link kLink = Link::logistic;
   static constexpr double kMaxStep = kMaxLogStep;
-  static constexpr bool kConstantHessian = false, kQuantileLeaves = false;
   static QGBDT_FN double start_score(double mean) {
     const double p = clamp_probability(mean);
     return log(p / (1.0 - p));
   }
 };
 
-struct Exponential {
+struct Exponential : Objective {
   static constexpr Link kLink = Link::exponential;
   static constexpr double kMaxStep = kMaxLogStep;
-  static constexpr bool kConstantHessian = false, kQuantileLeaves = false;
   static QGBDT_FN double start_score(double mean) { return finite_log(mean); }
 };
 
@@ -128,6 +129,10 @@ struct Binary : Logistic {  // log loss, y in {0, 1}
 
 struct CrossEntropy : Binary {};  // y in [0, 1]
 
+struct OneVsAll : Binary {  // of each class, y = [class is k]
+  static constexpr bool kPerClass = true;
+};
+
 struct Poisson
     : Exponential {  // exp(s) - y s; the hessian is enlarged by exp(0.7) to bound the first steps
   static constexpr double kHessianFactor = 2.0137527074704766;
@@ -155,10 +160,10 @@ struct Tweedie : Exponential {  // -y exp((1 - rho) s) / (1 - rho) + exp((2 - rh
 
 // Softmax cross entropy. Its gradient couples the classes of a row, so the kernel works on
 // probabilities; the factor K / (K - 1) makes the diagonal hessian an upper bound for K = 2.
-struct Multiclass {
+struct Multiclass : Objective {
   static constexpr Link kLink = Link::softmax;
   static constexpr double kMaxStep = kMaxLogStep;
-  static constexpr bool kConstantHessian = false, kQuantileLeaves = false;
+  static constexpr bool kPerClass = true;
   static QGBDT_FN double hessian_factor(int n_classes) {
     return double(n_classes) / double(n_classes - 1);
   }
@@ -195,12 +200,67 @@ struct LambdaRank : Identity {
   static QGBDT_FN double start_score(double) { return 0; }
 };
 
+// Bruch, "An Alternative Cross Entropy Loss for Learning-to-Rank", 2021: the cross entropy of the
+// softmax of a query's scores and of shares that its labels have, less a random part of a gain.
+struct RankXendcg : Identity {
+  static constexpr bool kConstantHessian = false;
+  static constexpr double kLeast = 1e-15;  // divisor
+  static QGBDT_FN double start_score(double) { return 0; }
+
+  static QGBDT_FN double relevance(double gain, uint32_t random) {
+    return gain + (1.0 - double(random) * 0x1p-32);
+  }
+
+  // Of a query's n documents, whose relevances are in g; probability is [n], for the time being.
+  static QGBDT_FN void gradients(const double* score, int64_t n, double* probability, double* g,
+                                 double* h) {
+    double largest = score[0], sum = 0, sum_relevance = 0;
+    for (int64_t i = 1; i < n; ++i) largest = score[i] > largest ? score[i] : largest;
+    for (int64_t i = 0; i < n; ++i) probability[i] = exp(score[i] - largest);
+    for (int64_t i = 0; i < n; ++i) sum += probability[i];
+    for (int64_t i = 0; i < n; ++i) sum_relevance += g[i];
+    sum_relevance = sum_relevance > kLeast ? sum_relevance : kLeast;
+    double sum_first = 0, sum_second = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const double p = probability[i] / sum;
+      probability[i] = p;
+      g[i] = n > 1 ? p - g[i] / sum_relevance : 0.0;
+      h[i] = g[i] / rest(p);
+      sum_first += h[i];
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      const double p = probability[i], second = p * (sum_first - h[i]);
+      g[i] += second;
+      h[i] = second / rest(p);
+      sum_second += h[i];
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      const double p = probability[i];
+      g[i] += p * (sum_second - h[i]);
+      h[i] = p * (1.0 - p);
+    }
+  }
+
+ private:
+  static QGBDT_FN double rest(double p) { return 1.0 - p > kLeast ? 1.0 - p : kLeast; }
+};
+
+// The user's: its gradients come from elsewhere, its link is the model's.
+struct Custom : Identity {
+  static constexpr bool kConstantHessian = false;
+  static QGBDT_FN double start_score(double) { return 0; }
+};
+
 // Scores [n_outputs] of a row to its prediction, in place.
 QGBDT_FN void apply_link(Link link, double* scores, int n_outputs) {
   switch (link) {
     case Link::identity: break;
-    case Link::logistic: scores[0] = sigmoid(scores[0]); break;
-    case Link::exponential: scores[0] = exp(scores[0]); break;
+    case Link::logistic:
+      for (int k = 0; k < n_outputs; ++k) scores[k] = sigmoid(scores[k]);
+      break;
+    case Link::exponential:
+      for (int k = 0; k < n_outputs; ++k) scores[k] = exp(scores[k]);
+      break;
     case Link::softmax: {
       double largest = scores[0], sum = 0;
       for (int k = 1; k < n_outputs; ++k) largest = scores[k] > largest ? scores[k] : largest;
@@ -226,9 +286,22 @@ QGBDT_HOST_FN auto visit_objective(ObjectiveKind kind, F&& f) {
     case ObjectiveKind::tweedie: return f(Tweedie{});
     case ObjectiveKind::binary: return f(Binary{});
     case ObjectiveKind::multiclass: return f(Multiclass{});
+    case ObjectiveKind::multiclassova: return f(OneVsAll{});
     case ObjectiveKind::lambdarank: return f(LambdaRank{});
+    case ObjectiveKind::rank_xendcg: return f(RankXendcg{});
+    case ObjectiveKind::custom: return f(Custom{});
     default: return f(Regression{});
   }
+}
+
+QGBDT_HOST_FN bool is_per_class(ObjectiveKind kind) {
+  return visit_objective(kind, [](auto objective) { return decltype(objective)::kPerClass; });
+}
+QGBDT_HOST_FN bool is_ranking(ObjectiveKind kind) {
+  return kind == ObjectiveKind::lambdarank || kind == ObjectiveKind::rank_xendcg;
+}
+QGBDT_HOST_FN bool fits_outputs(ObjectiveKind kind, int n_outputs) {
+  return n_outputs >= 1 && (kind == ObjectiveKind::custom || (n_outputs > 1) == is_per_class(kind));
 }
 
 }  // namespace qgbdt

@@ -3,6 +3,8 @@
 
 #include <stdint.h>
 
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "types.h"
@@ -13,8 +15,17 @@ enum class Rounding { stochastic, nearest };
 
 constexpr int kAutoBits = 0;  // the trainer chooses, tree by tree
 
+// What a model knows of an objective of the user's.
+struct CustomObjective {
+  std::string name;
+  Link link;
+  std::string source, parameters;  // a hash; as text
+  bool operator==(const CustomObjective&) const = default;
+};
+
 struct TrainParams {
   ObjectiveKind objective;
+  std::optional<CustomObjective> custom;
   int n_outputs;  // raw predictions per row: the classes of multiclass, else 1
   int n_estimators;
   int num_leaves;

@@ -12,10 +12,7 @@ constexpr int64_t kColumnsPerTree = 4;  // values to bin that cost as much as wa
 
 }  // namespace
 
-Predictor::Predictor(Model model)
-    : model_(std::move(model)), link_(visit_objective(model_.objective, [](auto objective) {
-        return decltype(objective)::kLink;
-      })) {}
+Predictor::Predictor(Model model) : model_(std::move(model)), link_(model_.link()) {}
 
 const WalkedForest& Predictor::walked() const {
   std::call_once(walked_once_,
@@ -31,19 +28,24 @@ const SlicedForest* Predictor::sliced_if_it_pays(int64_t n_rows, int64_t n_trees
 }
 
 void Predictor::predict(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration,
-                        bool raw, const PredictKernels& kernels, Team& team, double* out) const {
+                        bool raw, const PredictKernels& kernels, Team& team, double* out,
+                        const double* init_score) const {
   const int K = model_.n_outputs;
   const int64_t begin_tree = begin_iteration * K, end_tree = end_iteration * K;
   const int64_t n_trees = end_tree - begin_tree;
   const int threads =
       useful_threads(X.n_samples, end_iteration - begin_iteration, team.n_threads());
   const std::vector<double>& base = model_.base_score;
+  const auto start = [&](int64_t i, int k) {
+    return init_score ? init_score[i * K + k] + base[k] : base[k];
+  };
   const auto link_rows = [&](int64_t begin, int64_t end) {
     if (!raw)
       for (int64_t i = begin; i < end; ++i) apply_link(link_, out + i * K, K);
   };
   const auto walk = [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) std::copy(base.begin(), base.end(), out + i * K);
+    for (int64_t i = begin; i < end; ++i)
+      for (int k = 0; k < K; ++k) out[i * K + k] = start(i, k);
     visit_elements(X, [&](const auto* data) {
       walked().add(X, data, begin, end - begin, begin_tree, end_tree, K, out + begin * K);
     });
@@ -65,7 +67,8 @@ void Predictor::predict(const MatrixView& X, int64_t begin_iteration, int64_t en
       place.reset(
           new Workplace{SlicedForest::Scratch(*sliced), std::vector<double>(K * kSliceRows)});
     double* scores = place->scores.data();
-    for (int k = 0; k < K; ++k) std::fill_n(scores + k * kSliceRows, kSliceRows, base[k]);
+    for (int k = 0; k < K; ++k)
+      for (int64_t i = begin; i < end; ++i) scores[k * kSliceRows + (i - begin)] = start(i, k);
     visit_elements(X, [&](const auto* data) {
       sliced->add(X, data, begin, end - begin, begin_tree, end_tree, K, kernels, place->scratch,
                   scores);

@@ -31,8 +31,13 @@ enum class ObjectiveKind {
   tweedie,
   binary,
   multiclass,
-  lambdarank
+  multiclassova,
+  lambdarank,
+  rank_xendcg,
+  custom  // the user's own
 };
+
+enum class Link { identity, logistic, softmax, exponential };
 
 struct ObjectiveArgs {
   double tweedie_variance_power;

@@ -5,7 +5,7 @@ import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,15 @@ from qgbdt.params import NONE, CommonParams, IntRange, check_value
 from qgbdt.threads import check_n_jobs, resolve_n_jobs
 
 NATIVE_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
+
+
+class CustomFields(NamedTuple):
+    """What a model file keeps of an objective of the user's; of its code, a hash only."""
+
+    name: str
+    link: str
+    source_hash: str
+    parameters: str
 
 
 class Booster:
@@ -103,6 +112,11 @@ class Booster:
     def objective(self) -> str:
         """The loss that the model was trained for."""
         return self._model.objective
+
+    @property
+    def custom(self) -> CustomFields | None:
+        """What the model knows of an objective of the user's; None of a built-in one."""
+        return None if self._model.custom is None else CustomFields(*self._model.custom)
 
     @property
     def n_iterations(self) -> int:

@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
 
 BASE_PARAMS = {
     "objective": "regression",
+    "custom": None,
     "n_outputs": 1,
     "n_estimators": 3,
     "num_leaves": 15,
@@ -35,7 +36,12 @@ BASE_PARAMS = {
     "label_gain": np.array([2.0**label - 1 for label in range(31)]),
 }
 OBJECTIVES = ("regression", "poisson", "gamma", "tweedie", "binary", "multiclass", "lambdarank")
-MORE_OBJECTIVES = ("l1", "huber", "fair", "quantile", "mape", "cross_entropy")
+MORE_OBJECTIVES = (
+    *("l1", "huber", "fair", "quantile", "mape", "cross_entropy"),
+    *("multiclassova", "rank_xendcg"),
+)
+CLASSES = ("multiclass", "multiclassova")
+RANKING = ("lambdarank", "rank_xendcg")
 N_CLASSES = 3
 
 
@@ -44,7 +50,7 @@ def native_params(**changes):
     unknown = set(changes) - set(BASE_PARAMS)
     assert not unknown, unknown
     params = BASE_PARAMS | changes
-    if params["objective"] == "multiclass" and "n_outputs" not in changes:
+    if params["objective"] in CLASSES and "n_outputs" not in changes:
         params["n_outputs"] = N_CLASSES
     return params
 
@@ -96,10 +102,10 @@ def targets(X, objective, seed=0):
         "poisson": rng.poisson(np.exp(s)).astype(float),
         "gamma": np.exp(s),
         "tweedie": np.maximum(s, 0),
-        "multiclass": np.digitize(s, [-0.5, 0.5]).astype(float),
-        "lambdarank": np.clip(np.round(s + 1), 0, 4),
+        **dict.fromkeys(CLASSES, np.digitize(s, [-0.5, 0.5]).astype(float)),
+        **dict.fromkeys(RANKING, np.clip(np.round(s + 1), 0, 4)),
     }[objective]
-    if objective != "lambdarank":
+    if objective not in RANKING:
         return y, None
     sizes = []
     while sum(sizes) < len(X):

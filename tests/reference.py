@@ -292,6 +292,35 @@ def tweedie_gradients(s, y, params):
     return b - a, a * (rho - 1.0) + b * (2.0 - rho)
 
 
+def multiclassova_gradients(s, y, params):
+    return binary_gradients(s, (y == np.arange(len(s))[:, None]).astype(np.float64), params)
+
+
+def rank_xendcg_gradients(s, y, params, query_sizes, key):
+    """Bruch: the cross entropy of softmax(s) and shares of labels with a random part; per query."""
+    gain = np.asarray(params["label_gain"], np.float64)[y.astype(np.int64)]
+    relevance = gain + (1.0 - row_hash(key, np.arange(len(y))) * 2.0**-32)
+    g, h = np.zeros_like(s), np.zeros_like(s)
+    start = 0
+    for size in query_sizes:
+        query = slice(start, start + int(size))
+        g[0, query], h[0, query] = rank_xendcg_query(s[0, query], relevance[query])
+        start = query.stop
+    return g, h
+
+
+def rank_xendcg_query(s, relevance):
+    """The first three terms of g's expansion, each of the sums of the one before."""
+    e = exp(s - s.max())
+    p = e / ordered_sum(e)
+    rest = np.maximum(1.0 - p, 1e-15)
+    g = p - relevance / max(ordered_sum(relevance), 1e-15) if len(s) > 1 else np.zeros(1)
+    ratio = g / rest
+    second = p * (ordered_sum(ratio) - ratio)
+    ratio = second / rest
+    return g + second + p * (ordered_sum(ratio) - ratio), p * (1.0 - p)
+
+
 def lambdarank_gradients(s, y, params, query_sizes):
     """Burges et al.: pairwise logistic loss weighted by the NDCG a swap would change."""
     g, h = np.zeros_like(s), np.zeros_like(s)
@@ -353,17 +382,22 @@ GRADIENTS = {
     "cross_entropy": binary_gradients,
     "binary": binary_gradients,
     "multiclass": multiclass_gradients,
+    "multiclassova": multiclassova_gradients,
     "poisson": poisson_gradients,
     "gamma": gamma_gradients,
     "tweedie": tweedie_gradients,
 }
 
 
-def compute_gradients(score, y, weight, params, query_sizes=None):
+def compute_gradients(score, y, weight, params, query_sizes=None, iteration=0):
     """float32 gradients and hessians of all outputs; they are stored, so they are rounded."""
+    # A stream of its own: that of an output which no tree has.
+    key = stream_key(params.get("seed", 0), iteration, len(score))
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is clamped
         if params["objective"] == "lambdarank":
             g, h = lambdarank_gradients(score, y, params, query_sizes)
+        elif params["objective"] == "rank_xendcg":
+            g, h = rank_xendcg_gradients(score, y, params, query_sizes, key)
         else:
             g, h = GRADIENTS[params["objective"]](score, y, params)
         return to_gradient(g * weight), to_gradient(h * weight)
@@ -386,7 +420,7 @@ def softmax(s):
 
 
 def link(score, objective: str):
-    if objective in ("binary", "cross_entropy"):
+    if objective in ("binary", "cross_entropy", "multiclassova"):
         return sigmoid(score)
     if objective == "multiclass":
         return softmax(score)
@@ -404,11 +438,13 @@ def weighted_mean(values, weight) -> float:
 def start_scores(y, weight, params) -> np.ndarray:
     """The best constant score of each output, in link space (0 for ranking)."""
     objective, n_outputs = params["objective"], params["n_outputs"]
-    if objective == "lambdarank":
+    if objective in ("lambdarank", "rank_xendcg"):
         return np.zeros(n_outputs)
-    if objective == "multiclass":
+    if objective in ("multiclass", "multiclassova"):
         share = [weighted_mean((y == k).astype(np.float64), weight) for k in range(n_outputs)]
-        return log(np.maximum(share, 1e-15))
+        if objective == "multiclass":
+            return log(np.maximum(share, 1e-15))
+        return np.array([log_odds(p) for p in share])
     if objective in QUANTILE_OBJECTIVES:
         k = fixed_exponent(weight.max(), len(y))
         return np.array([best_constant(y, y, weight, k, params)])
@@ -416,9 +452,13 @@ def start_scores(y, weight, params) -> np.ndarray:
     if objective in ("regression", "huber", "fair"):
         return np.array([mean])
     if objective in ("binary", "cross_entropy"):
-        p = min(max(mean, 1e-15), 1.0 - 1e-15)
-        return np.array([log(p / (1.0 - p))])
+        return np.array([log_odds(mean)])
     return np.array([log(max(mean, 1e-300))])
+
+
+def log_odds(mean):
+    p = min(max(mean, 1e-15), 1.0 - 1e-15)
+    return log(p / (1.0 - p))
 
 
 # -------------------------------------------------------------------------------- 6 quantization
@@ -563,7 +603,8 @@ class Split(NamedTuple):
 
 
 MAX_LOG_STEP = 5.0  # the objectives on a logarithmic scale; the others have no limit
-UNBOUNDED = ("regression", "l1", "huber", "fair", "quantile", "mape", "lambdarank")
+UNBOUNDED = ("regression", "l1", "huber", "fair", "quantile", "mape")
+UNBOUNDED += ("lambdarank", "rank_xendcg")
 MAX_STEP = dict.fromkeys(UNBOUNDED, math.inf)
 
 
@@ -806,8 +847,12 @@ class ReferenceModel(NamedTuple):
         return link(self.predict_raw(X).T, self.objective).T
 
 
-def train(X, y, *, sample_weight=None, query_sizes=None, params: dict) -> ReferenceModel:
+def train(
+    X, y, *, sample_weight=None, query_sizes=None, init_score=None, params: dict
+) -> ReferenceModel:
     """Train on raw X (n_samples, n_features) and y (n_samples,).
+
+    init_score (n_outputs, n_samples): where raw predictions start, instead of the best constant.
 
     params: objective, n_outputs, max_bin, n_estimators, num_leaves, max_depth, learning_rate,
     min_child_samples, min_child_weight, min_split_gain, reg_alpha, reg_lambda, grad_bits,
@@ -820,11 +865,16 @@ def train(X, y, *, sample_weight=None, query_sizes=None, params: dict) -> Refere
     constant_hessian = params["objective"] in CONSTANT_HESSIAN and unweighted
 
     matrix = bin_matrix(X, params["max_bin"])
-    base_score = start_scores(y, weight, params)
-    raw_prediction = np.tile(base_score[:, None], len(y))
+    if init_score is None:
+        base_score = start_scores(y, weight, params)
+        raw_prediction = np.tile(base_score[:, None], len(y))
+    else:
+        base_score, raw_prediction = np.zeros(params["n_outputs"]), np.array(init_score)
     trees = []
     for iteration in range(params["n_estimators"]):
-        gradients, hessians = compute_gradients(raw_prediction, y, weight, params, query_sizes)
+        gradients, hessians = compute_gradients(
+            raw_prediction, y, weight, params, query_sizes, iteration
+        )
         for output, (g, h) in enumerate(zip(gradients, hessians)):
             key = stream_key(params["seed"], iteration, output)
             quantized = quantize(g, h, key, params, constant_hessian)

@@ -78,7 +78,6 @@ def query_sizes_for(objective, n_samples):
     return np.full(n_samples // 20, 20) if objective == "lambdarank" else None
 
 
-
 ROWWISE = [objective for objective in OBJECTIVES if objective in ref.GRADIENTS]
 
 

@@ -27,7 +27,7 @@ class CpuBackend final : public Backend {
     return qgbdt::start_sums(data_, output, target_exponent, weight_exponent);
   }
   void set_start_scores(std::span<const double> scores) override;
-  void compute_gradients(std::span<GradientRange> ranges) override;
+  void compute_gradients(uint64_t key, std::span<GradientRange> ranges) override;
   HistCell quantize(int output, const Quantization& quantization) override;
   void build_histograms(std::span<const HistogramTask> tasks, Comm& comm) override;
   int64_t max_direct_rows() const override;
@@ -58,6 +58,9 @@ class CpuBackend final : public Backend {
   struct TileSums;
 
   void rank_documents(int64_t query, Document* documents) const;
+  void compute_query_gradients(uint64_t key, int64_t query, QueryScratch& scratch,
+                               GradientRange* range);
+  void compute_custom_gradients(int64_t begin, int64_t end, GradientRange* ranges);
   void make_slot(int32_t slot);
   HistCell* cells_of(int32_t slot, int32_t feature);
   std::vector<RowChunk> cut(std::span<const RowRange> ranges, int64_t chunk_rows) const;

@@ -81,6 +81,11 @@ struct Kernels {
   // Gradients of one query; documents[rank] are its documents.
   void (*query_gradients)(const RankingData&, const RowData&, int64_t query,
                           const Document* documents, const RankingScratch&, GradientRange* range);
+  // The same for rank_xendcg, of the query of rows [begin, begin + n), whose relevances are in g.
+  void (*xendcg_gradients)(const RowData&, int64_t begin, int64_t n, const RankingScratch&,
+                           GradientRange* range);
+  // Widens magnitudes by those of n values.
+  void (*measure)(const float* values, int64_t n, Magnitudes* magnitudes);
 
   // Rounds rows [begin, end) of one output; returns the sum. Among the rows of all workers, row
   // i has the number first_row + i.

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "../best_splits.h"
 #include "../fixed_point.h"
 #include "../histogram_exchange.h"
+#include "../support/check.h"
 #include "leaves.h"
 #include "partition.h"
 #include "quantize_rows.h"
@@ -71,7 +73,9 @@ CudaBackend::CudaBackend(Gpu& gpu, TrainingData data, Team& team)
       discount_(gpu_),
       label_gain_(gpu_),
       query_sums_(gpu_),
+      probabilities_(gpu_),
       ranked_(gpu_),
+      row_numbers_(gpu_),
       pairs8_(gpu_),
       pairs16_(gpu_),
       row_order_(gpu_, n_samples_),
@@ -146,7 +150,7 @@ void CudaBackend::load_rows() {
            raw_prediction_.data(),
            gradients_.data(),
            gradients_.data() + n_values};
-  if (data_.objective != ObjectiveKind::lambdarank) return;
+  if (!is_ranking(data_.objective)) return;
   const RankingTables tables = ranking_tables(data_);
   query_begin_.assign(data_.query_begin);
   inverse_max_dcg_.assign(tables.inverse_max_dcg);
@@ -154,6 +158,12 @@ void CudaBackend::load_rows() {
   label_gain_.assign(data_.label_gain);
   query_sums_.reserve(2 * n_samples_);
   ranked_.reserve(n_samples_);
+  if (data_.objective == ObjectiveKind::lambdarank) return;
+  std::vector<int64_t> numbers(n_samples_);
+  bins_.rows().for_stretches(0, n_samples_, [&](int64_t begin, int64_t end, int64_t first_row) {
+    std::iota(numbers.begin() + begin, numbers.begin() + end, first_row + begin);
+  });
+  row_numbers_.assign(numbers);
 }
 
 void CudaBackend::set_start_scores(std::span<const double> scores) {
@@ -162,7 +172,7 @@ void CudaBackend::set_start_scores(std::span<const double> scores) {
            blocks_of(n_samples_, SetScores::kThreads));
 }
 
-void CudaBackend::compute_row_gradients() {
+void CudaBackend::compute_row_gradients(uint64_t key) {
   visit_objective(data_.objective, [&]<class Objective>(Objective) {
     using Kernel = RowGradients<Objective>;
     if constexpr (std::is_same_v<Objective, LambdaRank>) {
@@ -171,14 +181,23 @@ void CudaBackend::compute_row_gradients() {
                       inverse_max_dcg_.data(), discount_.data(), label_gain_.data(), ranked_.data(),
                       query_sums_.data(), query_sums_.data() + n_samples_},
                blocks_of(n_queries, Kernel::kThreads));
+    } else if constexpr (std::is_same_v<Objective, RankXendcg>) {
+      const int64_t n_queries = int64_t(data_.query_begin.size()) - 1;
+      probabilities_.reserve(n_samples_);
+      gpu_.run(Kernel{rows_, n_queries, key, query_begin_.data(), row_numbers_.data(),
+                      label_gain_.data(), probabilities_.data(), query_sums_.data(),
+                      query_sums_.data() + n_samples_},
+               blocks_of(n_queries, Kernel::kThreads));
+    } else if constexpr (std::is_same_v<Objective, Custom>) {
+      check(false, "a GPU does not run functions of the user's");
     } else {
       gpu_.run(Kernel{rows_, data_.args}, blocks_of(n_samples_, Kernel::kThreads));
     }
   });
 }
 
-void CudaBackend::compute_gradients(std::span<GradientRange> ranges) {
-  compute_row_gradients();
+void CudaBackend::compute_gradients(uint64_t key, std::span<GradientRange> ranges) {
+  compute_row_gradients(key);
   const int64_t n_arrays = 2 * data_.n_outputs;
   magnitudes_.clear(n_arrays);
   const int64_t blocks = blocks_of(n_samples_, Measure::kValuesPerBlock);

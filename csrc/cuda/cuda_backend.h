@@ -26,7 +26,7 @@ class CudaBackend final : public Backend {
     return qgbdt::start_sums(data_, output, target_exponent, weight_exponent);
   }
   void set_start_scores(std::span<const double> scores) override;
-  void compute_gradients(std::span<GradientRange> ranges) override;
+  void compute_gradients(uint64_t key, std::span<GradientRange> ranges) override;
   HistCell quantize(int output, const Quantization& quantization) override;
   void build_histograms(std::span<const HistogramTask> tasks, Comm& comm) override;
   int64_t max_direct_rows() const override { return 0; }
@@ -62,7 +62,7 @@ class CudaBackend final : public Backend {
 
   void load_matrix();
   void load_rows();
-  void compute_row_gradients();
+  void compute_row_gradients(uint64_t key);
   HistCell* cells_of(int32_t slot);
   template <class Pair>
   void quantize_rows(const Quantization& quantization, GpuArray<Pair>& pairs);
@@ -94,8 +94,9 @@ class CudaBackend final : public Backend {
   GpuArray<double> doubles_;  // small arrays of a verb
 
   GpuArray<int64_t> query_begin_;  // of a ranker, as the next
-  GpuArray<double> inverse_max_dcg_, discount_, label_gain_, query_sums_;
+  GpuArray<double> inverse_max_dcg_, discount_, label_gain_, query_sums_, probabilities_;
   GpuArray<uint32_t> ranked_;
+  GpuArray<int64_t> row_numbers_;  // of rank_xendcg, among the rows of all workers
 
   Quantization quantization_{};
   int current_output_ = 0;  // whose gradients are quantized
