@@ -391,12 +391,12 @@ GRADIENTS = {
 
 def compute_gradients(score, y, weight, params, query_sizes=None, iteration=0):
     """float32 gradients and hessians of all outputs; they are stored, so they are rounded."""
-    # A stream of its own: that of an output which no tree has.
-    key = stream_key(params.get("seed", 0), iteration, len(score))
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is clamped
         if params["objective"] == "lambdarank":
             g, h = lambdarank_gradients(score, y, params, query_sizes)
         elif params["objective"] == "rank_xendcg":
+            # a stream of its own: that of an output which no tree has
+            key = stream_key(params["seed"], iteration, len(score))
             g, h = rank_xendcg_gradients(score, y, params, query_sizes, key)
         else:
             g, h = GRADIENTS[params["objective"]](score, y, params)
