@@ -5,8 +5,7 @@
 namespace qgbdt {
 
 std::vector<SplitCandidate> best_splits(std::span<const FeatureSplit> features,
-                                        FeatureRange searched, const NodeRules& rules,
-                                        std::span<const int32_t> counted, int32_t n) {
+                                        FeatureRange searched, const NodeRules& rules, int32_t n) {
   std::vector<SplitCandidate> best;
   for (int32_t f = searched.begin; f < searched.end; ++f) {
     const FeatureSplit& split = features[f];
@@ -15,9 +14,8 @@ std::vector<SplitCandidate> best_splits(std::span<const FeatureSplit> features,
     if (is_full) best.pop_back();
     const auto place = std::find_if(best.begin(), best.end(),
                                     [&](const SplitCandidate& b) { return b.gain < split.gain; });
-    const bool is_counted = std::find(counted.begin(), counted.end(), f) != counted.end();
     best.insert(place, {split.gain, split.left, f, split.bin, split.missing_left,
-                        is_counted || has_enough_rows(split, rules)});
+                        has_enough_rows(split, rules)});
   }
   const auto allowed =
       std::find_if(best.begin(), best.end(), [](const SplitCandidate& b) { return b.is_allowed; });

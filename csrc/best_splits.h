@@ -12,9 +12,8 @@
 namespace qgbdt {
 
 // The n best, best first, but none after the first that is_allowed. features: [n_features], those
-// outside of `searched` are not looked at. counted: features whose split has enough rows, counted.
+// outside of `searched` are not looked at.
 std::vector<SplitCandidate> best_splits(std::span<const FeatureSplit> features,
-                                        FeatureRange searched, const NodeRules& rules,
-                                        std::span<const int32_t> counted, int32_t n);
+                                        FeatureRange searched, const NodeRules& rules, int32_t n);
 
 }  // namespace qgbdt

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "support/buffer.h"
+#include "support/check.h"
 #include "support/rng.h"
 
 namespace qgbdt {
@@ -80,6 +81,30 @@ void sort_keys(K* keys, K* scratch, int64_t n) {
   else radix_sort<3, 11>(keys, scratch, n);
 }
 
+// The sorted keys of a column, of which the zeros that were not listed are only counted.
+template <class K>
+struct SortedKeys {
+  const K* keys;
+  K zero;
+  int64_t first_zero, n_zeros, n;
+
+  K operator[](int64_t i) const {
+    if (i < first_zero) return keys[i];
+    return i < first_zero + n_zeros ? zero : keys[i - n_zeros];
+  }
+
+  // The first of [from, to) that is not below the key, or, if `above`, the first above it.
+  int64_t find(int64_t from, int64_t to, K key, bool above) const {
+    while (from < to) {
+      const int64_t middle = from + (to - from) / 2;
+      const K here = (*this)[middle];
+      if (here < key || (above && here == key)) from = middle + 1;
+      else to = middle;
+    }
+    return from;
+  }
+};
+
 struct Run {  // of equal keys: one value
   int64_t begin, end;
   int64_t size() const { return end - begin; }
@@ -87,36 +112,34 @@ struct Run {  // of equal keys: one value
 
 // The run that position i is part of. Most are short: look next door first, then ever further.
 template <class K>
-int64_t run_begin(const K* sorted, int64_t i) {
+int64_t run_begin(const SortedKeys<K>& sorted, int64_t i) {
   int64_t step = 1;
   while (i - step >= 0 && sorted[i - step] == sorted[i]) step *= 2;
-  const int64_t from = std::max<int64_t>(i - step, 0);
-  return std::lower_bound(sorted + from, sorted + i - step / 2, sorted[i]) - sorted;
+  return sorted.find(std::max<int64_t>(i - step, 0), i - step / 2, sorted[i], false);
 }
 
 template <class K>
-int64_t run_end(const K* sorted, int64_t n, int64_t i) {
+int64_t run_end(const SortedKeys<K>& sorted, int64_t i) {
   int64_t step = 1;
-  while (i + step < n && sorted[i + step] == sorted[i]) step *= 2;
-  const int64_t to = std::min(i + step, n);
-  return std::upper_bound(sorted + i + step / 2, sorted + to, sorted[i]) - sorted;
+  while (i + step < sorted.n && sorted[i + step] == sorted[i]) step *= 2;
+  return sorted.find(i + step / 2, std::min(i + step, sorted.n), sorted[i], true);
 }
 
 // Where each value ends, if there are at most max_values; else more than that many ends.
 template <class K>
-std::vector<int64_t> value_ends(const K* sorted, int64_t n, int64_t max_values) {
+std::vector<int64_t> value_ends(const SortedKeys<K>& sorted, int64_t max_values) {
   std::vector<int64_t> ends;
-  for (int64_t end = 0; end < n && int64_t(ends.size()) <= max_values; ends.push_back(end))
-    end = run_end(sorted, n, end);
+  for (int64_t end = 0; end < sorted.n && int64_t(ends.size()) <= max_values; ends.push_back(end))
+    end = run_end(sorted, end);
   return ends;
 }
 
 // Heavy values would fill a bin alone, so they are among n / heavy_size evenly spaced keys.
 template <class K>
-std::vector<Run> heavy_values(const K* sorted, int64_t n, int64_t heavy_size) {
+std::vector<Run> heavy_values(const SortedKeys<K>& sorted, int64_t heavy_size) {
   std::vector<Run> heavy;
-  for (int64_t i = 0; i < n;) {
-    const Run run{run_begin(sorted, i), run_end(sorted, n, i)};
+  for (int64_t i = 0; i < sorted.n;) {
+    const Run run{run_begin(sorted, i), run_end(sorted, i)};
     if (run.size() >= heavy_size) heavy.push_back(run);
     i = divide_up(run.end, heavy_size) * heavy_size;
   }
@@ -126,8 +149,9 @@ std::vector<Run> heavy_values(const K* sorted, int64_t n, int64_t heavy_size) {
 // A bin ends when it holds its fair share of the light rows that were left when it began, when its
 // value is heavy (a fair share alone), or half filled before a heavy value. Integers only.
 template <class K>
-std::vector<int64_t> equal_frequency_ends(const K* sorted, int64_t n, int max_bin) {
-  std::vector<Run> heavy = heavy_values(sorted, n, divide_up(n, max_bin));
+std::vector<int64_t> equal_frequency_ends(const SortedKeys<K>& sorted, int max_bin) {
+  const int64_t n = sorted.n;
+  std::vector<Run> heavy = heavy_values(sorted, divide_up(n, max_bin));
   int64_t remaining = n, bins_left = max_bin - int64_t(heavy.size());
   for (const Run& run : heavy) remaining -= run.size();
   heavy.push_back({n, n});
@@ -137,7 +161,7 @@ std::vector<int64_t> equal_frequency_ends(const K* sorted, int64_t n, int max_bi
     const int64_t light = next->begin - begin, share = std::max<int64_t>(bins_left, 1);
     const int64_t fair = divide_up(remaining, share);
     if (light > 0 && 2 * light * share >= remaining) {
-      end = light >= fair ? run_end(sorted, n, begin + fair - 1) : next->begin;
+      end = light >= fair ? run_end(sorted, begin + fair - 1) : next->begin;
       --bins_left;
     } else {
       end = next++->end;
@@ -151,9 +175,9 @@ std::vector<int64_t> equal_frequency_ends(const K* sorted, int64_t n, int max_bi
 
 // Positions in the sorted keys at which a bin ends and another begins.
 template <class K>
-std::vector<int64_t> bin_ends(const K* sorted, int64_t n, int max_bin) {
-  std::vector<int64_t> ends = value_ends(sorted, n, max_bin);
-  if (int64_t(ends.size()) > max_bin) return equal_frequency_ends(sorted, n, max_bin);
+std::vector<int64_t> bin_ends(const SortedKeys<K>& sorted, int max_bin) {
+  std::vector<int64_t> ends = value_ends(sorted, max_bin);
+  if (int64_t(ends.size()) > max_bin) return equal_frequency_ends(sorted, max_bin);
   if (!ends.empty()) ends.pop_back();
   return ends;
 }
@@ -182,13 +206,26 @@ std::vector<int64_t> gather_keys(const T* data, const MatrixView& X,
   return count;
 }
 
-// Sorts the keys of a feature on the way.
+// What the sample has of a feature, without missing values: keys, and zeros that were not listed.
 template <class T>
-std::vector<double> thresholds_of(Key<T>* keys, Key<T>* scratch, int64_t n, int max_bin) {
-  sort_keys(keys, scratch, n);
-  const auto value = [keys](int64_t k) { return double(key_float<T>(keys[k])); };
+struct SampledColumn {
+  Key<T>* keys;
+  int64_t n;
+  int64_t n_zeros;
+};
+
+// Sorts the keys on the way.
+template <class T>
+std::vector<double> thresholds_of(const SampledColumn<T>& column, Key<T>* scratch, int max_bin) {
+  Key<T>* const keys = column.keys;
+  sort_keys(keys, scratch, column.n);
+  const Key<T> zero = float_key(T(0));
+  const int64_t first_zero = std::lower_bound(keys, keys + column.n, zero) - keys;
+  const SortedKeys<Key<T>> sorted{keys, zero, first_zero, column.n_zeros,
+                                  column.n + column.n_zeros};
+  const auto value = [&](int64_t i) { return double(key_float<T>(sorted[i])); };
   std::vector<double> thresholds;
-  for (int64_t end : bin_ends(keys, n, max_bin))
+  for (int64_t end : bin_ends(sorted, max_bin))
     thresholds.push_back(threshold_between(value(end - 1), value(end)));
   return thresholds;
 }
@@ -210,41 +247,75 @@ void for_columns(const T* data, const MatrixView& X, const std::vector<uint32_t>
     Key<T>* const columns = memory[thread].data();
     const std::vector<int64_t> count = gather_keys(data, X, sample, first, last, columns);
     for (int64_t f = first; f < last; ++f)
-      use_column(f, columns + (f - first) * n, columns + width * n, count[f - first]);
+      use_column(f, SampledColumn<T>{columns + (f - first) * n, count[f - first], 0},
+                 columns + width * n);
   });
+}
+
+// Of a sparse matrix only what is listed is looked at.
+template <class T, class UseColumn>
+void for_columns(const T* data, const SparseView& X, const std::vector<uint32_t>& sample,
+                 Team& team, const UseColumn& use_column) {
+  std::vector<uint8_t> is_sampled(X.n_samples, 0);
+  for (uint32_t row : sample) is_sampled[row] = 1;
+  int64_t longest = 0;
+  for (int64_t f = 0; f < X.n_features; ++f)
+    longest = std::max(longest, X.column_begin[f + 1] - X.column_begin[f]);
+  const int threads = team.threads_for(X.column_begin[X.n_features], kValuesPerThread);
+  std::vector<Buffer<Key<T>>> memory(threads);
+  for (auto& columns : memory) columns = Buffer<Key<T>>(2 * longest + 1);
+  team.run_blocks(threads, X.n_features, kFeaturesPerTask,
+                  [&](int64_t first, int64_t last, int thread) {
+                    Key<T>* const keys = memory[thread].data();
+                    for (int64_t f = first; f < last; ++f) {
+                      int64_t n = 0, n_missing = 0;
+                      for (int64_t i = X.column_begin[f]; i < X.column_begin[f + 1]; ++i) {
+                        if (!is_sampled[X.rows[i]]) continue;
+                        keys[n] = float_key(data[i]);
+                        (data[i] == data[i] ? n : n_missing) += 1;
+                      }
+                      const int64_t n_zeros = int64_t(sample.size()) - n - n_missing;
+                      use_column(f, SampledColumn<T>{keys, n, n_zeros}, keys + longest);
+                    }
+                  });
 }
 
 // The first feature that a worker decides for; that of worker world_size is the end.
-int64_t first_decided(const MatrixView& X, const Comm& comm, int worker) {
-  return X.n_features * worker / comm.world_size();
+int64_t first_decided(int64_t n_features, const Comm& comm, int worker) {
+  return n_features * worker / comm.world_size();
 }
 
-template <class T>
-Thresholds find_together(const T* data, const MatrixView& X, const std::vector<uint32_t>& sample,
+template <class T, class View>
+Thresholds find_together(const T* data, const View& X, const std::vector<uint32_t>& sample,
                          int max_bin, Comm& comm, Team& team) {
+  const auto first = [&](int worker) { return first_decided(X.n_features, comm, worker); };
   std::vector<Bytes> samples(X.n_features);
-  for_columns(data, X, sample, team, [&](int64_t f, const Key<T>* keys, Key<T>*, int64_t n) {
-    append(std::span<const int64_t>(&n, 1), &samples[f]);
-    append(std::span<const Key<T>>(keys, n), &samples[f]);
+  for_columns(data, X, sample, team, [&](int64_t f, const SampledColumn<T>& column, Key<T>*) {
+    const int64_t sizes[] = {column.n, column.n_zeros};
+    append(std::span<const int64_t>(sizes), &samples[f]);
+    append(std::span<const Key<T>>(column.keys, column.n), &samples[f]);
   });
   std::vector<Bytes> messages(comm.world_size());
   for (int to = 0; to < comm.world_size(); ++to)
-    for (int64_t f = first_decided(X, comm, to); f < first_decided(X, comm, to + 1); ++f)
+    for (int64_t f = first(to); f < first(to + 1); ++f)
       append(std::span<const uint8_t>(std::exchange(samples[f], {})), &messages[to]);
   const std::vector<Bytes> received = comm.exchange(std::move(messages));
 
   std::vector<ByteReader> readers(received.begin(), received.end());
   Bytes decided;
-  for (int64_t f = first_decided(X, comm, comm.rank()); f < first_decided(X, comm, comm.rank() + 1);
-       ++f) {
+  for (int64_t f = first(comm.rank()); f < first(comm.rank() + 1); ++f) {
     std::vector<Key<T>> keys;
+    int64_t n_zeros = 0;
     for (ByteReader& reader : readers) {
-      const auto part = reader.take<Key<T>>(reader.take<int64_t>(1)[0]);
+      const auto sizes = reader.take<int64_t>(2);
+      check(sizes[1] >= 0, "a worker's sample has fewer than no zeros");
+      const auto part = reader.take<Key<T>>(sizes[0]);
       keys.insert(keys.end(), part.begin(), part.end());
+      n_zeros += sizes[1];
     }
     std::vector<Key<T>> scratch(keys.size());
-    const std::vector<double> found =
-        thresholds_of<T>(keys.data(), scratch.data(), int64_t(keys.size()), max_bin);
+    const std::vector<double> found = thresholds_of(
+        SampledColumn<T>{keys.data(), int64_t(keys.size()), n_zeros}, scratch.data(), max_bin);
     const int64_t n = int64_t(found.size());
     append(std::span<const int64_t>(&n, 1), &decided);
     append(std::span<const double>(found), &decided);
@@ -253,7 +324,7 @@ Thresholds find_together(const T* data, const MatrixView& X, const std::vector<u
   const std::vector<Bytes> all = comm.allgather(std::move(decided));
   for (int from = 0; from < comm.world_size(); ++from) {
     ByteReader reader(all[from]);
-    for (int64_t f = first_decided(X, comm, from); f < first_decided(X, comm, from + 1); ++f)
+    for (int64_t f = first(from); f < first(from + 1); ++f)
       thresholds.push_back(reader.take<double>(reader.take<int64_t>(1)[0]));
   }
   return thresholds;
@@ -335,17 +406,21 @@ BinTable<T> bin_table(const std::vector<double>& thresholds) {
 template BinTable<float> bin_table(const std::vector<double>&);
 template BinTable<double> bin_table(const std::vector<double>&);
 
-std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, const GlobalRows& rows,
+template <class View>
+std::vector<std::vector<double>> find_bin_thresholds(const View& X, const GlobalRows& rows,
                                                      int max_bin, Comm& comm, Team& team) {
   const std::vector<uint32_t> sample = binning_sample(rows);
   return visit_elements(X, [&]<class T>(const T* data) {
     if (comm.world_size() > 1) return find_together(data, X, sample, max_bin, comm, team);
     Thresholds thresholds(X.n_features);
-    for_columns(data, X, sample, team, [&](int64_t f, Key<T>* keys, Key<T>* scratch, int64_t n) {
-      thresholds[f] = thresholds_of<T>(keys, scratch, n, max_bin);
-    });
+    for_columns(data, X, sample, team,
+                [&](int64_t f, const SampledColumn<T>& column, Key<T>* scratch) {
+                  thresholds[f] = thresholds_of(column, scratch, max_bin);
+                });
     return thresholds;
   });
 }
+template Thresholds find_bin_thresholds(const MatrixView&, const GlobalRows&, int, Comm&, Team&);
+template Thresholds find_bin_thresholds(const SparseView&, const GlobalRows&, int, Comm&, Team&);
 
 }  // namespace qgbdt

@@ -31,9 +31,18 @@ struct MatrixView {
   int64_t row_stride, column_stride;  // in elements
 };
 
+// A borrowed matrix that lists, column by column, some of its values; the others are 0.
+struct SparseView {
+  const void* data;
+  bool is_float32;
+  const int32_t* rows;          // of the values, ascending in a column
+  const int64_t* column_begin;  // [n_features + 1]
+  int64_t n_samples, n_features;
+};
+
 // Calls f(const T* data) with the element type of X.
-template <class F>
-auto visit_elements(const MatrixView& X, F&& f) {
+template <class View, class F>
+auto visit_elements(const View& X, F&& f) {
   if (X.is_float32) return f(static_cast<const float*>(X.data));
   return f(static_cast<const double*>(X.data));
 }
@@ -42,7 +51,8 @@ auto visit_elements(const MatrixView& X, F&& f) {
 std::vector<uint32_t> binning_sample(const GlobalRows& rows);
 
 // Thresholds of every feature, ascending: bin(x) = number of thresholds below x.
-std::vector<std::vector<double>> find_bin_thresholds(const MatrixView& X, const GlobalRows& rows,
+template <class View>
+std::vector<std::vector<double>> find_bin_thresholds(const View& X, const GlobalRows& rows,
                                                      int max_bin, Comm& comm, Team& team);
 
 // The table in which values of type T find their bins among at most 255 ascending thresholds.

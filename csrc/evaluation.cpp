@@ -5,6 +5,7 @@
 #include <functional>
 #include <numeric>
 
+#include "dense_blocks.h"
 #include "fixed_point.h"
 #include "support/bytes.h"
 #include "support/check.h"
@@ -196,7 +197,7 @@ bool Evaluation::any_metric(bool (*holds)(const Metric&)) const {
 
 void Evaluation::prepare_queries(Set& set) const {
   const std::vector<int64_t>& begin = set.data.query_begin;
-  set.ideal.assign(set.data.target, set.data.target + set.data.X.n_samples);
+  set.ideal.assign(set.data.target, set.data.target + set.data.n_samples());
   for (size_t q = 0; q + 1 < begin.size(); ++q) {
     double sum = 0;
     for (int64_t i = begin[q]; i < begin[q + 1]; ++i)
@@ -290,21 +291,33 @@ void Evaluation::score(const Model& model, int64_t n_iterations) {
   const int64_t first = std::max<int64_t>(n_scored_, 0);
   const std::vector<Tree> trees(model.trees.begin() + first * K,
                                 model.trees.begin() + n_iterations * K);
-  const WalkedForest forest(trees);
   for (const Set& set : sets_) {
-    const MatrixView& X = set.data.X;
-    const int threads = team_.threads_for(X.n_samples * int64_t(trees.size()), kRowsPerThread);
-    team_.run_blocks(threads, X.n_samples, kRowBlock, [&](int64_t begin, int64_t end, int) {
-      double* to = set.data.raw_prediction + begin * K;
-      const double* init = set.data.init_score ? set.data.init_score + begin * K : nullptr;
-      for (int64_t i = 0; is_new && i < (end - begin) * K; ++i)
-        to[i] = init ? init[i] + model.base_score[i % K] : model.base_score[i % K];
-      visit_elements(X, [&](const auto* values) {
-        forest.add(X, values, begin, end - begin, 0, int64_t(trees.size()), K, to);
+    double* const scores = set.data.raw_prediction;
+    const double* const init = set.data.init_score;
+    for (int64_t i = 0; is_new && i < set.data.n_samples() * K; ++i)
+      scores[i] = init ? init[i] + model.base_score[i % K] : model.base_score[i % K];
+    if (const auto* X = std::get_if<SparseView>(&set.data.X)) {
+      const std::vector<int32_t> features = features_of(trees);
+      const std::vector<Tree> of_features = renumbered(trees, features);
+      for_dense_blocks(*X, features, team_, [&](int64_t first_row, const MatrixView& block) {
+        add_trees(of_features, block, scores + first_row * K);
       });
-    });
+    } else {
+      add_trees(trees, std::get<MatrixView>(set.data.X), scores);
+    }
   }
   n_scored_ = n_iterations;
+}
+
+void Evaluation::add_trees(const std::vector<Tree>& trees, const MatrixView& X, double* scores) {
+  const WalkedForest forest(trees);
+  const int K = n_outputs_;
+  const int threads = team_.threads_for(X.n_samples * int64_t(trees.size()), kRowsPerThread);
+  team_.run_blocks(threads, X.n_samples, kRowBlock, [&](int64_t begin, int64_t end, int) {
+    visit_elements(X, [&](const auto* values) {
+      forest.add(X, values, begin, end - begin, 0, int64_t(trees.size()), K, scores + begin * K);
+    });
+  });
 }
 
 std::vector<double> Evaluation::values() {
@@ -352,7 +365,7 @@ void Evaluation::weigh_rows(const Set& set, std::span<Column> columns) {
 void Evaluation::weigh_queries(const Set& set, std::span<Column> columns) {
   const double *scores = set.data.raw_prediction, *labels = set.data.target;
   for (Column& column : columns) column.resize(set.size());
-  const int threads = team_.threads_for(set.data.X.n_samples, kRowsPerThread);
+  const int threads = team_.threads_for(set.data.n_samples(), kRowsPerThread);
   team_.run(threads, set.size(), [&](int64_t q, int) {
     const int64_t begin = set.data.query_begin[q], end = set.data.query_begin[q + 1];
     std::vector<int64_t> order(end - begin);  // equal scores keep their places, as in training

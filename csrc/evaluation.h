@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <span>
+#include <variant>
 #include <vector>
 
 #include "binning.h"
@@ -54,12 +55,16 @@ ChosenMetric mean_of(RowLoss loss);
 
 // This worker's rows of a set.
 struct EvaluationData {
-  MatrixView X;
+  std::variant<MatrixView, SparseView> X;
   const double* target;
   const double* weight;                // null: all 1
   std::vector<int64_t> query_begin;    // of ranking: n_queries + 1 row numbers
   double* raw_prediction;              // where they are kept, [n_samples][n_outputs]
   const double* init_score = nullptr;  // what is added to the base scores, likewise, or null
+
+  int64_t n_samples() const {
+    return std::visit([](const auto& view) { return view.n_samples; }, X);
+  }
 };
 
 class Evaluation {
@@ -85,7 +90,7 @@ class Evaluation {
     double of_constant;  // the mean squared error of the best constant
 
     bool is_ranking() const { return !data.query_begin.empty(); }
-    int64_t size() const { return is_ranking() ? int64_t(query_weight.size()) : data.X.n_samples; }
+    int64_t size() const { return is_ranking() ? int64_t(query_weight.size()) : data.n_samples(); }
     double weight(int64_t i) const {
       if (is_ranking()) return query_weight[i];
       return data.weight ? data.weight[i] : 1.0;
@@ -93,6 +98,7 @@ class Evaluation {
   };
   using Column = std::vector<double>;  // a weighted value of each row or query
 
+  void add_trees(const std::vector<Tree>& trees, const MatrixView& X, double* scores);
   void prepare_queries(Set& set) const;
   bool any_metric(bool (*holds)(const Metric&)) const;
   void prepare_weights();

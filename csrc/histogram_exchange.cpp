@@ -9,6 +9,7 @@ namespace qgbdt {
 
 FeatureRange searched_features(const BinnedMatrix& bins, int rank, int world_size) {
   const auto first_of = [&](int worker) {
+    if (worker == world_size) return bins.n_features();  // those without cells too
     int32_t feature = 0;
     while (bins.cell_offset(feature) * world_size < bins.n_cells() * worker) ++feature;
     return feature;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "dense_blocks.h"
+
 namespace qgbdt {
 namespace {
 
@@ -76,6 +78,20 @@ void Predictor::predict(const MatrixView& X, int64_t begin_iteration, int64_t en
     for (int64_t i = begin; i < end; ++i)
       for (int k = 0; k < K; ++k) out[i * K + k] = scores[k * kSliceRows + (i - begin)];
     link_rows(begin, end);
+  });
+}
+
+void Predictor::predict(const SparseView& X, int64_t begin_iteration, int64_t end_iteration,
+                        bool raw, const PredictKernels& kernels, Team& team, double* out,
+                        const double* init_score) const {
+  Model model = model_.iterations(begin_iteration, end_iteration);
+  const std::vector<int32_t> features = features_of(model.trees);
+  model.trees = renumbered(std::move(model.trees), features);
+  const Predictor of_features(std::move(model));
+  for_dense_blocks(X, features, team, [&](int64_t first_row, const MatrixView& block) {
+    const int64_t first = first_row * model_.n_outputs;
+    of_features.predict(block, 0, end_iteration - begin_iteration, raw, kernels, team, out + first,
+                        init_score ? init_score + first : nullptr);
   });
 }
 

@@ -34,6 +34,9 @@ class Predictor {
   void predict(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration, bool raw,
                const PredictKernels& kernels, Team& team, double* out,
                const double* init_score = nullptr) const;
+  void predict(const SparseView& X, int64_t begin_iteration, int64_t end_iteration, bool raw,
+               const PredictKernels& kernels, Team& team, double* out,
+               const double* init_score = nullptr) const;
 
  private:
   const WalkedForest& walked() const;

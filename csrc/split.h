@@ -145,13 +145,14 @@ struct FeatureSplit {
   HistCell left;
   int32_t bin;
   bool missing_left;
+  bool is_counted;  // both sides are known to have min_child_samples rows
 };
 
 // No row has more than hessian_levels: a hessian this large proves min_child_samples rows.
 QGBDT_FN bool has_enough_rows(const FeatureSplit& split, const NodeRules& rules) {
   const SplitParams& p = rules.params;
   const int32_t left = cell_hessian(split.left), right = cell_hessian(rules.total) - left;
-  return p.constant_hessian ||
+  return split.is_counted || p.constant_hessian ||
          (left < right ? left : right) >= int64_t(p.min_child_samples) * p.hessian_levels;
 }
 

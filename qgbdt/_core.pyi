@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 EvaluationSet = tuple[
-    NDArray[Any],  # X
+    NDArray[Any] | SparseMatrix,  # X
     NDArray[np.float64],  # y
     NDArray[np.float64] | None,  # sample_weight
     NDArray[np.int64] | None,  # query_sizes
@@ -38,10 +38,19 @@ class SocketComm(Comm):
 
 def thread_comms(world_size: int) -> list[Comm]: ...
 
+class SparseMatrix:
+    def __init__(
+        self,
+        values: NDArray[Any],
+        rows: NDArray[np.int32],
+        column_begin: NDArray[np.int64],
+        shape: tuple[int, int],
+    ) -> None: ...
+
 class BinnedMatrix:
     def __init__(
         self,
-        X: NDArray[Any],
+        X: NDArray[Any] | SparseMatrix,
         max_bin: int,
         n_threads: int,
         comm: Comm | None = None,
@@ -74,7 +83,7 @@ class Model:
     def tree(self, index: int) -> NDArray[np.void]: ...
     def predict(
         self,
-        X: NDArray[Any],
+        X: NDArray[Any] | SparseMatrix,
         start_iteration: int,
         end_iteration: int,
         raw: bool,

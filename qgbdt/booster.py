@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from qgbdt._core import Model
 from qgbdt.errors import DataError
+from qgbdt.matrices import is_sparse, native_matrix
 from qgbdt.params import NONE, CommonParams, IntRange, check_value
 from qgbdt.threads import check_n_jobs, resolve_n_jobs
 
@@ -193,7 +194,7 @@ class Booster:
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             NaN is a missing value.
         raw_score : bool, default=False
             Whether to stay in link space.
@@ -218,10 +219,10 @@ class Booster:
         first, end = self._iteration_range(start_iteration, num_iteration)
         check_n_jobs(n_jobs, "predict")
         array = self._check_X(X)
-        n_threads = self._model.useful_threads(len(array), first, end)
+        n_threads = self._model.useful_threads(array.shape[0], first, end)
         if n_threads > 1:  # asking the system for its CPUs takes longer than a small prediction
             n_threads = min(n_threads, resolve_n_jobs(n_jobs, "predict"))
-        values = self._model.predict(array, first, end, raw_score, n_threads)
+        values = self._model.predict(native_matrix(array), first, end, raw_score, n_threads)
         return values[:, 0] if values.shape[1] == 1 else values
 
     def _iteration_range(self, start: int, number: int | None) -> tuple[int, int]:
@@ -232,10 +233,8 @@ class Booster:
             check_value("num_iteration", "predict", number, IntRange(1) | NONE)
         return start, n_iterations if number is None else min(start + number, n_iterations)
 
-    def _check_X(self, X: Any) -> NDArray[np.float64] | NDArray[np.float32]:
-        if hasattr(X, "toarray"):
-            raise DataError("Booster needs dense data, X is sparse. Use X.toarray().")
-        array = np.asarray(X)
+    def _check_X(self, X: Any) -> Any:
+        array = X if is_sparse(X) else np.asarray(X)
         if array.dtype.kind == "c":
             raise DataError("Booster needs real data, X is complex.")
         if array.ndim != 2:
@@ -245,9 +244,7 @@ class Booster:
                 f"X has {array.shape[1]} features, but Booster is expecting "
                 f"{self.num_feature()} features as input."
             )
-        if array.dtype in NATIVE_DTYPES and array.flags.aligned:
-            return array
-        return np.require(array, np.float32 if array.dtype == np.float32 else np.float64, "A")
+        return array if array.dtype in NATIVE_DTYPES else array.astype(np.float64)
 
     def __repr__(self) -> str:
         return (

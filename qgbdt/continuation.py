@@ -15,6 +15,7 @@ from qgbdt.booster import Booster
 from qgbdt.checkpoint import Checkpoint
 from qgbdt.distributed.communicator import Communicator
 from qgbdt.errors import DataError
+from qgbdt.matrices import native_matrix
 from qgbdt.validation import Floats, Rows
 
 ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
@@ -115,8 +116,8 @@ class Start:
         """The model's raw predictions, from init_score on; shape (n_outputs, n_samples)."""
         scores = rows.init_score
         if self.model is not None:
-            n_iterations = self.model.n_trees // self.model.n_outputs
-            scores = self.model.predict(rows.X, 0, n_iterations, True, n_threads, scores)
+            n_iterations, X = self.model.n_trees // self.model.n_outputs, native_matrix(rows.X)
+            scores = self.model.predict(X, 0, n_iterations, True, n_threads, scores)
         return None if scores is None else np.ascontiguousarray(scores.T)
 
 

@@ -21,12 +21,13 @@ from qgbdt.booster import Booster
 from qgbdt.compiled import CompiledObjective
 from qgbdt.continuation import Continuation, facts_of_data, started
 from qgbdt.custom import CustomObjective, PythonObjective
-from qgbdt.devices import open_device
+from qgbdt.devices import OR_CPU, open_device
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.docstrings import documented
 from qgbdt.errors import DataError, DeviceError, ParameterError
 from qgbdt.evaluation import EvaluationRequest, EvaluationSet, Iteration, Watch, check_set, told_of
 from qgbdt.holdout import blocks_of, first_split, held_back
+from qgbdt.matrices import is_sparse, native_matrix
 from qgbdt.params import (
     OBJECTIVE_ALIASES,
     RANKER_OBJECTIVES,
@@ -59,7 +60,11 @@ from qgbdt.versions import package_version
 __all__ = ["QGBDTClassifier", "QGBDTRanker", "QGBDTRegressor"]
 
 # NaN is a missing value and infinities are ordered like all numbers. Any memory order will do.
-CHECK_X = {"dtype": [np.float64, np.float32], "ensure_all_finite": False}
+CHECK_X = {
+    "accept_sparse": "csc",
+    "dtype": [np.float64, np.float32],
+    "ensure_all_finite": False,
+}
 
 
 EVALUATION_PARAMS = (
@@ -123,6 +128,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
         tags.target_tags.required = True
         return tags
 
@@ -185,9 +191,11 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         device = open_device(self.device)
         if device is not None and custom:
             raise DeviceError(
-                "device='cuda' does not run objectives that are functions. Use device='cpu', or a "
-                "built-in objective."
+                f"device={self.device!r} does not run objectives that are functions. Use a "
+                f"built-in one, {OR_CPU}"
             )
+        if device is not None and is_sparse(X):
+            raise DeviceError(f"device={self.device!r} needs dense X. Use X.toarray(), {OR_CPU}")
         of_single_rows = custom.of_single_rows(n_outputs) if custom else 0
         losses = [some.of_single_rows(n_outputs, query_sizes) for some in request.compiled]
         n_threads = resolve_n_jobs(self.n_jobs, type(self).__name__)
@@ -198,10 +206,10 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             "seed": draw_seed(self.random_state),
             "label_gain": label_gains(label_gain),
         }
-        blocks = check_row_blocks(row_blocks, len(X)) or [(workers.rank, len(X))]
+        blocks = check_row_blocks(row_blocks, X.shape[0]) or [(workers.rank, X.shape[0])]
         names = self._feature_names(X)
         initial = continuation.initial(objective, n_outputs, names, fields)
-        init_score = check_init_score(request.init_score, len(X), n_outputs)
+        init_score = check_init_score(request.init_score, X.shape[0], n_outputs)
         rows = Rows(X, y, sample_weight, query_sizes, init_score)
         sets = self._evaluation_sets(request, like, n_outputs, check_target, workers)
         if self.validation_fraction is not None:
@@ -227,7 +235,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         workers.agree(facts)
         start = perf_counter()
         matrix = _core.BinnedMatrix(
-            np.require(rows.X, requirements="A"), self.max_bin, n_threads, workers.native, blocks
+            native_matrix(rows.X), self.max_bin, n_threads, workers.native, blocks
         )
         binned = perf_counter()
         if workers.any(continuation.checkpoint_dir is not None):
@@ -296,10 +304,11 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         for given in request.sets():
             with told_of(given.name):
                 X, y = validate_data(self, given.X, given.y, reset=False, **check_X(workers))
-                weight = check_sample_weight(given.sample_weight, len(X), workers=workers)
+                n = X.shape[0]
+                weight = check_sample_weight(given.sample_weight, n, workers=workers)
                 is_ranking = objective in RANKER_OBJECTIVES
-                sizes = check_eval_group(given.group, len(X)) if is_ranking else None
-                init_score = check_init_score(given.init_score, len(X), n_outputs)
+                sizes = check_eval_group(given.group, n) if is_ranking else None
+                init_score = check_init_score(given.init_score, n, n_outputs)
                 rows = Rows(X, check_target(y, weight), weight, sizes, init_score)
             sets.append(EvaluationSet.of(given.name, rows, n_outputs, given.is_training))
         return sets
@@ -382,7 +391,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Class labels, of at least two classes.
@@ -443,7 +452,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         raw_score : bool, default=False
             Whether to return `decision_function` instead.
@@ -468,7 +477,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         {iterations}
 
@@ -488,7 +497,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         {iterations}
 
@@ -612,7 +621,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Target values, in the range of the objective.
@@ -645,7 +654,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         workers = self._start(communicator, sample_weight, request)
         objective = self._resolve_objective()
         X, y = validate_data(self, X, y, y_numeric=True, **check_X(workers))
-        weight = check_sample_weight(sample_weight, len(X), workers=workers)
+        weight = check_sample_weight(sample_weight, X.shape[0], workers=workers)
         y = check_regression_target(y, weight, objective)
         self._train(
             X,
@@ -680,7 +689,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         raw_score : bool, default=False
             Whether to stay in link space: the logarithm of the prediction, for the objectives
@@ -756,7 +765,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Relevance labels 0, 1, 2, ..., each with a gain in label_gain.
@@ -805,7 +814,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         self._train(
             X,
             check_relevance(y, len(gains)),
-            check_sample_weight(sample_weight, len(X), workers=workers),
+            check_sample_weight(sample_weight, X.shape[0], workers=workers),
             objective=named_objective(self.objective) or "lambdarank",
             workers=workers,
             custom=custom_objective(self.objective),
@@ -813,7 +822,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             continuation=Continuation(init_model, checkpoint_dir, resume),
             request=request,
             check_target=lambda y, _: check_relevance(y, len(gains)),
-            query_sizes=check_query_sizes(group, qid, len(X)),
+            query_sizes=check_query_sizes(group, qid, X.shape[0]),
             label_gain=gains,
         )
 
@@ -829,7 +838,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers. NaN is a missing value.
         raw_score : bool, default=False
             Changes nothing: scores are raw.

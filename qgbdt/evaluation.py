@@ -13,6 +13,7 @@ from qgbdt import _core
 from qgbdt.compiled import CompiledMetric
 from qgbdt.distributed.communicator import Communicator
 from qgbdt.errors import DataError, ParameterError
+from qgbdt.matrices import native_matrix
 from qgbdt.params import METRIC_ALIASES, CommonParams, is_int, is_real
 from qgbdt.validation import Floats, Rows, check_range
 
@@ -97,12 +98,12 @@ class EvaluationSet:
     @classmethod
     def of(cls, name: str, rows: Rows, n_outputs: int, is_training: bool = False) -> Self:
         """A set that has not been predicted."""
-        return cls(name, rows, np.empty((len(rows.X), n_outputs)), is_training)
+        return cls(name, rows, np.empty((len(rows.y), n_outputs)), is_training)
 
     @property
     def native(self) -> "_core.EvaluationSet":
         """What the trainer takes."""
-        rows, X = self.rows, np.require(self.rows.X, requirements="A")
+        rows, X = self.rows, native_matrix(self.rows.X)
         return X, rows.y, rows.sample_weight, rows.query_sizes, self.raw_prediction
 
 

@@ -117,12 +117,15 @@ def feature_names(X):
     return [f"f{i}" for i in range(X.shape[1])]
 
 
-def train_native(X, y, params, *, weight=None, query_sizes=None, max_bin=255, n_threads=1):
+def train_native(
+    X, y, params, *, weight=None, query_sizes=None, max_bin=255, n_threads=1, names=None
+):
     """A `_core.Model`, straight from arrays."""
     from qgbdt import _core
 
     matrix = _core.BinnedMatrix(X, max_bin, n_threads)
-    return _core.train(matrix, y, weight, query_sizes, feature_names(X), params, n_threads)[0]
+    names = names or feature_names(X)
+    return _core.train(matrix, y, weight, query_sizes, names, params, n_threads)[0]
 
 
 @lru_cache(maxsize=1)

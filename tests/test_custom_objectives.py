@@ -325,15 +325,28 @@ def test_wrong_definitions():
             compiled_huber.with_parameters(**wrong)
 
 
-def test_gradients_that_are_not_finite_do_no_harm():
+def test_hessians_below_0_count_as_0_and_no_gradient_is_infinite():
     @qgbdt.objective
-    def wild(score, target):
-        return (score - target) / 0.0, -target * np.nan
+    def wild(score, target, least=-1.0):
+        g = (score - target) / 0.0 if target > 2.5 else score - target
+        return g, least if target < 0 else 1.0
 
-    X = hurting_data(200)
+    X = hurting_data(400)
     y, _ = targets(X, "regression")
-    model = QGBDTRegressor(objective=wild, n_estimators=2).fit(X, y)
-    assert np.isfinite(model.predict(X)).all()
+    boosters = [
+        QGBDTRegressor(objective=wild.with_parameters(least=least), n_estimators=2).fit(X, y)
+        for least in (-1.0, 0.0, np.nan)
+    ]
+    expected, *others = [trees(model.booster_) for model in boosters]
+    assert others == [expected] * 2
+    assert np.isfinite(boosters[0].predict(X)).all()
+
+
+@pytest.mark.parametrize("objective", [squared_error, compiled_squared_error])
+def test_hessians_of_1_are_counted(objective):
+    estimator = QGBDTRegressor(objective=objective, n_estimators=2)
+    assert (estimator.fit(**data_of(False)).quantization_report_["hessian_levels"] == 1).all()
+    assert (estimator.fit(**data_of(True)).quantization_report_["hessian_levels"] > 1).all()
 
 
 def test_gpus_do_not_run_them(monkeypatch):

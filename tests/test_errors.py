@@ -72,7 +72,7 @@ def test_wrong_width_for_booster():
     [
         (X[0], "Booster needs X of 2 dimensions, got 1."),
         (X + 1j, "Booster needs real data, X is complex."),
-        (scipy.sparse.csr_array(X), "Booster needs dense data, X is sparse. Use X.toarray()."),
+        (scipy.sparse.csr_array(X + 1j), "Booster needs real data, X is complex."),
     ],
 )
 def test_booster_refuses(bad, message):
@@ -87,7 +87,7 @@ def test_booster_refuses(bad, message):
         (X[:, 0], ValueError, "Expected 2D array, got 1D array instead"),
         (X[:, :, None], ValueError, "Found array with dim 3"),
         (X + 1j, ValueError, "Complex data not supported"),
-        (scipy.sparse.csr_array(X), TypeError, "Sparse data was passed for X, but dense data"),
+        (scipy.sparse.csr_array(X + 1j), ValueError, "Complex data not supported"),
         (np.full((N, 1), "a"), ValueError, "could not convert string to float"),
         (X[:-1], ValueError, "Found input variables with inconsistent numbers of samples"),
     ],
@@ -379,6 +379,15 @@ def test_cuda_is_absent(monkeypatch):
         "same model."
     )
     assert issubclass(DeviceError, RuntimeError)
+
+
+def test_sparse_on_a_gpu(monkeypatch):
+    monkeypatch.setattr("qgbdt.estimators.open_device", lambda name: object())
+    sparse = scipy.sparse.csr_array(np.nan_to_num(X))
+    assert message_of(DeviceError, regressor(device="cuda").fit, sparse, REAL) == (
+        "device='cuda' needs dense X. Use X.toarray(), or use device='cpu', which trains the same "
+        "model."
+    )
 
 
 def test_unknown_attribute_of_the_package():

@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import reference as ref
+import scipy.sparse
 from conftest import (
     CLASSES,
     MORE_OBJECTIVES,
@@ -398,6 +399,22 @@ def test_init_score_is_where_training_starts(objective, tmp_path):
     whole = fitted(estimator, 4, data)
     start_of_it = fitted(estimator, 1, data)
     assert fitted(estimator, 3, data, init_model=start_of_it).booster_ == whole.booster_
+
+
+def test_sparse_rows_start_there_too():
+    X, y, _, _ = rows("regression", 300, 0)
+    X = np.nan_to_num(X, posinf=2, neginf=-2) * (np.random.default_rng(0).random(X.shape) < 0.4)
+    start = drawn_scores("regression", 300)
+    models = []
+    for matrix in (X, scipy.sparse.csr_array(X)):
+        given = {"X": matrix, "y": y, "init_score": start}
+        evaluated = {"eval_set": [(matrix[:90], y[:90])], "eval_init_score": [start[:90]]}
+        model = fitted(QGBDTRegressor(), 3, given, **evaluated)
+        models += [model, fitted(QGBDTRegressor(), 2, given, **evaluated, init_model=model)]
+    assert models[0].booster_ == models[2].booster_
+    assert models[1].booster_ == models[3].booster_
+    assert models[1].evals_result_ == models[3].evals_result_
+    assert models[0].best_score_ != models[1].best_score_
 
 
 def test_workers_and_rows_held_back_have_their_scores():

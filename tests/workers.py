@@ -29,6 +29,7 @@ from network import free_address
 from qgbdt import QGBDTClassifier, _core
 from qgbdt.distributed import connect
 from qgbdt.errors import WorkerLost
+from qgbdt.matrices import native_matrix
 
 N_CASES = int(os.environ.get("QGBDT_DISTRIBUTED_CASES", "60"))
 TIMEOUT = 60  # seconds, of what takes about one
@@ -115,7 +116,9 @@ def train_together(
 
     def work(comm):
         part = parts[comm.rank]
-        matrix = _core.BinnedMatrix(X[part.rows], max_bin, n_threads, comm, part.blocks)
+        matrix = _core.BinnedMatrix(
+            native_matrix(X[part.rows]), max_bin, n_threads, comm, part.blocks
+        )
         return _core.train(
             matrix,
             y[part.rows],

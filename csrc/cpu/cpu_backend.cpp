@@ -4,12 +4,12 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <numeric>
 
 #include "../best_splits.h"
 #include "../fixed_point.h"
 #include "../support/check.h"
+#include "searched_node.h"
 
 namespace qgbdt {
 namespace {
@@ -112,28 +112,6 @@ struct CpuBackend::QueryScratch {
         position(longest_query) {}
   RankingScratch view() {
     return {{score.data(), gain.data(), discount.data(), position.data()}, g.data(), h.data()};
-  }
-};
-
-// A node that is searched, by many threads at once: the best split of each feature, with counts
-// unchecked. What is below a split that is sure to be allowed is not looked for.
-struct CpuBackend::SearchedNode {
-  FindSplitTask task;
-  NodeRules rules;
-  FeatureSplit* features;
-  std::vector<int32_t> counted;  // features whose split has enough rows, counted
-  std::atomic<double> sure_gain{0};
-
-  SearchedNode(const FindSplitTask& task_, const NodeRules& rules_, FeatureSplit* features_)
-      : task(task_), rules(rules_), features(features_) {}
-
-  void search(const Kernels& kernels, int32_t feature, const FeatureBins& bins) {
-    double sure = sure_gain.load(std::memory_order_relaxed);
-    const FeatureSplit best = kernels.find_split(bins, nullptr, 0, rules, sure);
-    features[feature] = best;
-    if (best.gain > sure && has_enough_rows(best, rules))
-      while (sure < best.gain && !sure_gain.compare_exchange_weak(sure, best.gain)) {
-      }
   }
 };
 
@@ -329,11 +307,6 @@ void CpuBackend::add_rows(RowRange range, const FeatureTile& tile, ThreadScratch
   else kernels_.add_sparse_cells8(sparse, rows, range.size(), pairs8_.data(), cells);
 }
 
-HistCell CpuBackend::quantized(uint32_t row) const {
-  return wide_ ? lane_cell(pair_lane(pairs16_.data()[row]))
-               : lane_cell(pair_lane(pairs8_.data()[row]));
-}
-
 HistCell CpuBackend::sum_rows(RowRange range) const {
   HistCell sum = 0;
   for (uint32_t i = range.begin; i < range.end; ++i) sum += quantized(row_order_.data()[i]);
@@ -444,6 +417,7 @@ void CpuBackend::sum_rows(std::span<const RowSums> nodes,
 // A small node needs no cells of its own: its sums are made, searched and forgotten tile by tile,
 // without leaving the cache. (Subtraction would move more bytes than the rows have.)
 int64_t CpuBackend::max_direct_rows() const {
+  if (bins_.tiles().empty()) return INT64_MAX;
   return int64_t(kMaxDirectUpdates / bins_.updates_per_feature());
 }
 
@@ -527,12 +501,12 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
     find_tile_splits(nodes_[t], sibling == kNone ? nullptr : &nodes_[sibling], tiles[i % n_tiles],
                      scratch_[thread]);
   });
+  find_listed_splits();
 }
 
 std::vector<SplitCandidate> CpuBackend::best_splits(int32_t node_index, int32_t n) const {
   const SearchedNode& node = nodes_[node_index];
-  return qgbdt::best_splits({node.features, size_t(bins_.n_features())}, searched_, node.rules,
-                            node.counted, n);
+  return qgbdt::best_splits({node.features, size_t(bins_.n_features())}, searched_, node.rules, n);
 }
 
 void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) {
@@ -570,7 +544,6 @@ void CpuBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
   const FeatureBins bins{cells, nullptr, bins_.bin_order(feature)};
   node.features[feature] =
       kernels_.find_split(bins, counts, int32_t(node.task.count), node.rules, 0);
-  node.counted.push_back(feature);
 }
 
 std::vector<CpuBackend::RowChunk> CpuBackend::cut(std::span<const RowRange> ranges,
@@ -596,15 +569,16 @@ void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64
   }
   const int threads = team_.threads_for(total_rows, kRowsPerThread);
   const std::vector<RowChunk> chunks = cut(ranges, rows_per_chunk(total_rows, threads));
+  spread_listed_columns(tasks);
   std::vector<int64_t> left(chunks.size());
   uint32_t* const order = row_order_.data();
   uint32_t* const scratch = scratch_rows_.data();
   team_.run(threads, int64_t(chunks.size()), [&](int64_t i, int) {
     const PartitionTask& task = tasks[chunks[i].task];
     const RowRange rows = chunks[i].rows;
-    left[i] = kernels_.partition(
-        order + rows.begin, rows.size(), bins_.column(task.feature), task.bin,
-        task.missing_left ? bins_.n_value_bins(task.feature) : -1, scratch + rows.begin);
+    left[i] = kernels_.partition(order + rows.begin, rows.size(), column_of(task.feature), task.bin,
+                                 task.missing_left ? bins_.n_value_bins(task.feature) : -1,
+                                 scratch + rows.begin);
   });
   std::fill(left_counts.begin(), left_counts.end(), 0);
   std::vector<size_t> first_chunk(tasks.size() + 1, 0);

@@ -44,6 +44,7 @@ class CpuBackend final : public Backend {
   void add_leaf_values(int output, std::span<const double> values) override;
 
  private:
+  struct ListedScratch;
   struct QueryScratch;
   struct RowChunk {
     int64_t task;
@@ -72,7 +73,10 @@ class CpuBackend final : public Backend {
   bool cuts_tiles(int threads, int64_t n_nodes, bool few_rows) const;
   int64_t n_cells(const FeatureTile& tile) const;
   int64_t n_cells(const std::vector<FeatureTile>& tiles) const;
-  HistCell quantized(uint32_t row) const;
+  HistCell quantized(uint32_t row) const {
+    return wide_ ? lane_cell(pair_lane(pairs16_.data()[row]))
+                 : lane_cell(pair_lane(pairs8_.data()[row]));
+  }
   HistCell sum_rows(RowRange range) const;
   template <class Sum>
   void fill_default_places(const FeatureTile& tile, Sum total, Sum* sums) const;
@@ -81,6 +85,12 @@ class CpuBackend final : public Backend {
   void subtract(const FeatureBins& bins, HistCell* cells) const;
   void find_tile_splits(SearchedNode& node, SearchedNode* sibling, const FeatureTile& tile,
                         ThreadScratch& scratch);
+  void find_listed_splits();
+  void search_listed(int32_t feature, ListedScratch& scratch);
+  void spread_listed_columns(std::span<const PartitionTask> tasks);
+  const uint8_t* column_of(int32_t feature) const {
+    return bins_.is_listed(feature) ? spread_bins_.data() : bins_.column(feature);
+  }
   void sum_rows(std::span<const RowSums> nodes, const std::vector<FeatureTile>& whole_tiles,
                 const std::vector<FeatureTile>& tile_parts);
   bool sends_rows(RowRange range) const;
@@ -119,8 +129,10 @@ class CpuBackend final : public Backend {
   std::vector<FeatureTile> tile_parts_, own_tiles_, own_parts_, searched_tiles_, searched_parts_;
   std::deque<SearchedNode> nodes_;  // of the last find_splits; they never move
   std::vector<FeatureSplit> feature_splits_;
-  std::vector<CountTask> count_tasks_;   // of the last count_rows, and
-  std::vector<HistCell> counted_cells_;  // its sums, where a node has no histogram
+  Buffer<uint32_t> searched_node_of_row_;  // while listed features are searched
+  Buffer<uint8_t> spread_bins_;            // of the rows of nodes that a listed feature splits
+  std::vector<CountTask> count_tasks_;     // of the last count_rows, and
+  std::vector<HistCell> counted_cells_;    // its sums, where a node has no histogram
 };
 
 }  // namespace qgbdt

@@ -323,7 +323,6 @@ void CudaBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitP
   const int64_t n_splits = int64_t(tasks.size()) * n_features_;
   tasks_.assign(tasks.begin(), tasks.end());
   rules_.clear();
-  counted_.assign(tasks.size(), {});
   found_.assign(n_splits, {});
   std::vector<DeviceNode> nodes;
   for (const FindSplitTask& task : tasks) {
@@ -341,8 +340,7 @@ void CudaBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitP
 
 std::vector<SplitCandidate> CudaBackend::best_splits(int32_t node, int32_t n) const {
   const FeatureSplit* features = &found_[int64_t(node) * n_features_];
-  return qgbdt::best_splits({features, size_t(n_features_)}, data_.searched, rules_[node],
-                            counted_[node], n);
+  return qgbdt::best_splits({features, size_t(n_features_)}, data_.searched, rules_[node], n);
 }
 
 void CudaBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) {
@@ -374,7 +372,6 @@ void CudaBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
          int32_t(tasks_[node].count), splits_.data());
   FeatureSplit& found = found_[int64_t(node) * n_features_ + feature];
   splits_.read({&found, 1}, feature);
-  counted_[node].push_back(feature);
 }
 
 void CudaBackend::partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) {

@@ -115,7 +115,6 @@ class CudaBackend final : public Backend {
   std::vector<FindSplitTask> tasks_;  // of the last find_splits, and what it found
   std::vector<NodeRules> rules_;
   std::vector<FeatureSplit> found_;
-  std::vector<std::vector<int32_t>> counted_;
   std::vector<CountTask> count_tasks_;  // of the last count_rows
   GpuArray<int32_t> count_features_;
   GpuArray<HistCell> counts_;

@@ -88,7 +88,7 @@ struct FindSplit {
     const int32_t length = run_length(at), begin = at.thread * length;
     HistCell left = shared.runs.of_thread[at.thread];
     uint32_t count = shared.run_counts.of_thread[at.thread];
-    FeatureSplit best{0, 0, 0, false};
+    FeatureSplit best{0, 0, 0, false, counts != nullptr};
     for (int32_t position = begin; position < begin + length; ++position) {
       left += shared.cells[position];
       count += shared.counts[position];
@@ -124,7 +124,7 @@ struct FindSplit {
     const int32_t min_count = rules.params.min_child_samples;
     if (counts && (count < min_count || total_count - count < min_count)) return;
     const double gain = sides_score(left, right, rules.params) - rules.score;
-    if (gain > best->gain) *best = {gain, left, bin, missing_left};
+    if (gain > best->gain) *best = {gain, left, bin, missing_left, counts != nullptr};
   }
 };
 

@@ -47,6 +47,53 @@ MatrixView matrix_view(const py::array& X) {
   return {X.data(), is_float32, X.shape(0), X.shape(1), X.strides(0) / item, X.strides(1) / item};
 }
 
+// A sparse matrix by columns, proved sound once; the arrays live as long as it does.
+class SparseMatrix {
+ public:
+  SparseMatrix(py::array values, py::array_t<int32_t, py::array::c_style> rows,
+               py::array_t<int64_t, py::array::c_style> column_begin,
+               std::pair<int64_t, int64_t> shape)
+      : values_(std::move(values)), rows_(std::move(rows)), column_begin_(std::move(column_begin)) {
+    const bool is_float32 = py::isinstance<py::array_t<float, py::array::c_style>>(values_);
+    check(is_float32 || py::isinstance<py::array_t<double, py::array::c_style>>(values_),
+          "values must be float32 or float64");
+    const auto [n_samples, n_features] = shape;
+    check(0 <= n_samples && n_samples <= INT32_MAX && n_features >= 0, "shape out of range");
+    check(values_.ndim() == 1 && rows_.ndim() == 1 && rows_.size() == values_.size(),
+          "one row per value");
+    check(column_begin_.ndim() == 1 && column_begin_.size() == n_features + 1,
+          "column_begin must have n_features + 1 values");
+    const int64_t* const begin = column_begin_.data();
+    const int32_t* const row = rows_.data();
+    check(begin[0] == 0 && begin[n_features] == rows_.size(), "columns must hold all values");
+    for (int64_t f = 0; f < n_features; ++f) {
+      check(begin[f] <= begin[f + 1] && begin[f + 1] <= rows_.size(), "columns must be in order");
+      for (int64_t i = begin[f]; i < begin[f + 1]; ++i)
+        check((i == begin[f] ? 0 : row[i - 1] + int64_t(1)) <= row[i] && row[i] < n_samples,
+              "the rows of a column must ascend");
+    }
+    view_ = {values_.data(), is_float32, row, begin, n_samples, n_features};
+  }
+  const SparseView& view() const { return view_; }
+
+ private:
+  py::array values_;
+  py::array_t<int32_t> rows_;
+  py::array_t<int64_t> column_begin_;
+  SparseView view_;
+};
+
+using Matrix = std::variant<const SparseMatrix*, py::array>;
+using View = std::variant<MatrixView, SparseView>;
+
+View view_of(const Matrix& X) {
+  if (const auto* sparse = std::get_if<const SparseMatrix*>(&X)) {
+    check(*sparse, "X must be an array");
+    return (*sparse)->view();
+  }
+  return matrix_view(std::get<py::array>(X));
+}
+
 using RowBlocks = std::vector<std::pair<int64_t, int64_t>>;
 
 // (number, rows) of each block; without any, a worker's rows are one, numbered by its rank.
@@ -235,8 +282,8 @@ py::dict quantization_report(const std::vector<QuantizationReport>& trees) {
 
 using Metrics = std::vector<std::pair<std::string, int64_t>>;
 using EvaluationSet =
-    std::tuple<py::array, DoubleArray, std::optional<DoubleArray>,
-               std::optional<py::array_t<int64_t>>, py::array_t<double, py::array::c_style>>;
+    std::tuple<Matrix, DoubleArray, std::optional<DoubleArray>, std::optional<py::array_t<int64_t>>,
+               py::array_t<double, py::array::c_style>>;
 
 const char* problem_name(Problem problem) {
   constexpr const char* kNames[] = {"regression", "binary", "multiclass", "ranking"};
@@ -269,14 +316,11 @@ std::vector<ChosenMetric> chosen_metrics(const Metrics& metrics, ObjectiveKind o
   return chosen;
 }
 
-EvaluationData evaluation_data(const MatrixView& X, EvaluationSet& set, const TrainParams& params) {
-  auto& [_, y, weight, query_sizes, raw_prediction] = set;
-  const int64_t n = X.n_samples;
-  EvaluationData data{X,
-                      column_of(y, n, "y must be 1-D with n_samples values"),
-                      nullptr,
-                      {},
-                      raw_prediction.mutable_data()};
+EvaluationData evaluation_data(EvaluationSet& set, const TrainParams& params) {
+  auto& [X, y, weight, query_sizes, raw_prediction] = set;
+  EvaluationData data{view_of(X), nullptr, nullptr, {}, raw_prediction.mutable_data()};
+  const int64_t n = data.n_samples();
+  data.target = column_of(y, n, "y must be 1-D with n_samples values");
   const bool has_queries = is_ranking(params.objective) || query_sizes.has_value();
   check_targets(params, data.target, n, has_queries);
   if (weight)
@@ -316,7 +360,7 @@ py::array_t<double> predictions(const std::string& objective, const DoubleArray&
 py::array_t<double> evaluate(EvaluationSet set, const Metrics& metrics, const py::dict& params_dict,
                              int n_threads, const std::optional<SharedComm>& shared_comm) {
   const TrainParams params = train_params(params_dict);
-  EvaluationData data = evaluation_data(matrix_view(std::get<0>(set)), set, params);
+  EvaluationData data = evaluation_data(set, params);
   std::vector<double> values;
   with_comm(shared_comm, [&](Comm& comm) {
     with_team(n_threads, [&](Team& team) {
@@ -433,13 +477,18 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
   check(0 <= n_resumed && n_resumed <= model.n_iterations(), "n_resumed out of range");
   std::vector<EvaluationData> eval_data;
   for (EvaluationSet& set : eval_sets) {
-    eval_data.push_back(evaluation_data(matrix_view(std::get<0>(set)), set, params));
-    check(eval_data.back().X.n_features == matrix.n_features(), "as many features to evaluate");
+    eval_data.push_back(evaluation_data(set, params));
+    EvaluationData& data = eval_data.back();
+    std::visit(
+        [&](const auto& X) {
+          check(X.n_features == matrix.n_features(), "as many features to evaluate");
+        },
+        data.X);
     const size_t i = eval_data.size() - 1;
     if (i >= eval_init_scores.size() || !eval_init_scores[i]) continue;
-    check(eval_init_scores[i]->size() == eval_data[i].X.n_samples * params.n_outputs,
+    check(eval_init_scores[i]->size() == data.n_samples() * params.n_outputs,
           "init_score must have n_samples values an output");
-    eval_data[i].init_score = eval_init_scores[i]->data();
+    data.init_score = eval_init_scores[i]->data();
   }
   TrainingReport report;
   double evaluation_seconds = 0;
@@ -447,7 +496,7 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
   with_comm(shared_comm, [&](Comm& comm) {
     stopwatch.emplace(comm);
     int64_t n_rows = n;
-    for (const EvaluationData& some : eval_data) n_rows += some.X.n_samples;
+    for (const EvaluationData& some : eval_data) n_rows += some.n_samples();
     const int useful = threads_for(n_rows * matrix.n_features(), kValuesPerThread, n_threads);
     data.searched = searched_features(matrix, comm.rank(), comm.world_size());
     with_team(useful, [&](Team& team) {
@@ -496,22 +545,27 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
                         quantization_report(report.quantization), stopwatch->profile());
 }
 
-py::array_t<double> predict_array(const Predictor& predictor, const py::array& X, int64_t begin,
-                                  int64_t end, bool raw, int n_threads,
-                                  const std::optional<DoubleArray>& init_score) {
+py::array_t<double> predict_matrix(const Predictor& predictor, const Matrix& X, int64_t begin,
+                                   int64_t end, bool raw, int n_threads,
+                                   const std::optional<DoubleArray>& init_score) {
   const Model& model = predictor.model();
-  const MatrixView view = matrix_view(X);
-  check(view.n_features == model.n_features(), "X has another number of features than the model");
   check(0 <= begin && begin <= end && end <= model.n_iterations(), "iterations out of range");
-  py::array_t<double> out({view.n_samples, int64_t(model.n_outputs)});
-  double* to = out.mutable_data();
-  const double* const from = init_score ? init_score->data() : nullptr;
-  check(!from || init_score->size() == out.size(), "init_score must have a value an output");
-  const PredictKernels& kernels = choose_kernels().prediction;
-  const py::gil_scoped_release release;
-  with_team(predictor.useful_threads(view.n_samples, end - begin, n_threads),
+  return std::visit(
+      [&](const auto& view) {
+        check(view.n_features == model.n_features(),
+              "X has another number of features than the model");
+        py::array_t<double> out({view.n_samples, int64_t(model.n_outputs)});
+        double* to = out.mutable_data();
+        const double* const from = init_score ? init_score->data() : nullptr;
+        check(!from || init_score->size() == out.size(), "init_score must have a value an output");
+        const PredictKernels& kernels = choose_kernels().prediction;
+        const py::gil_scoped_release release;
+        with_team(
+            predictor.useful_threads(view.n_samples, end - begin, n_threads),
             [&](Team& team) { predictor.predict(view, begin, end, raw, kernels, team, to, from); });
-  return out;
+        return out;
+      },
+      view_of(X));
 }
 
 // The trees of all models, in their order, on the base scores of the first.
@@ -526,11 +580,32 @@ std::unique_ptr<Predictor> joined(const std::vector<const Predictor*>& models) {
   return std::make_unique<Predictor>(std::move(all));
 }
 
+std::unique_ptr<BinnedMatrix> binned_matrix(const Matrix& X, int max_bin, int n_threads,
+                                            const std::optional<SharedComm>& shared_comm,
+                                            const std::optional<RowBlocks>& row_blocks) {
+  const Kernels& kernels = choose_kernels();
+  std::unique_ptr<BinnedMatrix> matrix;
+  std::visit(
+      [&](const auto& view) {
+        const int64_t values = view.n_samples * view.n_features;
+        with_comm(shared_comm, [&](Comm& comm) {
+          GlobalRows rows = global_rows(row_blocks, view.n_samples, comm);
+          with_team(threads_for(values, kValuesPerThread, n_threads), [&](Team& team) {
+            matrix = std::make_unique<BinnedMatrix>(view, std::move(rows), max_bin, kernels.binning,
+                                                    comm, team);
+          });
+        });
+      },
+      view_of(X));
+  return matrix;
+}
+
 py::array_t<uint8_t> bins_array(const BinnedMatrix& matrix) {
   py::array_t<uint8_t> out({matrix.n_samples(), int64_t(matrix.n_features())});
   auto to = out.mutable_unchecked<2>();
+  std::vector<uint8_t> column(matrix.n_samples());
   for (int32_t f = 0; f < matrix.n_features(); ++f) {
-    const uint8_t* column = matrix.column(f);
+    matrix.copy_column(f, column.data());
     for (int64_t i = 0; i < matrix.n_samples(); ++i) to(i, f) = column[i];
   }
   return out;
@@ -628,25 +703,14 @@ PYBIND11_MODULE(_core, m) {
     return comms;
   });
 
+  py::class_<SparseMatrix>(m, "SparseMatrix")
+      .def(py::init<py::array, py::array_t<int32_t, py::array::c_style>,
+                    py::array_t<int64_t, py::array::c_style>, std::pair<int64_t, int64_t>>(),
+           py::arg("values"), py::arg("rows"), py::arg("column_begin"), py::arg("shape"));
+
   py::class_<BinnedMatrix>(m, "BinnedMatrix")
-      .def(py::init([](const py::array& X, int max_bin, int n_threads,
-                       const std::optional<SharedComm>& shared_comm,
-                       const std::optional<RowBlocks>& row_blocks) {
-             const MatrixView view = matrix_view(X);
-             const Kernels& kernels = choose_kernels();
-             std::unique_ptr<BinnedMatrix> matrix;
-             const int64_t values = view.n_samples * view.n_features;
-             with_comm(shared_comm, [&](Comm& comm) {
-               GlobalRows rows = global_rows(row_blocks, view.n_samples, comm);
-               with_team(threads_for(values, kValuesPerThread, n_threads), [&](Team& team) {
-                 matrix = std::make_unique<BinnedMatrix>(view, std::move(rows), max_bin,
-                                                         kernels.binning, comm, team);
-               });
-             });
-             return matrix;
-           }),
-           py::arg("X"), py::arg("max_bin"), py::arg("n_threads"), py::arg("comm") = py::none(),
-           py::arg("row_blocks") = py::none())
+      .def(py::init(&binned_matrix), py::arg("X"), py::arg("max_bin"), py::arg("n_threads"),
+           py::arg("comm") = py::none(), py::arg("row_blocks") = py::none())
       .def_property_readonly("n_samples", &BinnedMatrix::n_samples)
       .def_property_readonly("n_features", &BinnedMatrix::n_features)
       .def("row_numbers", &row_numbers)
@@ -685,7 +749,7 @@ PYBIND11_MODULE(_core, m) {
              check(0 <= i && i < int64_t(p.model().trees.size()), "tree out of range");
              return array_of(p.model().trees[i]);
            })
-      .def("predict", &predict_array, py::arg("X"), py::arg("start_iteration"),
+      .def("predict", &predict_matrix, py::arg("X"), py::arg("start_iteration"),
            py::arg("end_iteration"), py::arg("raw"), py::arg("n_threads"),
            py::arg("init_score") = py::none())
       .def(
