@@ -89,21 +89,23 @@ def graphics_card() -> Record:
 def kernel_records(shape: str, rows: int, rounds: int) -> list[Record]:
     """Seconds and launches of each kernel in one fit that waits for each."""
     from qgbdt import QGBDTRegressor, _core, _cuda
+    from qgbdt.constraints import constraint_params
     from qgbdt.params import trainer_params
     from qgbdt.validation import label_gains
 
     data = shapes.make(shape, rows)
     X, y = data.train.X, data.train.y.astype(np.float64)
+    names = [f"f{i}" for i in range(X.shape[1])]
     params = trainer_params(QGBDTRegressor(n_estimators=rounds, num_leaves=255)) | {
         "objective": data.task,
         "custom": None,
         "n_outputs": 1,
         "seed": 0,
         "label_gain": label_gains(None),
+        **constraint_params(None, None, names, data.task),
     }
     device = _cuda.device(timed=True)
     matrix = _core.BinnedMatrix(X, 255, peers.default_threads())
-    names = [f"f{i}" for i in range(X.shape[1])]
     _core.train(matrix, y, None, None, names, params, 1, device=device)
     told = study.provenance(data) | {"status": "kernel", "rounds": rounds}
     found = []

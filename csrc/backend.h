@@ -16,6 +16,7 @@
 #include "comm.h"
 #include "quantize.h"
 #include "residual.h"
+#include "row_sample.h"
 #include "split.h"
 #include "support/parallel.h"
 #include "training_data.h"
@@ -36,6 +37,8 @@ struct FindSplitTask {
   RowRange rows;
   int64_t count;  // over all workers, as the next
   HistCell total;
+  Bounds bounds = {};
+  const uint8_t* allowed = nullptr;  // [n_features]: what the node may be split by; null: all
 };
 
 struct CountTask {
@@ -59,6 +62,7 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual int64_t n_samples() const = 0;
+  virtual int64_t n_in_use() const = 0;  // of the rows
   virtual bool has_sample_weight() const = 0;
 
   // The largest |w y| and w (of class k for multiclass: y = [class is k]), and their fixed-point
@@ -72,12 +76,24 @@ class Backend {
   virtual void set_start_scores(std::span<const double> scores) = 0;
 
   // Gradients of every output at the raw predictions; `key` is of the random stream of those that
-  // have a random part.
+  // have a random part. All rows are in use.
   virtual void compute_gradients(uint64_t key, std::span<GradientRange> ranges) = 0;
 
-  // Rounds the gradients of one output to integers and puts all rows into the root: returns their
-  // sums.
+  // Counts the rows by the digit of their magnitude_bits above `shift`, if what is above that is
+  // `prefix`.
+  virtual void count_magnitudes(uint32_t prefix, int shift, std::span<int64_t> counts) = 0;
+
+  // From here on the rows of the sample are in use: the gradients of others become 0. The ranges
+  // are those of what is left. Returns how many rows are in use.
+  virtual int64_t sample_rows(const RowSample& sample, std::span<GradientRange> ranges) = 0;
+
+  // Rounds the gradients of one output to integers and puts the rows in use into the root, which
+  // others follow: returns their sums.
   virtual HistCell quantize(int output, const Quantization& quantization) = 0;
+
+  // The features that the next trees may be split by, if they are all searched here; empty: all.
+  // Others' histograms may be left out.
+  virtual void set_features(std::span<const uint8_t> allowed) = 0;
 
   // Histograms of the tasks' rows, of all workers, into their slots, overwriting them: of the
   // features that this worker searches.
@@ -116,8 +132,8 @@ class Backend {
   virtual void weigh_digits(std::span<const DigitTask> tasks, int digit,
                             std::span<int64_t> weights) = 0;
 
-  // The leaves of the finished tree, for the two verbs below.
-  virtual void set_leaves(std::span<const RowRange> leaves) = 0;
+  // The leaves of the finished tree, for the two verbs below: the rows in use, and the others.
+  virtual void set_leaves(std::span<const RowRange> leaves, std::span<const RowRange> others) = 0;
 
   // Fixed-point sums of the unquantized gradients of each leaf.
   virtual void leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) = 0;

@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <optional>
 
+#include "feature_choice.h"
 #include "fixed_point.h"
 #include "leaf_quantiles.h"
+#include "leaf_values.h"
 #include "objective.h"
+#include "row_sampling.h"
 #include "support/check.h"
 
 namespace qgbdt {
@@ -15,12 +18,17 @@ class Booster {
  public:
   Booster(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
           TrainingReport& report)
-      : backend_(backend), comm_(comm), bins_(bins), params_(params), report_(report) {
-    n_samples_ = bins.rows().n_samples_of_all();
+      : backend_(backend),
+        comm_(comm),
+        bins_(bins),
+        params_(params),
+        report_(report),
+        n_samples_(bins.rows().n_samples_of_all()),
+        row_sampling_(backend, comm, params, n_samples_) {
     check(max_levels(kByteBits, n_samples_) >= 1,
           "too many rows: a 32-bit sum of gradients could overflow");
     visit_objective(params.objective, [&]<class Objective>(Objective) {
-      constant_hessian_ = Objective::kConstantHessian && !backend.has_sample_weight();
+      may_be_constant_ = Objective::kConstantHessian && !backend.has_sample_weight();
       if constexpr (Objective::kQuantileLeaves) quantile_level_ = Objective::level(params.args);
     });
   }
@@ -85,6 +93,9 @@ class Booster {
     // a stream of its own: that of an output which no tree has
     backend_.compute_gradients(stream_key(params_.seed, uint64_t(iteration), ranges.size()),
                                ranges);
+    const RowsInUse rows = row_sampling_.sample(iteration, ranges);
+    n_rows_ = rows.count;
+    constant_hessian_ = may_be_constant_ && !rows.is_amplified;
     std::vector<Magnitudes*> magnitudes;
     for (GradientRange& range : ranges) {
       magnitudes.push_back(&range.gradient);
@@ -108,8 +119,8 @@ class Booster {
   Quantization quantization(int64_t iteration, int output, const GradientRange& range,
                             int bits) const {
     Quantization q;
-    q.gradient = gradient_scale(range, n_samples_, bits);
-    q.hessian = constant_hessian_ ? Scale{1.0, 1.0, 1} : hessian_scale(range, n_samples_, bits);
+    q.gradient = gradient_scale(range, n_rows_, bits);
+    q.hessian = constant_hessian_ ? Scale{1.0, 1.0, 1} : hessian_scale(range, n_rows_, bits);
     q.constant_hessian = constant_hessian_;
     q.stochastic = params_.rounding == Rounding::stochastic;
     q.key = stream_key(params_.seed, uint64_t(iteration), uint64_t(output));
@@ -119,7 +130,7 @@ class Booster {
   // Whether all of them are.
   bool is_one(const Magnitudes& magnitudes) const {
     constexpr int kExponent = 127;  // of [1, 2)
-    return magnitudes.max == 1 && magnitudes.counts[kExponent] == n_samples_;
+    return magnitudes.max == 1 && magnitudes.counts[kExponent] == n_rows_;
   }
 
   SplitParams split_params(const Quantization& q) const {
@@ -135,12 +146,14 @@ class Booster {
     p.min_child_samples = int32_t(std::clamp<int64_t>(params_.min_child_samples, 1, kMaxCellSum));
     p.hessian_levels = q.hessian.levels;
     p.constant_hessian = q.constant_hessian;
+    const std::vector<int8_t>& signs = params_.monotone_constraints;
+    p.is_monotone = std::any_of(signs.begin(), signs.end(), [](int8_t sign) { return sign != 0; });
     return p;
   }
 
   Tree grow(int64_t iteration, int output, const GradientRange& range) {
     const int bits =
-        params_.grad_bits == kAutoBits ? choose_bits(range, n_samples_) : params_.grad_bits;
+        params_.grad_bits == kAutoBits ? choose_bits(range, n_rows_) : params_.grad_bits;
     if (params_.custom) constant_hessian_ = is_one(range.hessian);
     const Quantization q = quantization(iteration, output, range, bits);
     report_.quantization.push_back(
@@ -149,53 +162,42 @@ class Booster {
     const SplitParams split = split_params(q);
     int64_t root_total = backend_.quantize(output, q);
     comm_.allreduce_sum({&root_total, 1});
-    GrownTree grown =
-        grow_tree(backend_, comm_, bins_, params_, split, root_total, n_samples_, report_.growth);
-    backend_.set_leaves(grown.leaf_rows);
-    const std::vector<double> values = leaf_values(grown, range, split);
+    const FeatureChoice features(bins_, params_, iteration, output);
+    if (comm_.world_size() == 1) backend_.set_features(features.of_tree());
+    GrownTree grown = grow_tree(backend_, comm_, bins_, params_, split, features, root_total,
+                                n_rows_, report_.growth);
+    backend_.set_leaves(grown.leaf_rows, grown.other_rows);
+    std::vector<double> values = quantile_level_        ? residual_quantiles(grown.leaf_rows)
+                                 : params_.renew_leaves ? renewed_leaf_values(grown, range, split)
+                                                        : quantized_leaf_values(grown, split);
+    for (double& value : values) value *= params_.learning_rate;
     for (size_t i = 0; i < values.size(); ++i) grown.nodes[grown.leaf_nodes[i]].value = values[i];
     backend_.add_leaf_values(output, values);
     return std::move(grown.nodes);
   }
 
-  std::vector<double> leaf_values(const GrownTree& grown, const GradientRange& range,
-                                  const SplitParams& split) {
-    if (!quantile_level_)
-      return params_.renew_leaves ? renewed_leaf_values(grown, range, split)
-                                  : quantized_leaf_values(grown, split);
-    std::vector<double> values = residual_quantiles(grown.leaf_rows);
-    for (double& value : values) value *= params_.learning_rate;
-    return values;
-  }
-
-  double shrunk_leaf_value(double gradient, double hessian, const SplitParams& p) const {
-    return leaf_value(gradient, hessian, p) * params_.learning_rate;
-  }
-
   std::vector<double> quantized_leaf_values(const GrownTree& grown, const SplitParams& p) const {
-    std::vector<double> values;
+    std::vector<LeafSums> leaves;
     for (HistCell total : grown.leaf_totals)
-      values.push_back(shrunk_leaf_value(cell_gradient(total) * p.gradient_scale,
-                                         cell_hessian(total) * p.hessian_scale, p));
-    return values;
+      leaves.push_back({cell_gradient(total), cell_hessian(total)});
+    return leaf_values(grown.nodes, grown.leaf_nodes, leaves, p.gradient_scale, p.hessian_scale,
+                       params_.monotone_constraints, p);
   }
 
   // From the unquantized gradients (section 4.3 of the paper): rounding noise is kept out of
   // leaves.
   std::vector<double> renewed_leaf_values(const GrownTree& grown, const GradientRange& range,
                                           const SplitParams& p) {
-    const int gradient_exponent = fixed_exponent(range.gradient.max, n_samples_);
-    const int hessian_exponent = fixed_exponent(range.hessian.max, n_samples_);
+    const int gradient_exponent = fixed_exponent(range.gradient.max, n_rows_);
+    const int hessian_exponent = fixed_exponent(range.hessian.max, n_rows_);
     std::vector<LeafSums> leaves(grown.leaf_rows.size());
     backend_.leaf_sums(gradient_exponent, hessian_exponent, leaves);
     std::vector<int64_t> sums;
     for (const LeafSums& s : leaves) sums.insert(sums.end(), {s.gradient, s.hessian});
     comm_.allreduce_sum(sums);
-    std::vector<double> values;
-    for (size_t i = 0; i < leaves.size(); ++i)
-      values.push_back(shrunk_leaf_value(from_fixed(sums[2 * i], gradient_exponent),
-                                         from_fixed(sums[2 * i + 1], hessian_exponent), p));
-    return values;
+    for (size_t i = 0; i < leaves.size(); ++i) leaves[i] = {sums[2 * i], sums[2 * i + 1]};
+    return leaf_values(grown.nodes, grown.leaf_nodes, leaves, power_of_two(-gradient_exponent),
+                       power_of_two(-hessian_exponent), params_.monotone_constraints, p);
   }
 
   Backend& backend_;
@@ -203,8 +205,11 @@ class Booster {
   const BinnedMatrix& bins_;
   const TrainParams& params_;
   TrainingReport& report_;
-  int64_t n_samples_;
-  bool constant_hessian_;
+  const int64_t n_samples_;
+  RowSampling row_sampling_;
+  int64_t n_rows_ = 0;                    // in use in this iteration, over all workers
+  bool may_be_constant_ = false;          // the hessian, unless rows are amplified
+  bool constant_hessian_ = false;         // of the rows in use
   std::optional<double> quantile_level_;  // where leaves are quantiles
   int weight_exponent_ = 0;               // of their weights
 };

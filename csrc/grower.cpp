@@ -21,6 +21,9 @@ struct Leaf {
   int64_t count;  // over all workers
   HistCell total;
   int32_t depth;
+  uint64_t key;                    // of what is drawn for it
+  std::vector<int32_t> used = {};  // the features of the splits above, where they matter
+  Bounds bounds = {};
   int32_t slot = kNone;       // its histogram, while it may still be split
   int32_t node = kNone;       // its place in the tree, once committed
   int32_t left_leaf = kNone;  // once expanded: its children, left and right in a row
@@ -37,12 +40,13 @@ struct Leaf {
 class Grower {
  public:
   Grower(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
-         const SplitParams& split_params, GrowthReport& report)
+         const SplitParams& split_params, const FeatureChoice& features, GrowthReport& report)
       : backend_(backend),
         comm_(comm),
         bins_(bins),
         params_(params),
         split_params_(split_params),
+        features_(features),
         report_(report),
         split_finder_(backend, comm, bins, split_params),
         max_direct_rows_(comm.world_size() == 1 ? backend.max_direct_rows() : 0),
@@ -50,8 +54,9 @@ class Grower {
         queue_(BestFirst{&leaves_}),
         known_(LargestGain{&leaves_}) {}
 
-  GrownTree grow(HistCell root_total, int64_t n_samples) {
-    leaves_.push_back({{0, uint32_t(backend_.n_samples())}, n_samples, root_total, 0});
+  GrownTree grow(HistCell root_total, int64_t n_rows) {
+    leaves_.push_back(
+        {{0, uint32_t(backend_.n_in_use())}, n_rows, root_total, 0, features_.root_key()});
     find_root_split();
     commit_leaf(0);
     while (n_leaves_ < params_.num_leaves && !queue_.empty()) {
@@ -96,10 +101,15 @@ class Grower {
   }
 
   static FindSplitTask find_task(const Leaf& leaf, int32_t sibling) {
-    return {leaf.slot, sibling, leaf.rows, leaf.count, leaf.total};
+    return {leaf.slot, sibling, leaf.rows, leaf.count, leaf.total, leaf.bounds};
   }
 
-  void find_splits(const std::vector<FindSplitTask>& tasks, const std::vector<int32_t>& ids) {
+  void find_splits(std::vector<FindSplitTask> tasks, const std::vector<int32_t>& ids) {
+    std::vector<FeatureMask> allowed;
+    for (size_t i = 0; i < ids.size(); ++i) {
+      allowed.push_back(features_.of_node(leaves_[ids[i]].key, leaves_[ids[i]].used));
+      if (!allowed.back().empty()) tasks[i].allowed = allowed.back().data();
+    }
     const std::vector<SplitCandidate> best = split_finder_.find(tasks);
     for (size_t i = 0; i < ids.size(); ++i) {
       leaves_[ids[i]].split = best[i];
@@ -133,12 +143,13 @@ class Grower {
     find_children_splits(batch);
   }
 
+  static PartitionTask partition_task(const Leaf& leaf, RowRange rows) {
+    return {rows, leaf.split.feature, leaf.split.bin, leaf.split.missing_left};
+  }
+
   void partition(const std::vector<int32_t>& batch) {
     std::vector<PartitionTask> tasks;
-    for (int32_t id : batch) {
-      const SplitCandidate& s = leaves_[id].split;
-      tasks.push_back({leaves_[id].rows, s.feature, s.bin, s.missing_left});
-    }
+    for (int32_t id : batch) tasks.push_back(partition_task(leaves_[id], leaves_[id].rows));
     std::vector<int64_t> local(batch.size());
     backend_.partition(tasks, local);
     std::vector<int64_t> left_counts = local;
@@ -158,8 +169,24 @@ class Grower {
     parent.left_leaf = left;
     // Where training saw no missing value, one met later follows the larger child.
     parent.missing_left = bins_.has_missing(s.feature) ? s.missing_left : left_count >= right_count;
-    leaves_.push_back({{rows.begin, middle}, left_count, s.left, depth});
-    leaves_.push_back({{middle, rows.end}, right_count, right_total, depth});
+    std::vector<int32_t> used = parent.used;
+    if (params_.limits_interactions() &&
+        std::find(used.begin(), used.end(), s.feature) == used.end())
+      used.push_back(s.feature);
+    const ChildBounds bounds = bounds_of_children(parent, right_total);
+    const uint64_t left_key = FeatureChoice::child_key(parent.key, false);
+    const uint64_t right_key = FeatureChoice::child_key(parent.key, true);
+    leaves_.push_back(
+        {{rows.begin, middle}, left_count, s.left, depth, left_key, used, bounds.left});
+    leaves_.push_back(
+        {{middle, rows.end}, right_count, right_total, depth, right_key, used, bounds.right});
+  }
+
+  ChildBounds bounds_of_children(const Leaf& parent, HistCell right_total) const {
+    if (!split_params_.is_monotone) return {};
+    return child_bounds(parent.bounds, params_.monotone_constraints[parent.split.feature],
+                        bounded_value(parent.split.left, parent.bounds, split_params_),
+                        bounded_value(right_total, parent.bounds, split_params_));
   }
 
   // The larger child's histogram is the parent's minus the smaller child's. Small children need
@@ -238,13 +265,42 @@ class Grower {
     report_.splits += 1;
   }
 
+  // The rows of this worker that are not in use, by the nodes of the finished tree.
+  std::vector<RowRange> send_others() {
+    std::vector<RowRange> others(nodes_.size());
+    others[0] = {uint32_t(backend_.n_in_use()), uint32_t(backend_.n_samples())};
+    for (std::vector<int32_t> level{0}, next; !level.empty(); level = std::exchange(next, {})) {
+      std::vector<int32_t> parents;
+      std::vector<PartitionTask> tasks;
+      for (int32_t node : level) {
+        if (nodes_[node].feature < 0 || others[node].size() == 0) continue;
+        parents.push_back(node);
+        tasks.push_back(partition_task(leaves_[node_leaf_[node]], others[node]));
+      }
+      if (tasks.empty()) break;
+      std::vector<int64_t> left_counts(tasks.size());
+      backend_.partition(tasks, left_counts);
+      for (size_t i = 0; i < parents.size(); ++i) {
+        const RowRange rows = others[parents[i]];
+        const uint32_t middle = rows.begin + uint32_t(left_counts[i]);
+        const Node& parent = nodes_[parents[i]];
+        others[parent.left] = {rows.begin, middle};
+        others[parent.right] = {middle, rows.end};
+        next.insert(next.end(), {parent.left, parent.right});
+      }
+    }
+    return others;
+  }
+
   GrownTree finish() {
     GrownTree tree;
+    const std::vector<RowRange> others = send_others();
     for (size_t i = 0; i < nodes_.size(); ++i) {
       if (nodes_[i].feature >= 0) continue;
       const Leaf& leaf = leaves_[node_leaf_[i]];
       tree.leaf_nodes.push_back(int32_t(i));
       tree.leaf_rows.push_back(leaf.rows);
+      tree.other_rows.push_back(others[i]);
       tree.leaf_totals.push_back(leaf.total);
     }
     tree.nodes = std::move(nodes_);
@@ -256,6 +312,7 @@ class Grower {
   const BinnedMatrix& bins_;
   const TrainParams& params_;
   const SplitParams& split_params_;
+  const FeatureChoice& features_;
   GrowthReport& report_;
   SplitFinder split_finder_;
   const int64_t max_direct_rows_;
@@ -272,10 +329,11 @@ class Grower {
 }  // namespace
 
 GrownTree grow_tree(Backend& backend, Comm& comm, const BinnedMatrix& bins,
-                    const TrainParams& params, const SplitParams& split_params, HistCell root_total,
-                    int64_t n_samples, GrowthReport& report) {
-  Grower grower(backend, comm, bins, params, split_params, report);
-  return grower.grow(root_total, n_samples);
+                    const TrainParams& params, const SplitParams& split_params,
+                    const FeatureChoice& features, HistCell root_total, int64_t n_rows,
+                    GrowthReport& report) {
+  Grower grower(backend, comm, bins, params, split_params, features, report);
+  return grower.grow(root_total, n_rows);
 }
 
 }  // namespace qgbdt

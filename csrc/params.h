@@ -41,8 +41,18 @@ struct TrainParams {
   bool renew_leaves;
   uint64_t seed;
   ObjectiveArgs args;
+  double subsample;
+  int64_t subsample_freq;
+  bool goss;  // rows are sampled by gradient, not in bags
+  double top_rate, other_rate;
+  double colsample_bytree, colsample_bynode;
+  std::vector<int8_t> monotone_constraints;  // of each feature -1, 0 or 1; or empty
+  std::vector<uint8_t> interaction_sets;     // [n_sets][n_features]; empty: all interact
+  int most_interacting;                      // features on a path from the root; 0: any number
   int lambdarank_truncation_level;
   std::vector<double> label_gain;
+
+  bool limits_interactions() const { return !interaction_sets.empty() || most_interacting > 0; }
 };
 
 }  // namespace qgbdt

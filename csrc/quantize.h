@@ -31,7 +31,7 @@ QGBDT_FN int64_t levels_of_bits(int bits) { return (int64_t(1) << (bits - 1)) - 
 // What storage and the 32-bit sums of n rows allow.
 QGBDT_FN int32_t max_levels(int bits, int64_t n_samples) {
   const int64_t storable = levels_of_bits(bits > kByteBits ? bits : kByteBits);
-  const int64_t safe = kMaxCellSum / (2 * n_samples);
+  const int64_t safe = kMaxCellSum / (2 * (n_samples > 1 ? n_samples : 1));
   return int32_t(storable < safe ? storable : safe);
 }
 

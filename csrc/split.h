@@ -22,6 +22,7 @@ struct SplitParams {
   int32_t min_child_samples;  // >= 1
   int32_t hessian_levels;     // the largest integer hessian of a row
   bool constant_hessian;      // integer hessian sums are row counts
+  bool is_monotone;           // values of leaves are bounded
 };
 
 QGBDT_FN double soft_threshold(double gradient, double reg_alpha) {
@@ -41,6 +42,50 @@ QGBDT_FN double leaf_score(double gradient, double hessian, const SplitParams& p
   const double h = hessian + p.reg_lambda;
   const double step = step_size(m, h, p.max_step);
   return step * (2.0 * m - step * h);
+}
+
+// Before shrinkage.
+QGBDT_FN double leaf_value(double gradient, double hessian, const SplitParams& p) {
+  const double h = hessian + p.reg_lambda;
+  if (!(h > 0)) return 0;
+  const double step = step_size(soft_threshold(gradient, p.reg_alpha), h, p.max_step);
+  return gradient < 0 ? step : -step;
+}
+
+// What the values of a node's leaves lie between, before shrinkage, so that a prediction rises (or
+// falls) with a feature: the two sides of a split by it stay below and above the middle of the
+// values that they would have as leaves.
+struct Bounds {
+  double lower = -__builtin_huge_val(), upper = __builtin_huge_val();
+};
+struct ChildBounds {
+  Bounds left, right;
+};
+
+QGBDT_FN ChildBounds child_bounds(const Bounds& of_node, int sign, double left, double right) {
+  const double middle = (left + right) * 0.5;
+  const Bounds below{of_node.lower, middle}, above{middle, of_node.upper};
+  if (sign == 0) return {of_node, of_node};
+  return sign > 0 ? ChildBounds{below, above} : ChildBounds{above, below};
+}
+
+QGBDT_FN double bounded_value(double gradient, double hessian, const Bounds& bounds,
+                              const SplitParams& p) {
+  const double value = leaf_value(gradient, hessian, p);
+  const double above = value > bounds.lower ? value : bounds.lower;
+  return above < bounds.upper ? above : bounds.upper;
+}
+QGBDT_FN double bounded_value(HistCell total, const Bounds& bounds, const SplitParams& p) {
+  return bounded_value(cell_gradient(total) * p.gradient_scale,
+                       cell_hessian(total) * p.hessian_scale, bounds, p);
+}
+
+// Twice the loss that a leaf of this value removes: no more than leaf_score.
+QGBDT_FN double score_of_value(HistCell total, double value, const SplitParams& p) {
+  const double loss =
+      cell_gradient(total) * p.gradient_scale * value + p.reg_alpha * (value < 0 ? -value : value);
+  const double h = cell_hessian(total) * p.hessian_scale + p.reg_lambda;
+  return -(2.0 * loss + h * value * value);
 }
 
 QGBDT_FN double node_score(HistCell total, const SplitParams& p) {
@@ -103,6 +148,7 @@ struct NodeRules {
   HistCell total;
   double score;
   int32_t min_hessian;  // of a child, as an integer sum: min_child_weight and a defined step
+  Bounds bounds;
   ScoreBound bound;
 };
 
@@ -130,13 +176,27 @@ QGBDT_FN bool enough_rows_for_two(int64_t count, const SplitParams& p) {
 // half a row, so that a constant hessian always has it): a few uncertain rows among many that are
 // settled make no leaf, whose step G / H would be huge. LightGBM, which estimates counts from
 // hessians, has this rule alone.
-QGBDT_FN NodeRules rules_of_node(const SplitParams& p, HistCell total, int64_t count) {
-  NodeRules rules{p, total, node_score(total, p), 0, score_bound(p, total)};
+QGBDT_FN NodeRules rules_of_node(const SplitParams& p, HistCell total, int64_t count,
+                                 const Bounds& bounds) {
+  const double score = p.is_monotone ? score_of_value(total, bounded_value(total, bounds, p), p)
+                                     : node_score(total, p);
+  NodeRules rules{p, total, score, 0, bounds, score_bound(p, total)};
   const double mean_hessian = cell_hessian(total) * p.hessian_scale / double(count);
   const double weight = (p.min_child_samples - 0.5) * mean_hessian;
   if (weight > p.min_child_weight) rules.params.min_child_weight = weight;
   rules.min_hessian = least_hessian(rules.params);
   return rules;
+}
+
+// As sides_score, within bounds; minus infinity if the sides are in the wrong order. sign: of the
+// feature, +1 if values may not fall with it, -1 if they may not rise.
+QGBDT_FN double bounded_sides_score(HistCell left, HistCell right, int sign,
+                                    const NodeRules& rules) {
+  const double left_value = bounded_value(left, rules.bounds, rules.params);
+  const double right_value = bounded_value(right, rules.bounds, rules.params);
+  if (sign * (right_value - left_value) < 0) return -__builtin_huge_val();
+  return score_of_value(left, left_value, rules.params) +
+         score_of_value(right, right_value, rules.params);
 }
 
 // The best cut of one feature.
@@ -158,7 +218,7 @@ QGBDT_FN bool has_enough_rows(const FeatureSplit& split, const NodeRules& rules)
 
 // A split is allowed if its gain is above this.
 QGBDT_FN double gain_threshold(double parent_score, const SplitParams& p) {
-  const double noise = kRelativeGainNoise * parent_score;
+  const double noise = kRelativeGainNoise * (parent_score < 0 ? -parent_score : parent_score);
   return p.min_split_gain > noise ? p.min_split_gain : noise;
 }
 
@@ -167,13 +227,5 @@ struct SplitRule {
   int32_t bin, missing_left_bin;  // the latter -1 if missing values go right
   QGBDT_FN bool goes_left(int32_t b) const { return (b <= bin) | (b == missing_left_bin); }
 };
-
-// Before shrinkage.
-QGBDT_FN double leaf_value(double gradient, double hessian, const SplitParams& p) {
-  const double h = hessian + p.reg_lambda;
-  if (!(h > 0)) return 0;
-  const double step = step_size(soft_threshold(gradient, p.reg_alpha), h, p.max_step);
-  return gradient < 0 ? step : -step;
-}
 
 }  // namespace qgbdt

@@ -36,9 +36,11 @@ struct TrainingData {
   std::vector<int64_t> query_begin;  // [n_queries + 1] for a ranker, else empty
   std::vector<double> label_gain;
   int truncation_level;
-  FeatureRange searched;  // the features whose histograms this worker gets whole
+  std::vector<int8_t> signs;  // as TrainParams::monotone_constraints
+  FeatureRange searched;      // the features whose histograms this worker gets whole
   CustomGradients custom = {};
 
+  int32_t sign_of(int32_t feature) const { return signs.empty() ? 0 : signs[feature]; }
   double weight_of(int64_t row) const { return weight ? weight[row] : 1.0; }
   double target_of(int64_t row, int output) const {
     if (is_per_class(objective)) return target[row] == output ? 1.0 : 0.0;

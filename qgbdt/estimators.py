@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from qgbdt import _core
 from qgbdt.booster import Booster
 from qgbdt.compiled import CompiledObjective
+from qgbdt.constraints import constraint_params
 from qgbdt.continuation import Continuation, facts_of_data, started
 from qgbdt.custom import CustomObjective, PythonObjective
 from qgbdt.devices import OR_CPU, open_device
@@ -208,6 +209,9 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         }
         blocks = check_row_blocks(row_blocks, X.shape[0]) or [(workers.rank, X.shape[0])]
         names = self._feature_names(X)
+        params |= constraint_params(
+            self.monotone_constraints, self.interaction_constraints, names, like
+        )
         initial = continuation.initial(objective, n_outputs, names, fields)
         init_score = check_init_score(request.init_score, X.shape[0], n_outputs)
         rows = Rows(X, y, sample_weight, query_sizes, init_score)

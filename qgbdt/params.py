@@ -10,7 +10,7 @@ import inspect
 import math
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, dataclass_transform
@@ -130,6 +130,27 @@ def is_gain_table(value: Any) -> bool:
     return bool(gain[0] >= 0 and gain[-1] <= 1e30 and (np.diff(gain) >= 0).all())
 
 
+def are_signs(value: Any) -> bool:
+    """Whether value holds -1, 0 and 1 only."""
+    try:
+        signs = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    return signs.ndim == 1 and bool(np.isin(signs, (-1, 0, 1)).all())
+
+
+def are_sets_of_features(value: Any) -> bool:
+    """Whether value is a list of lists of integers and strings."""
+
+    def is_list(items: Any) -> bool:
+        return isinstance(items, Collection) and not isinstance(items, (str, bytes, Mapping))
+
+    return is_list(value) and all(
+        is_list(some) and all(is_int(item) or isinstance(item, str) for item in some)
+        for some in value
+    )
+
+
 NONE = Where("None", lambda value: value is None)
 BOOL = Where("a bool", lambda value: isinstance(value, (bool, np.bool_)))
 FUNCTION = Where("a function", callable)
@@ -143,6 +164,12 @@ SPLITTER = Where(
     "an object with a split method",
     lambda value: hasattr(value, "split") and not isinstance(value, (str, bytes)),
 )
+SIGNS = Where("a list of -1, 0 or 1 for each feature", are_signs)
+SIGNS_BY_NAME = Where(
+    "a dict of -1, 0 or 1 by the names of features",
+    lambda value: isinstance(value, Mapping) and are_signs(list(value.values())),
+)
+FEATURE_SETS = Where("a list of lists of features, by index or name", are_sets_of_features)
 GAINS = Where("a non-empty list of non-negative, non-decreasing numbers up to 1e30", is_gain_table)
 
 
@@ -364,6 +391,58 @@ class CommonParams(Parametrized):
         allowed=BOOL,
         doc="Whether leaf values are refitted from the unquantized gradients.",
     )
+    subsample: float = param(
+        default=1.0,
+        allowed=FloatRange(0.0, 1.0, "(]"),
+        doc="Share of the rows that a tree is grown on. A ranker draws whole queries.",
+    )
+    subsample_freq: int = param(
+        default=0,
+        allowed=IntRange(0, INT32_MAX),
+        doc="Iterations that share one draw of subsample; 0 means one, too.",
+    )
+    data_sample_strategy: Literal["bagging", "goss"] = param(
+        default="bagging",
+        allowed=Choice(("bagging", "goss")),
+        doc="How rows are sampled: 'bagging' as subsample says; 'goss' by gradient, the largest "
+        "and a share of the others, which stands for all of them. 'goss' begins after "
+        "1 / learning_rate iterations.",
+    )
+    top_rate: float = param(
+        default=0.2,
+        allowed=FloatRange(0.0, 1.0, "[)"),
+        doc="Share of the rows, those of the largest gradients, that 'goss' keeps.",
+    )
+    other_rate: float = param(
+        default=0.1,
+        allowed=FloatRange(0.0, 1.0, "(]"),
+        doc="Share of the rows that 'goss' draws of the others.",
+    )
+    colsample_bytree: float = param(
+        default=1.0,
+        allowed=FloatRange(0.0, 1.0, "(]"),
+        doc="Share of the features that a tree may be split by, of those with more than one value.",
+    )
+    colsample_bynode: float = param(
+        default=1.0,
+        allowed=FloatRange(0.0, 1.0, "(]"),
+        doc="Share of the tree's features that a node may be split by.",
+    )
+    monotone_constraints: Any = param(
+        default=None,
+        allowed=SIGNS | SIGNS_BY_NAME | NONE,
+        doc="1 for a feature with which the prediction may only rise, -1 for one with which it may "
+        "only fall, 0 for any other. Not for 'multiclass'.",
+        native=False,
+    )
+    interaction_constraints: Any = param(
+        default=None,
+        allowed=FEATURE_SETS | Choice(("pairwise", "no_interactions")) | NONE,
+        doc="Sets of features: those on a path from the root to a leaf are all in one of them. "
+        "Features in no set are one more set. 'pairwise' is all pairs, 'no_interactions' each "
+        "feature alone.",
+        native=False,
+    )
     early_stopping_rounds: int | None = param(
         default=None,
         allowed=IntRange(1, INT32_MAX) | NONE,
@@ -413,8 +492,8 @@ class CommonParams(Parametrized):
     random_state: int | np.random.RandomState | np.random.Generator | None = param(
         default=None,
         allowed=IntRange(0, 2**32 - 1) | RANDOM | NONE,
-        doc="Seed of the stochastic rounding. None is seed 0: training is always deterministic. "
-        "A RandomState or Generator gives one number per fit.",
+        doc="Seed of the stochastic rounding and of all samples. None is seed 0: training is "
+        "always deterministic. A RandomState or Generator gives one number per fit.",
         native=False,
     )
     n_jobs: int | None = param(
@@ -425,6 +504,21 @@ class CommonParams(Parametrized):
         "model does not depend on it.",
         native=False,
     )
+
+    def _check_params(self) -> None:
+        super()._check_params()
+        if self.data_sample_strategy != "goss":
+            return
+        if self.subsample != 1:
+            raise ParameterError(
+                "data_sample_strategy='goss' samples the rows itself: subsample must be 1.0. Got "
+                f"{self.subsample!r} instead."
+            )
+        if self.top_rate + self.other_rate > 1:
+            raise ParameterError(
+                "top_rate and other_rate are shares of all rows and must not sum to more than 1. "
+                f"Got {self.top_rate!r} and {self.other_rate!r} instead."
+            )
 
 
 class ClassifierParams(CommonParams):

@@ -461,7 +461,58 @@ def log_odds(mean):
     return log(p / (1.0 - p))
 
 
-# -------------------------------------------------------------------------------- 6 quantization
+# ----------------------------------------------------------------------------- 6 sampling of rows
+
+# The streams of samples: "outputs" that no model has; for the last two, plus the output.
+ROW_SAMPLE, TREE_SAMPLE, NODE_SAMPLE = 2**32, 2 * 2**32, 3 * 2**32
+
+
+def rows_in_use(gradients, hessians, iteration: int, params, query_sizes=None):
+    """The rows that this iteration's trees are grown on, all gradients, and if some are amplified.
+
+    Gradients, float32 [n_outputs][n_samples], of rows that are left out are 0.
+    """
+    n_samples = gradients.shape[1]
+    numbers, amplification = np.arange(n_samples), 1.0
+    is_early = iteration < int(1 / params["learning_rate"])
+    if params["data_sample_strategy"] == "goss" and not is_early:
+        in_use, amplification = goss(gradients, hessians, iteration, params)
+    elif params["data_sample_strategy"] == "bagging" and params["subsample"] < 1:
+        bag = iteration // max(params["subsample_freq"], 1)
+        if query_sizes is not None:  # whole queries, by the number of the first row
+            numbers = np.repeat(np.cumsum(query_sizes) - query_sizes, query_sizes)
+        in_use = is_drawn(bag, numbers, params["subsample"], params)
+    else:
+        return numbers, gradients, hessians, False
+    factor = np.where(in_use, amplification, 0.0)
+    g, h = to_gradient(gradients * factor), to_gradient(hessians * factor)
+    return np.flatnonzero(in_use), g, h, bool(np.any(amplification != 1))
+
+
+def is_drawn(draw: int, numbers, share: float, params):
+    key = stream_key(params["seed"], draw, ROW_SAMPLE)
+    return row_hash(key, numbers) < int(share * 2.0**32)
+
+
+def goss(gradients, hessians, iteration: int, params):
+    """Gradient-based one-side sampling (Ke et al., LightGBM, 2017): who is in, and amplifications.
+
+    Rows of the largest |g h| stay; of the others a share is drawn, which stands for all of them.
+    """
+    n_samples = gradients.shape[1]
+    product = np.abs(gradients.astype(np.float64)) * np.abs(hessians.astype(np.float64))
+    magnitude = np.sqrt(ordered_sum(product)).astype(np.float32)
+    n_top = max(1, int(params["top_rate"] * n_samples))
+    is_large = magnitude >= np.sort(magnitude)[-n_top]
+    n_others = n_samples - int(is_large.sum())
+    if n_others == 0:
+        return is_large, np.ones(n_samples)
+    share = min(1.0, params["other_rate"] * n_samples / n_others)
+    drawn = is_drawn(iteration, np.arange(n_samples), share, params)
+    return is_large | drawn, np.where(is_large, 1.0, 1.0 / share)
+
+
+# -------------------------------------------------------------------------------- 7 quantization
 
 
 class QuantizedGradients(NamedTuple):
@@ -483,7 +534,7 @@ def levels_of_bits(bits: int) -> int:
 
 def max_levels(n_samples: int, grad_bits: int) -> int:
     """What a byte (or 16 bits) holds, unless a sum over all rows could then overflow 32 bits."""
-    return min(levels_of_bits(max(grad_bits, 8)), (2**31 - 1) // (2 * n_samples))
+    return min(levels_of_bits(max(grad_bits, 8)), (2**31 - 1) // (2 * max(n_samples, 1)))
 
 
 def root_mean_square(values) -> float:
@@ -498,7 +549,7 @@ def root_mean_square(values) -> float:
 
 def choose_scale(values, levels: int, most: int) -> tuple[float, float, int]:
     """(step, 1 / step, largest integer): `levels` steps for the bulk, at most `most` in all."""
-    largest = float(np.abs(values).max())
+    largest = float(np.abs(values).max(initial=0))
     if largest == 0:
         return 0.0, 0.0, 1
     step = BULK * root_mean_square(values) / levels
@@ -545,27 +596,30 @@ def round_stochastically_or_not(x, uniform, rounding: str):
     return floor.astype(np.int64) + up
 
 
-def quantize(g, h, key, params, constant_hessian: bool) -> QuantizedGradients:
-    """Round one output's float32 gradients; one hash gives a row its two 16-bit uniforms."""
-    bits = choose_bits(g) if params["grad_bits"] == "auto" else params["grad_bits"]
-    most = max_levels(len(g), bits)
+def quantize(g, h, key, params, constant_hessian, rows=slice(None)) -> QuantizedGradients:
+    """Round one output's float32 gradients; one hash gives a row its two 16-bit uniforms.
+
+    Bits and steps are those of the rows in use; the gradients of others are 0.
+    """
+    bits = choose_bits(g[rows]) if params["grad_bits"] == "auto" else params["grad_bits"]
+    most = max_levels(len(g[rows]), bits)
     levels = min(levels_of_bits(bits), most)
     random_bits = row_hash(key, np.arange(len(g)))
     u_g = ((random_bits >> U32(16)) + 0.5) / 65536.0
     u_h = ((random_bits & U32(0xFFFF)) + 0.5) / 65536.0
 
-    g_step, inverse, limit = choose_scale(g, levels, most)
+    g_step, inverse, limit = choose_scale(g[rows], levels, most)
     q_g = round_stochastically_or_not(g.astype(np.float64) * inverse, u_g, params["rounding"])
     q_g = np.clip(q_g, -limit, limit)
     if constant_hessian:
         return QuantizedGradients(q_g, np.ones(len(h), np.int64), g_step, 1.0)
 
-    h_step, inverse, limit = choose_scale(h, 2 * levels, 2 * most)
+    h_step, inverse, limit = choose_scale(h[rows], 2 * levels, 2 * most)
     q_h = round_stochastically_or_not(h.astype(np.float64) * inverse, u_h, params["rounding"])
     return QuantizedGradients(q_g, np.clip(q_h, 0, limit), g_step, h_step)
 
 
-# ----------------------------------------------------------------------------------- 7 histogram
+# ----------------------------------------------------------------------------------- 8 histogram
 
 G, H, COUNT = 0, 1, 2  # the channels of a histogram cell
 
@@ -591,7 +645,7 @@ def build_histogram(matrix: BinnedMatrix, quantized: QuantizedGradients, rows) -
     return histogram.reshape(n_features, n_cells, 3)
 
 
-# --------------------------------------------------------------------------------------- 8 split
+# --------------------------------------------------------------------------------------- 9 split
 
 
 class Split(NamedTuple):
@@ -603,9 +657,9 @@ class Split(NamedTuple):
 
 
 MAX_LOG_STEP = 5.0  # the objectives on a logarithmic scale; the others have no limit
-UNBOUNDED = ("regression", "l1", "huber", "fair", "quantile", "mape")
-UNBOUNDED += ("lambdarank", "rank_xendcg")
-MAX_STEP = dict.fromkeys(UNBOUNDED, math.inf)
+LINEAR = ("regression", "l1", "huber", "fair", "quantile", "mape")
+LINEAR += ("lambdarank", "rank_xendcg")
+MAX_STEP = dict.fromkeys(LINEAR, math.inf)
 
 
 def step_size(gradient, hessian, params):
@@ -652,36 +706,96 @@ def split_candidates(feature_histogram, n_value_bins: int, has_missing: bool):
     return left, bins, missing_left.astype(bool)
 
 
+Bounds = tuple[float, float]
+UNBOUNDED: Bounds = (-math.inf, math.inf)
+
+
+def is_monotone(params) -> bool:
+    return any(params["monotone_constraints"])
+
+
+def step_value(gradient, hessian, params):
+    """A leaf's value before shrinkage, of sums of gradients and hessians; 0 where undefined."""
+    denominator = hessian + params["reg_lambda"]
+    m = np.maximum(np.abs(gradient) - params["reg_alpha"], 0.0)
+    step = step_size(m, np.where(denominator > 0, denominator, 1.0), params)
+    return np.where(denominator > 0, np.where(gradient < 0, step, -step), 0.0)
+
+
+def bounded_value(gradient, hessian, bounds: Bounds, params):
+    return np.minimum(np.maximum(step_value(gradient, hessian, params), bounds[0]), bounds[1])
+
+
+def score_of_value(gradient, hessian, value, params):
+    """Twice the loss that a leaf of this value removes."""
+    loss = gradient * value + params["reg_alpha"] * np.abs(value)
+    return -(2.0 * loss + (hessian + params["reg_lambda"]) * value * value)
+
+
+def bounded_score(sums, bounds: Bounds, quantized, params):
+    """The score of a leaf whose value stays within its bounds, and that value."""
+    gradient, hessian = (
+        sums[..., G] * quantized.gradient_scale,
+        sums[..., H] * quantized.hessian_scale,
+    )
+    value = bounded_value(gradient, hessian, bounds, params)
+    return score_of_value(gradient, hessian, value, params), value
+
+
+def child_bounds(bounds: Bounds, sign: int, left_value, right_value) -> tuple[Bounds, Bounds]:
+    """Of the children of a split by a feature that the prediction rises (or falls) with."""
+    middle = (float(left_value) + float(right_value)) * 0.5
+    below, above = (bounds[0], middle), (middle, bounds[1])
+    return {0: (bounds, bounds), 1: (below, above), -1: (above, below)}[sign]
+
+
 def min_child_weight(parent, quantized, params) -> float:
     """The least hessian of a child: min_child_samples average rows of its node, rounded."""
     mean = parent[H] * quantized.hessian_scale / float(parent[COUNT])
     return max(params["min_child_weight"], (params["min_child_samples"] - 0.5) * mean)
 
 
-def split_gains(left, parent, quantized, params):
+def node_score(parent, bounds: Bounds, quantized, params) -> float:
+    if is_monotone(params):
+        return float(bounded_score(parent, bounds, quantized, params)[0])
+    return float(split_score(parent, quantized, params))
+
+
+def split_gains(left, parent, quantized, params, bounds=UNBOUNDED, sign=0):
     """The gain of each candidate, by its left sums; minus infinity where a child is not allowed."""
     right = parent - left
-    score = split_score(left, quantized, params) + split_score(right, quantized, params)
-    gain = score - split_score(parent, quantized, params)
     feasible = is_feasible(left, quantized, params) & is_feasible(right, quantized, params)
+    if is_monotone(params):
+        left_score, left_value = bounded_score(left, bounds, quantized, params)
+        right_score, right_value = bounded_score(right, bounds, quantized, params)
+        feasible &= sign * (right_value - left_value) >= 0 if sign else True
+        score = left_score + right_score
+    else:
+        score = split_score(left, quantized, params) + split_score(right, quantized, params)
+    gain = score - node_score(parent, bounds, quantized, params)
     return np.where(feasible, gain, -np.inf)
 
 
-def gain_threshold(parent, quantized, params) -> float:
+def gain_threshold(parent, quantized, params, bounds=UNBOUNDED) -> float:
     """A split is allowed if its gain is above this, and so above the rounding of equal slopes."""
-    return max(params["min_split_gain"], 1e-12 * float(split_score(parent, quantized, params)))
+    return max(params["min_split_gain"], 1e-12 * abs(node_score(parent, bounds, quantized, params)))
 
 
-def best_split(matrix, histogram, parent, quantized, params) -> Split | None:
+def best_split(
+    matrix, histogram, parent, quantized, params, allowed=None, bounds=UNBOUNDED
+) -> Split | None:
     """The allowed split of largest gain; of equal ones, the first in scan order."""
     params = params | {"min_child_weight": min_child_weight(parent, quantized, params)}
-    best, best_gain = None, gain_threshold(parent, quantized, params)
+    best, best_gain = None, gain_threshold(parent, quantized, params, bounds)
     for feature, thresholds in enumerate(matrix.bin_thresholds):
+        if allowed is not None and not allowed[feature]:
+            continue
         n_value_bins, has_missing = len(thresholds) + 1, bool(matrix.has_missing[feature])
         left, bins, missing_left = split_candidates(histogram[feature], n_value_bins, has_missing)
         if len(left) == 0:
             continue
-        gain = split_gains(left, parent, quantized, params)
+        sign = int(params["monotone_constraints"][feature]) if is_monotone(params) else 0
+        gain = split_gains(left, parent, quantized, params, bounds, sign)
         c = int(np.argmax(gain))  # the first of equals
         if gain[c] > best_gain:
             # No NaN was seen in this feature: one at prediction follows the larger child.
@@ -692,7 +806,42 @@ def best_split(matrix, histogram, parent, quantized, params) -> Split | None:
     return best
 
 
-# -------------------------------------------------------------------------------------- 9 growth
+# ----------------------------------------------------------- 10 features that trees are split by
+
+
+def keep_share(allowed, share: float, key):
+    """Of the allowed features a share, rounded, but one at least: those of the smallest hashes."""
+    features = np.flatnonzero(allowed)
+    n_kept = max(1, int(share * len(features) + 0.5))
+    kept = np.zeros(len(allowed), bool)
+    kept[features[np.argsort(row_hash(key, features), kind="stable")[:n_kept]]] = True
+    return kept
+
+
+def features_of_tree(matrix: BinnedMatrix, params, iteration: int, output: int):
+    """bool (n_features,): those that have anything to split, or a share of them."""
+    key = stream_key(params["seed"], iteration, TREE_SAMPLE + output)
+    share = params["colsample_bytree"]
+    allowed = matrix.n_bins > 1
+    return keep_share(allowed, share, key) if share < 1 else allowed
+
+
+def features_of_node(allowed, used: frozenset, key, params):
+    """Of a tree's features, those that may join the features `used` above the node."""
+    if len(params["interaction_sets"]):
+        sets = params["interaction_sets"].astype(bool)
+        allowed = allowed & sets[sets[:, sorted(used)].all(axis=1)].any(axis=0)
+    if 0 < params["most_interacting"] <= len(used):
+        allowed = allowed & np.isin(np.arange(len(allowed)), sorted(used))
+    share = params["colsample_bynode"]
+    return keep_share(allowed, share, key) if share < 1 else allowed
+
+
+def child_keys(key):
+    return mix64(key ^ U64(1)), mix64(key ^ U64(2))
+
+
+# ------------------------------------------------------------------------------------- 11 growth
 
 NODE_DTYPE = np.dtype(
     [
@@ -717,7 +866,26 @@ def partition(matrix: BinnedMatrix, rows, split: Split):
     return rows[goes_left], rows[~goes_left]
 
 
-def grow_tree(matrix: BinnedMatrix, quantized: QuantizedGradients, params):
+class Place(NamedTuple):
+    """What a node has of the splits above it."""
+
+    depth: int
+    key: int  # of the sample of its features
+    used: frozenset  # features
+    bounds: Bounds  # of its value, before shrinkage
+
+
+def child_places(place: Place, split: Split, children, quantized, params) -> tuple[Place, Place]:
+    """`children`: rows, left and right."""
+    sums = np.array([node_sums(quantized, rows) for rows in children])
+    _, values = bounded_score(sums, place.bounds, quantized, params)
+    sign = int(params["monotone_constraints"][split.feature]) if is_monotone(params) else 0
+    both = zip(child_keys(place.key), child_bounds(place.bounds, sign, *values))
+    used = place.used | {split.feature}
+    return tuple(Place(place.depth + 1, key, used, bounds) for key, bounds in both)
+
+
+def grow_tree(matrix: BinnedMatrix, quantized, rows, params, iteration: int, output: int):
     """Leaf-wise: split the leaf of largest gain, until num_leaves or nothing is left to split.
 
     Returns the nodes (their values still 0) in the order of their ids, and the rows of each leaf.
@@ -725,22 +893,25 @@ def grow_tree(matrix: BinnedMatrix, quantized: QuantizedGradients, params):
     tree = np.zeros(2 * params["num_leaves"] - 1, NODE_DTYPE)
     leaf_rows: dict[int, np.ndarray] = {}
     frontier: dict[int, Split] = {}  # the leaves that can be split
-    depth: dict[int, int] = {}
+    places: dict[int, Place] = {}
+    tree_features = features_of_tree(matrix, params, iteration, output)
 
-    def add_leaf(node: int, rows, node_depth: int) -> None:
+    def add_leaf(node: int, rows, place: Place) -> None:
         sums = node_sums(quantized, rows)
         tree[node]["feature"] = tree[node]["left"] = tree[node]["right"] = -1
         tree[node]["count"] = len(rows)
         tree[node]["sum_hessian"] = sums[H] * quantized.hessian_scale
-        leaf_rows[node], depth[node] = rows, node_depth
-        is_shallow = params["max_depth"] <= 0 or node_depth < params["max_depth"]
+        leaf_rows[node], places[node] = rows, place
+        is_shallow = params["max_depth"] <= 0 or place.depth < params["max_depth"]
         if is_shallow and len(rows) >= 2 * max(params["min_child_samples"], 1):
             histogram = build_histogram(matrix, quantized, rows)
-            split = best_split(matrix, histogram, sums, quantized, params)
+            allowed = features_of_node(tree_features, place.used, place.key, params)
+            split = best_split(matrix, histogram, sums, quantized, params, allowed, place.bounds)
             if split is not None:
                 frontier[node] = split
 
-    add_leaf(0, np.arange(len(matrix.bins)), 0)
+    key = stream_key(params["seed"], iteration, NODE_SAMPLE + output)
+    add_leaf(0, rows, Place(0, key, frozenset(), UNBOUNDED))
     n_nodes = 1
     while frontier and len(leaf_rows) < params["num_leaves"]:
         node = min(frontier, key=lambda leaf: (-frontier[leaf].gain, leaf))
@@ -748,36 +919,51 @@ def grow_tree(matrix: BinnedMatrix, quantized: QuantizedGradients, params):
         for name in ("feature", "missing_left", "threshold", "gain"):
             tree[node][name] = getattr(split, name)
         tree[node]["left"], tree[node]["right"] = n_nodes, n_nodes + 1
-        for child_rows in partition(matrix, leaf_rows.pop(node), split):
-            add_leaf(n_nodes, child_rows, depth[node] + 1)
+        children = partition(matrix, leaf_rows.pop(node), split)
+        for child in zip(children, child_places(places[node], split, children, quantized, params)):
+            add_leaf(n_nodes, *child)
             n_nodes += 1
     return tree[:n_nodes].copy(), leaf_rows
 
 
-# ------------------------------------------------------------------------------- 10 leaf values
-
-
-def leaf_value(gradient_sum: float, hessian_sum: float, params) -> float:
-    denominator = hessian_sum + params["reg_lambda"]
-    if not denominator > 0:
-        return 0.0
-    m = max(abs(gradient_sum) - params["reg_alpha"], 0.0)
-    step = float(step_size(m, denominator, params))
-    return (step if gradient_sum < 0 else -step) * params["learning_rate"]
+# ------------------------------------------------------------------------------- 12 leaf values
 
 
 def set_leaf_values(tree, leaf_rows, g, h, quantized, params) -> None:
-    """With renew_leaves from the float32 gradients, else from the small integers."""
+    """With renew_leaves from the float32 gradients, else from the small integers.
+
+    Bounds follow from the values that nodes would have as leaves, from the root down.
+    """
     g, h = g.astype(np.float64), h.astype(np.float64)
-    k_g, k_h = (fixed_exponent(np.abs(v).max(), len(v)) for v in (g, h))
-    for leaf, rows in leaf_rows.items():
+    n_rows = sum(map(len, leaf_rows.values()))
+    k_g, k_h = (fixed_exponent(np.abs(v).max(), n_rows) for v in (g, h))
+
+    def rows_of(node):
+        if node in leaf_rows:
+            return leaf_rows[node]
+        return np.concatenate([rows_of(tree[node]["left"]), rows_of(tree[node]["right"])])
+
+    def value_of(node, bounds) -> float:
+        rows = rows_of(node)
         if params["renew_leaves"]:
-            gradient_sum, hessian_sum = fixed_sum(g[rows], k_g), fixed_sum(h[rows], k_h)
+            sums = fixed_sum(g[rows], k_g), fixed_sum(h[rows], k_h)
         else:
-            sums = node_sums(quantized, rows)
-            gradient_sum = sums[G] * quantized.gradient_scale
-            hessian_sum = sums[H] * quantized.hessian_scale
-        tree[leaf]["value"] = leaf_value(gradient_sum, hessian_sum, params)
+            integers = node_sums(quantized, rows)
+            sums = integers[G] * quantized.gradient_scale, integers[H] * quantized.hessian_scale
+        return float(bounded_value(*sums, bounds, params))
+
+    def set_values(node, bounds) -> None:
+        if node in leaf_rows:
+            tree[node]["value"] = value_of(node, bounds) * params["learning_rate"]
+            return
+        children = tree[node]["left"], tree[node]["right"]
+        feature = tree[node]["feature"]
+        sign = int(params["monotone_constraints"][feature]) if is_monotone(params) else 0
+        values = (value_of(child, bounds) for child in children) if sign else (0.0, 0.0)
+        for child, of_child in zip(children, child_bounds(bounds, sign, *values)):
+            set_values(child, of_child)
+
+    set_values(0, UNBOUNDED)
 
 
 # Where the loss is of absolute residuals, sums of gradients tell their sign, not their size: leaves
@@ -812,7 +998,7 @@ def set_quantile_leaves(tree, leaf_rows, score, y, weight, params) -> None:
         tree[leaf]["value"] = best * params["learning_rate"]
 
 
-# ------------------------------------------------------------------------------------- 11 model
+# ------------------------------------------------------------------------------------- 13 model
 
 
 def find_leaves(tree, X: np.ndarray) -> np.ndarray:
@@ -856,13 +1042,16 @@ def train(
 
     params: objective, n_outputs, max_bin, n_estimators, num_leaves, max_depth, learning_rate,
     min_child_samples, min_child_weight, min_split_gain, reg_alpha, reg_lambda, grad_bits,
-    rounding, renew_leaves, seed; alpha, fair_c, tweedie_variance_power,
-    lambdarank_truncation_level and label_gain where the objective reads them.
+    rounding, renew_leaves, seed; subsample, subsample_freq, data_sample_strategy, top_rate,
+    other_rate, colsample_bytree, colsample_bynode, monotone_constraints (of each feature, or
+    none), interaction_sets (bool (n_sets, n_features)), most_interacting (0: any number);
+    alpha, fair_c, tweedie_variance_power, lambdarank_truncation_level and label_gain where the
+    objective reads them.
     """
-    y = np.asarray(y, np.float64)
+    X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
     unweighted = sample_weight is None
     weight = np.ones(len(y)) if unweighted else np.asarray(sample_weight, np.float64)
-    constant_hessian = params["objective"] in CONSTANT_HESSIAN and unweighted
+    are_ones = params["objective"] in CONSTANT_HESSIAN and unweighted  # the hessians
 
     matrix = bin_matrix(X, params["max_bin"])
     if init_score is None:
@@ -875,21 +1064,24 @@ def train(
         gradients, hessians = compute_gradients(
             raw_prediction, y, weight, params, query_sizes, iteration
         )
+        rows, gradients, hessians, is_amplified = rows_in_use(
+            gradients, hessians, iteration, params, query_sizes
+        )
+        constant_hessian = are_ones and not is_amplified
         for output, (g, h) in enumerate(zip(gradients, hessians)):
             key = stream_key(params["seed"], iteration, output)
-            quantized = quantize(g, h, key, params, constant_hessian)
-            tree, leaf_rows = grow_tree(matrix, quantized, params)
+            quantized = quantize(g, h, key, params, constant_hessian, rows)
+            tree, leaf_rows = grow_tree(matrix, quantized, rows, params, iteration, output)
             if params["objective"] in QUANTILE_OBJECTIVES:
                 set_quantile_leaves(tree, leaf_rows, raw_prediction[output], y, weight, params)
             else:
                 set_leaf_values(tree, leaf_rows, g, h, quantized, params)
-            for leaf, rows in leaf_rows.items():
-                raw_prediction[output, rows] += tree[leaf]["value"]
+            raw_prediction[output] += tree["value"][find_leaves(tree, X)]
             trees.append(tree)
     return ReferenceModel(params["objective"], base_score, trees)
 
 
-# ----------------------------------------------------------------------------------- 12 metrics
+# ----------------------------------------------------------------------------------- 14 metrics
 # LightGBM's names and formulas; deviances are scikit-learn's. Of raw scores s and predictions p,
 # [n_outputs][n_samples], and a target y. What has a weight of zero counts for nothing.
 

@@ -158,6 +158,26 @@ def test_equals_reference(objective, bits, weighted):
     assert any(len(model.tree(i)) > 1 for i in range(model.n_trees))
 
 
+@pytest.mark.parametrize(
+    "sampling",
+    [{"subsample": 0.5}, {"data_sample_strategy": "goss", "learning_rate": 1.0}],
+    ids=["bags", "goss"],
+)
+@pytest.mark.parametrize("objective", ["l1", "mape", "fair", "multiclassova", "rank_xendcg"])
+def test_equals_reference_on_samples_of_rows(objective, sampling):
+    X = hurting_data(600)
+    y, query_sizes = targets(X, objective)
+    params = native_params(objective=objective, **sampling)
+    compare(X, y, params, weight=drawn_weight(600, True), query_sizes=query_sizes)
+
+
+@pytest.mark.parametrize("objective", QUANTILES)
+def test_quantiles_are_not_monotone(objective):
+    X, y, _, _ = rows(objective, 60, 0)
+    with pytest.raises(ParameterError, match=f"monotone_constraints are not for .*{objective}"):
+        QGBDTRegressor(objective=objective, monotone_constraints=[1] + [0] * 5).fit(X, y)
+
+
 @pytest.mark.parametrize("objective", MORE_OBJECTIVES)
 def test_machines_agree(objective, monkeypatch):
     X = hurting_data(20_000, 5)

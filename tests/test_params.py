@@ -42,6 +42,13 @@ NATIVE = {
     "renew_leaves",
     "alpha",
     "fair_c",
+    "subsample",
+    "subsample_freq",
+    "data_sample_strategy",
+    "top_rate",
+    "other_rate",
+    "colsample_bytree",
+    "colsample_bynode",
     "tweedie_variance_power",
     "lambdarank_truncation_level",
 }
@@ -66,6 +73,32 @@ OUT_OF_RANGE = [
     ("grad_bits", 9, "an int in the range [2, 8], 16 or 'auto'"),
     ("rounding", "up", "a str among {'stochastic', 'nearest'}"),
     ("renew_leaves", 1, "a bool"),
+    ("subsample", 0, "a float in the range (0.0, 1.0]"),
+    ("subsample", 1.1, "a float in the range (0.0, 1.0]"),
+    ("subsample_freq", -1, "an int in the range [0, 2147483647]"),
+    ("data_sample_strategy", "mvs", "a str among {'bagging', 'goss'}"),
+    ("top_rate", 1.0, "a float in the range [0.0, 1.0)"),
+    ("other_rate", 0.0, "a float in the range (0.0, 1.0]"),
+    ("colsample_bytree", 0, "a float in the range (0.0, 1.0]"),
+    ("colsample_bynode", 1.5, "a float in the range (0.0, 1.0]"),
+    *(
+        (
+            "monotone_constraints",
+            value,
+            "a list of -1, 0 or 1 for each feature, a dict of -1, 0 or 1 by the names of features "
+            "or None",
+        )
+        for value in ([2], "increasing", 1, [[1]], {"Column_0": "up"})
+    ),
+    *(
+        (
+            "interaction_constraints",
+            value,
+            "a list of lists of features, by index or name, a str among {'pairwise', "
+            "'no_interactions'} or None",
+        )
+        for value in ("triples", [0, 1], ["ab"], [[0.5]], 3, {"a": ["b"]})
+    ),
     ("early_stopping_rounds", 0, "an int in the range [1, 2147483647] or None"),
     ("early_stopping_min_delta", -0.1, "a float in the range [0.0, inf)"),
     ("first_metric_only", 1, "a bool"),

@@ -216,8 +216,8 @@ def test_the_trainer_chooses_and_reports_as_the_reference(objective, monkeypatch
     params = native_params(objective=objective, grad_bits="auto", n_estimators=4)
     chosen, quantize = [], ref.quantize
 
-    def observed(g, h, key, params, constant_hessian):
-        quantized = quantize(g, h, key, params, constant_hessian)
+    def observed(g, *others):
+        quantized = quantize(g, *others)
         noise = ref.rounding_noise(g, 1 / quantized.gradient_scale)
         chosen.append(
             (ref.choose_bits(g), quantized.gradient_scale, quantized.hessian_scale, noise)

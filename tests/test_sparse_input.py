@@ -217,6 +217,27 @@ def test_continued_and_from_a_checkpoint(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"subsample": 0.6},
+        {"data_sample_strategy": "goss", "learning_rate": 0.5},
+        {"colsample_bytree": 0.4, "colsample_bynode": 0.5},
+        {"monotone_constraints": [1, -1] * 64},
+        {"interaction_constraints": [list(range(0, 128, 2)), list(range(1, 128, 2))]},
+    ],
+)
+def test_sampled_and_constrained(options):
+    X, y = sparse_matrix()
+    fits = [
+        QGBDTRegressor(n_estimators=4, min_child_samples=3, n_jobs=2, **options).fit(some, y)
+        for some in (X, X.toarray())
+    ]
+    assert fits[0].booster_ == fits[1].booster_
+    used = np.flatnonzero(fits[0].feature_importances_)
+    assert set(used // 32) & {0, 3}  # some are listed
+
+
 def test_ranker():
     X, _ = sparse_matrix(300)
     y, sizes = targets(X.toarray(), "lambdarank")

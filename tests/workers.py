@@ -153,6 +153,16 @@ def drawn_case(seed):
         rounding=str(rng.choice(["stochastic", "nearest"])),
         seed=seed,
     )
+    sampling = [{}, {"subsample": 0.6}, {"data_sample_strategy": "goss", "learning_rate": 0.7}]
+    signs = rng.integers(-1, 2, X.shape[1]).astype(np.int8)
+    features = [
+        {"colsample_bytree": 0.4},
+        {"colsample_bynode": 0.5, "most_interacting": 2},
+        {"interaction_sets": rng.integers(0, 2, (3, X.shape[1])).astype(np.uint8)},
+    ]
+    params |= sampling[rng.integers(3)] | features[rng.integers(3)]
+    if rng.random() < 0.3:
+        params["monotone_constraints"] = signs
     places = np.arange(n + 1) if sizes is None else np.concatenate([[0], np.cumsum(sizes)])
     edges = np.sort(rng.choice(places, int(rng.integers(0, 8)))).tolist()
     data = {

@@ -72,9 +72,26 @@ std::vector<FeatureTile> clip_tiles(const std::vector<FeatureTile>& tiles, Featu
   return clipped;
 }
 
+bool has_allowed(const uint8_t* allowed, const FeatureTile& tile) {
+  const uint8_t* const first = allowed + tile.first_feature;
+  return std::any_of(first, first + tile.n_features, [](uint8_t is_allowed) { return is_allowed; });
+}
+
 void merge(const Magnitudes& from, Magnitudes* to) {
   to->max = std::max(to->max, from.max);
   for (int e = 0; e < 256; ++e) to->counts[e] += from.counts[e];
+}
+
+using RangesOfThreads = std::vector<std::vector<GradientRange>>;  // [n_threads][n_outputs]
+
+void merge(const RangesOfThreads& local, std::span<GradientRange> ranges) {
+  for (size_t k = 0; k < ranges.size(); ++k) {
+    ranges[k] = {};
+    for (const auto& l : local) {
+      merge(l[k].gradient, &ranges[k].gradient);
+      merge(l[k].hessian, &ranges[k].hessian);
+    }
+  }
 }
 
 }  // namespace
@@ -131,15 +148,15 @@ CpuBackend::CpuBackend(TrainingData data, Team& team)
       raw_prediction_(n_samples_ * data_.n_outputs),
       gradient_(n_samples_ * data_.n_outputs),
       hessian_(n_samples_ * data_.n_outputs),
+      n_in_use_(n_samples_),
       row_order_(n_samples_),
       scratch_rows_(n_samples_),
       scratch_(team.n_threads()),
       searched_(data_.searched),
       tile_parts_(cut_tiles(bins_.tiles(), team.n_threads())),
-      own_tiles_(tiles_with(bins_.tiles(), searched_)),
-      own_parts_(cut_tiles(own_tiles_, team.n_threads())),
-      searched_tiles_(clip_tiles(bins_.tiles(), searched_)),
-      searched_parts_(cut_tiles(searched_tiles_, team.n_threads())) {
+      all_own_tiles_(tiles_with(bins_.tiles(), searched_)),
+      all_searched_tiles_(clip_tiles(bins_.tiles(), searched_)) {
+  set_features({});
   rows_ = {n_samples_,       data_.n_outputs, data_.target, data_.weight, raw_prediction_.data(),
            gradient_.data(), hessian_.data()};
   if (data_.raw_prediction)
@@ -208,7 +225,7 @@ void CpuBackend::compute_custom_gradients(int64_t begin, int64_t end, GradientRa
 
 void CpuBackend::compute_gradients(uint64_t key, std::span<GradientRange> ranges) {
   const int threads = team_.threads_for(n_samples_ * rows_.n_outputs, kRowsPerThread);
-  std::vector<std::vector<GradientRange>> local(threads, std::vector<GradientRange>(ranges.size()));
+  RangesOfThreads local(threads, std::vector<GradientRange>(ranges.size()));
   if (is_ranking(data_.objective)) {
     std::vector<QueryScratch> scratch(threads, QueryScratch(ranking_tables_.longest_query));
     team_.run(threads, int64_t(data_.query_begin.size()) - 1, [&](int64_t query, int thread) {
@@ -227,13 +244,89 @@ void CpuBackend::compute_gradients(uint64_t key, std::span<GradientRange> ranges
       kernels_.gradients(data_.objective, data_.args, rows_, begin, end, local[thread].data());
     });
   }
-  for (size_t k = 0; k < ranges.size(); ++k) {
-    ranges[k] = {};
-    for (const auto& l : local) {
-      merge(l[k].gradient, &ranges[k].gradient);
-      merge(l[k].hessian, &ranges[k].hessian);
+  merge(local, ranges);
+  n_in_use_ = n_samples_;
+}
+
+// Of all outputs' gradients of a row.
+void CpuBackend::find_magnitudes() {
+  if (!magnitude_bits_.size()) magnitude_bits_ = Buffer<uint32_t>(n_samples_);
+  const int threads = team_.threads_for(n_samples_ * rows_.n_outputs, kRowsPerThread);
+  team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      double sum = 0;
+      for (int64_t at = i; at < n_samples_ * rows_.n_outputs; at += n_samples_)
+        sum += std::abs(double(rows_.gradient[at]) * double(rows_.hessian[at]));
+      magnitude_bits_.data()[i] = magnitude_bits(sum);
     }
+  });
+}
+
+void CpuBackend::count_magnitudes(uint32_t prefix, int shift, std::span<int64_t> counts) {
+  const bool is_first = uint64_t(counts.size()) << shift == uint64_t(1) << 32;
+  if (is_first) find_magnitudes();
+  const int threads = team_.threads_for(n_samples_, kRowsPerThread);
+  std::vector<std::vector<int64_t>> local(threads, std::vector<int64_t>(counts.size()));
+  team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {
+    for (int64_t i = begin; i < end; ++i) {
+      const uint32_t digits = magnitude_bits_.data()[i] >> shift;
+      if (digits / counts.size() == prefix) ++local[thread][digits % counts.size()];
+    }
+  });
+  for (const auto& l : local)
+    std::transform(l.begin(), l.end(), counts.begin(), counts.begin(), std::plus<>());
+}
+
+void CpuBackend::draw_rows(const RowSample& sample) {
+  if (!left_out_.size()) left_out_ = Buffer<uint8_t>(n_samples_);
+  uint8_t* const left_out = left_out_.data();
+  const int threads = team_.threads_for(n_samples_, kRowsPerThread);
+  if (sample.by_query) {
+    const std::vector<int64_t>& query_begin = data_.query_begin;
+    team_.run(threads, int64_t(query_begin.size()) - 1, [&](int64_t query, int) {
+      const int64_t begin = query_begin[query], end = query_begin[query + 1];
+      bins_.rows().for_stretches(begin, std::min(begin + 1, end), [&](int64_t, int64_t, int64_t n) {
+        std::fill(left_out + begin, left_out + end, !is_drawn(sample, n + begin));
+      });
+    });
+    return;
   }
+  team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int) {
+    bins_.rows().for_stretches(begin, end, [&](int64_t from, int64_t to, int64_t first_row) {
+      for (int64_t i = from; i < to; ++i) left_out[i] = !is_drawn(sample, first_row + i);
+    });
+    if (sample.by_gradient)
+      for (int64_t i = begin; i < end; ++i)
+        left_out[i] &= magnitude_bits_.data()[i] < sample.least_large;
+  });
+}
+
+int64_t CpuBackend::sample_rows(const RowSample& sample, std::span<GradientRange> ranges) {
+  draw_rows(sample);
+  const int threads = team_.threads_for(n_samples_ * rows_.n_outputs, kRowsPerThread);
+  std::vector<int64_t> n_left_out(threads);
+  RangesOfThreads local(threads, std::vector<GradientRange>(ranges.size()));
+  team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {
+    double factor[kRowBlock];
+    for (int64_t i = begin; i < end; ++i) {
+      const bool is_large = sample.by_gradient && magnitude_bits_.data()[i] >= sample.least_large;
+      n_left_out[thread] += left_out_.data()[i];
+      factor[i - begin] = left_out_.data()[i] ? 0 : is_large ? 1 : sample.amplification;
+    }
+    for (int k = 0; k < rows_.n_outputs; ++k) {
+      float* g = rows_.gradient + k * n_samples_;
+      float* h = rows_.hessian + k * n_samples_;
+      for (int64_t i = begin; i < end; ++i) {
+        g[i] = to_gradient(double(g[i]) * factor[i - begin]);
+        h[i] = to_gradient(double(h[i]) * factor[i - begin]);
+      }
+      kernels_.measure(g + begin, end - begin, &local[thread][k].gradient);
+      kernels_.measure(h + begin, end - begin, &local[thread][k].hessian);
+    }
+  });
+  merge(local, ranges);
+  n_in_use_ = n_samples_ - std::accumulate(n_left_out.begin(), n_left_out.end(), int64_t(0));
+  return n_in_use_;
 }
 
 HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
@@ -254,17 +347,35 @@ HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
                 : kernels_.quantize8(quantization, g, h, first_row, from, to, pairs8_.data());
     });
   });
-  return std::accumulate(totals.begin(), totals.end(), HistCell(0));
+  const HistCell total = std::accumulate(totals.begin(), totals.end(), HistCell(0));
+  if (n_in_use_ == n_samples_) return total;
+  const RowCut cut{{0, uint32_t(n_samples_)}, left_out_.data(), 0, -1};
+  int64_t n_in_use = 0;
+  partition_rows({&cut, 1}, {&n_in_use, 1});
+  return quantization.constant_hessian ? make_cell(cell_gradient(total), int32_t(n_in_use)) : total;
+}
+
+void CpuBackend::set_features(std::span<const uint8_t> allowed) {
+  const auto used = [&](std::vector<FeatureTile> tiles) {
+    std::erase_if(tiles, [&](const FeatureTile& tile) {
+      return !allowed.empty() && !has_allowed(allowed.data(), tile);
+    });
+    return tiles;
+  };
+  own_tiles_ = used(all_own_tiles_);
+  own_parts_ = cut_tiles(own_tiles_, team_.n_threads());
+  searched_tiles_ = used(all_searched_tiles_);
+  searched_parts_ = cut_tiles(searched_tiles_, team_.n_threads());
 }
 
 void CpuBackend::make_slot(int32_t slot) {
   if (slot >= int32_t(slots_.size())) slots_.resize(slot + 1);
-  if (!slots_[slot].size()) slots_[slot] = Buffer<HistCell>(n_cells(own_tiles_));
+  if (!slots_[slot].size()) slots_[slot] = Buffer<HistCell>(n_cells(all_own_tiles_));
 }
 
 HistCell* CpuBackend::cells_of(int32_t slot, int32_t feature) {
   return slots_[slot].data() + bins_.cell_offset(feature) -
-         bins_.cell_offset(own_tiles_.front().first_feature);
+         bins_.cell_offset(all_own_tiles_.front().first_feature);
 }
 
 // Sums rows of a dense tile in lanes.
@@ -349,8 +460,9 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks, Comm& co
     nodes.push_back({task.rows, cells});
     (own_only ? own : whole).push_back(nodes.back());
   }
-  sum_rows(own, own_tiles_, own_parts_);
-  sum_rows(whole, bins_.tiles(), tile_parts_);
+  if (!own_tiles_.empty())
+    sum_rows(own, own_tiles_, own_parts_, bins_.cell_offset(all_own_tiles_.front().first_feature));
+  sum_rows(whole, bins_.tiles(), tile_parts_, 0);
   if (comm.world_size() > 1) reduce(tasks, nodes, comm);
 }
 
@@ -359,8 +471,8 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks, Comm& co
 // added up in the end.
 void CpuBackend::sum_rows(std::span<const RowSums> nodes,
                           const std::vector<FeatureTile>& whole_tiles,
-                          const std::vector<FeatureTile>& tile_parts) {
-  if (nodes.empty() || whole_tiles.empty()) return;
+                          const std::vector<FeatureTile>& tile_parts, int64_t first_cell) {
+  if (nodes.empty()) return;
   std::vector<RowRange> ranges;
   int64_t total_rows = 0;
   for (const RowSums& node : nodes) {
@@ -377,7 +489,6 @@ void CpuBackend::sum_rows(std::span<const RowSums> nodes,
       cut_nodes ? rows_per_chunk(total_rows, threads) : std::max<int64_t>(n_samples_, 1);
   const std::vector<RowChunk> chunks = cut(ranges, chunk_rows);
 
-  const int64_t first_cell = bins_.cell_offset(tiles.front().first_feature);
   const auto unit_cells = [&](int64_t unit) {
     return nodes[unit / n_tiles].cells + bins_.cell_offset(tiles[unit % n_tiles].first_feature) -
            first_cell;
@@ -385,8 +496,9 @@ void CpuBackend::sum_rows(std::span<const RowSums> nodes,
   std::vector<std::atomic<bool>> taken(n_units);
   std::vector<std::vector<HistCell*>> cells(threads, std::vector<HistCell*>(n_units));
   for (ThreadScratch& scratch : scratch_) scratch.n_used = 0;
-  for (const RowSums& node : nodes)  // no chunk of rows will
-    if (node.rows.size() == 0) std::memset(node.cells, 0, n_cells(tiles) * sizeof(HistCell));
+  for (int64_t unit = 0; unit < n_units; ++unit)  // no chunk of rows will
+    if (nodes[unit / n_tiles].rows.size() == 0)
+      std::memset(unit_cells(unit), 0, n_cells(tiles[unit % n_tiles]) * sizeof(HistCell));
   team_.run(threads, int64_t(chunks.size()) * n_tiles, [&](int64_t i, int thread) {
     const RowChunk& chunk = chunks[i / n_tiles];
     const FeatureTile& tile = tiles[i % n_tiles];
@@ -447,10 +559,11 @@ FeatureBins CpuBackend::bins_of(const TileSums& sums, const FeatureTile& tile,
                                 int32_t feature) const {
   const BinOrder order = bins_.bin_order(feature);
   const int64_t first_cell = bins_.cell_offset(feature) - bins_.cell_offset(tile.first_feature);
-  if (!sums.lanes) return {sums.cells + first_cell, nullptr, order};
+  const int32_t sign = data_.sign_of(feature);
+  if (!sums.lanes) return {sums.cells + first_cell, nullptr, order, sign};
   const int64_t first_lane =
       tile.is_sparse() ? first_cell : (feature - tile.first_feature) * kBinPlaces;
-  return {nullptr, sums.lanes + first_lane, order};
+  return {nullptr, sums.lanes + first_lane, order, sign};
 }
 
 void CpuBackend::subtract(const FeatureBins& bins, HistCell* cells) const {
@@ -466,6 +579,7 @@ void CpuBackend::find_tile_splits(SearchedNode& node, SearchedNode* sibling,
     return task.slot == kNone ? sum_tile(task, tile, scratch)
                               : TileSums{nullptr, cells_of(task.slot, tile.first_feature)};
   };
+  if (!sibling && node.task.allowed && !has_allowed(node.task.allowed, tile)) return;
   const TileSums sums = sums_of(node.task);
   const TileSums sibling_sums = sibling ? sums_of(sibling->task) : TileSums{};
   const bool search_sibling =  // it may be there to be subtracted only
@@ -490,7 +604,7 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
   nodes_.clear();
   std::vector<bool> is_sibling(n_tasks);
   for (const FindSplitTask& task : tasks) {
-    nodes_.emplace_back(task, rules_of_node(params, task.total, task.count),
+    nodes_.emplace_back(task, rules_of_node(params, task.total, task.count, task.bounds),
                         &feature_splits_[nodes_.size() * n_features]);
     if (task.sibling != kNone) is_sibling[task.sibling] = true;
   }
@@ -541,7 +655,7 @@ void CpuBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
   std::transform(row_counts, row_counts + kBinPlaces, counts, cell_hessian);
   const HistCell* cells = node.task.slot == kNone ? &counted_cells_[task * kBinPlaces]
                                                   : cells_of(node.task.slot, feature);
-  const FeatureBins bins{cells, nullptr, bins_.bin_order(feature)};
+  const FeatureBins bins{cells, nullptr, bins_.bin_order(feature), data_.sign_of(feature)};
   node.features[feature] =
       kernels_.find_split(bins, counts, int32_t(node.task.count), node.rules, 0);
 }
@@ -560,34 +674,32 @@ std::vector<CpuBackend::RowChunk> CpuBackend::cut(std::span<const RowRange> rang
 // Each chunk keeps its left rows in place and puts its right rows into scratch; then both go to
 // where all chunks of the node together put them. Rows stay in ascending order: gathers stay
 // forward.
-void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) {
+void CpuBackend::partition_rows(std::span<const RowCut> cuts, std::span<int64_t> left_counts) {
   std::vector<RowRange> ranges;
   int64_t total_rows = 0;
-  for (const PartitionTask& t : tasks) {
-    ranges.push_back(t.rows);
-    total_rows += t.rows.size();
+  for (const RowCut& cut : cuts) {
+    ranges.push_back(cut.rows);
+    total_rows += cut.rows.size();
   }
   const int threads = team_.threads_for(total_rows, kRowsPerThread);
   const std::vector<RowChunk> chunks = cut(ranges, rows_per_chunk(total_rows, threads));
-  spread_listed_columns(tasks);
   std::vector<int64_t> left(chunks.size());
   uint32_t* const order = row_order_.data();
   uint32_t* const scratch = scratch_rows_.data();
   team_.run(threads, int64_t(chunks.size()), [&](int64_t i, int) {
-    const PartitionTask& task = tasks[chunks[i].task];
+    const RowCut& cut = cuts[chunks[i].task];
     const RowRange rows = chunks[i].rows;
-    left[i] = kernels_.partition(order + rows.begin, rows.size(), column_of(task.feature), task.bin,
-                                 task.missing_left ? bins_.n_value_bins(task.feature) : -1,
-                                 scratch + rows.begin);
+    left[i] = kernels_.partition(order + rows.begin, rows.size(), cut.column, cut.bin,
+                                 cut.missing_left_bin, scratch + rows.begin);
   });
   std::fill(left_counts.begin(), left_counts.end(), 0);
-  std::vector<size_t> first_chunk(tasks.size() + 1, 0);
+  std::vector<size_t> first_chunk(cuts.size() + 1, 0);
   for (size_t i = 0; i < chunks.size(); ++i) {
     left_counts[chunks[i].task] += left[i];
     ++first_chunk[chunks[i].task + 1];
   }
   std::partial_sum(first_chunk.begin(), first_chunk.end(), first_chunk.begin());
-  team_.run(threads, int64_t(tasks.size()), [&](int64_t task, int) {
+  team_.run(threads, int64_t(cuts.size()), [&](int64_t task, int) {
     uint32_t* left_to = order + ranges[task].begin;
     uint32_t* right_to = left_to + left_counts[task];
     const size_t first = first_chunk[task], last = first_chunk[task + 1];
@@ -603,8 +715,20 @@ void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64
   });
 }
 
-void CpuBackend::set_leaves(std::span<const RowRange> leaves) {
-  const std::vector<RowChunk> chunks = cut(leaves, kMaxChunkRows);
+void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) {
+  spread_listed_columns(tasks);
+  std::vector<RowCut> cuts;
+  for (const PartitionTask& t : tasks)
+    cuts.push_back(
+        {t.rows, column_of(t.feature), t.bin, t.missing_left ? bins_.n_value_bins(t.feature) : -1});
+  partition_rows(cuts, left_counts);
+}
+
+// Rows that are not in use have gradients of 0 and so add nothing to their leaves' sums.
+void CpuBackend::set_leaves(std::span<const RowRange> leaves, std::span<const RowRange> others) {
+  std::vector<RowChunk> chunks = cut(leaves, kMaxChunkRows);
+  const std::vector<RowChunk> of_others = cut(others, kMaxChunkRows);
+  chunks.insert(chunks.end(), of_others.begin(), of_others.end());
   team_.run(team_.threads_for(n_samples_, kRowsPerThread), int64_t(chunks.size()),
             [&](int64_t i, int) {
               const RowRange rows = chunks[i].rows;

@@ -20,6 +20,7 @@ class CpuBackend final : public Backend {
   ~CpuBackend() override;
 
   int64_t n_samples() const override { return n_samples_; }
+  int64_t n_in_use() const override { return n_in_use_; }
   bool has_sample_weight() const override { return rows_.weight != nullptr; }
   double max_weighted_target() override { return qgbdt::max_weighted_target(data_); }
   double max_weight() override { return qgbdt::max_weight(data_); }
@@ -28,7 +29,10 @@ class CpuBackend final : public Backend {
   }
   void set_start_scores(std::span<const double> scores) override;
   void compute_gradients(uint64_t key, std::span<GradientRange> ranges) override;
+  void count_magnitudes(uint32_t prefix, int shift, std::span<int64_t> counts) override;
+  int64_t sample_rows(const RowSample& sample, std::span<GradientRange> ranges) override;
   HistCell quantize(int output, const Quantization& quantization) override;
+  void set_features(std::span<const uint8_t> allowed) override;
   void build_histograms(std::span<const HistogramTask> tasks, Comm& comm) override;
   int64_t max_direct_rows() const override;
   void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) override;
@@ -39,7 +43,7 @@ class CpuBackend final : public Backend {
   void take_residuals(int weight_exponent) override;
   void weigh_digits(std::span<const DigitTask> tasks, int digit,
                     std::span<int64_t> weights) override;
-  void set_leaves(std::span<const RowRange> leaves) override;
+  void set_leaves(std::span<const RowRange> leaves, std::span<const RowRange> others) override;
   void leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) override;
   void add_leaf_values(int output, std::span<const double> values) override;
 
@@ -50,6 +54,11 @@ class CpuBackend final : public Backend {
     int64_t task;
     RowRange rows;
   };
+  struct RowCut {
+    RowRange rows;
+    const uint8_t* column;
+    int32_t bin, missing_left_bin;
+  };
   struct RowSums {
     RowRange rows;
     HistCell* cells;  // of the first tile on
@@ -58,6 +67,9 @@ class CpuBackend final : public Backend {
   struct ThreadScratch;
   struct TileSums;
 
+  void find_magnitudes();
+  void draw_rows(const RowSample& sample);
+  void partition_rows(std::span<const RowCut> cuts, std::span<int64_t> left_counts);
   void rank_documents(int64_t query, Document* documents) const;
   void compute_query_gradients(uint64_t key, int64_t query, QueryScratch& scratch,
                                GradientRange* range);
@@ -92,7 +104,7 @@ class CpuBackend final : public Backend {
     return bins_.is_listed(feature) ? spread_bins_.data() : bins_.column(feature);
   }
   void sum_rows(std::span<const RowSums> nodes, const std::vector<FeatureTile>& whole_tiles,
-                const std::vector<FeatureTile>& tile_parts);
+                const std::vector<FeatureTile>& tile_parts, int64_t first_cell);
   bool sends_rows(RowRange range) const;
   void pack_rows(RowRange range, FeatureRange features, Bytes* part) const;
   void reduce(std::span<const HistogramTask> tasks, std::span<const RowSums> nodes, Comm& comm);
@@ -110,6 +122,10 @@ class CpuBackend final : public Backend {
   RankingTables ranking_tables_;
   RankingData ranking_{};
 
+  Buffer<uint32_t> magnitude_bits_;  // of all rows, where they are sampled by gradient
+  Buffer<uint8_t> left_out_;         // 1 for a row that is not in use, where some are not
+  int64_t n_in_use_;
+
   int current_output_ = 0;  // whose gradients are quantized
   int64_t rows_per_flush_ = 1;
   bool wide_ = false;  // 16-bit pairs
@@ -126,7 +142,10 @@ class CpuBackend final : public Backend {
   Buffer<int64_t> residual_weights_;  // as these
 
   const FeatureRange searched_;
-  std::vector<FeatureTile> tile_parts_, own_tiles_, own_parts_, searched_tiles_, searched_parts_;
+  // Tiles, and parts of them to feed many threads: all, those with features that this worker
+  // searches, and what it searches; of the last two, what has a feature that the tree may use.
+  std::vector<FeatureTile> tile_parts_, all_own_tiles_, all_searched_tiles_;
+  std::vector<FeatureTile> own_tiles_, own_parts_, searched_tiles_, searched_parts_;
   std::deque<SearchedNode> nodes_;  // of the last find_splits; they never move
   std::vector<FeatureSplit> feature_splits_;
   Buffer<uint32_t> searched_node_of_row_;  // while listed features are searched

@@ -68,6 +68,7 @@ struct FeatureBins {  // one feature's part of a node's histogram, as cells or a
   const HistCell* cells;
   const uint32_t* lanes;  // or null
   BinOrder order;
+  int32_t sign;  // +1 if values may not fall with the feature, -1 if they may not rise
 };
 
 struct Kernels {
@@ -84,8 +85,9 @@ struct Kernels {
   // The same for rank_xendcg, of the query of rows [begin, begin + n), whose relevances are in g.
   void (*xendcg_gradients)(const RowData&, int64_t begin, int64_t n, const RankingScratch&,
                            GradientRange* range);
-  // Widens magnitudes by those of n values.
-  void (*measure)(const float* values, int64_t n, Magnitudes* magnitudes);
+
+  // Widens by the magnitudes of n floats.
+  void (*measure)(const float*, int64_t n, Magnitudes*);
 
   // Rounds rows [begin, end) of one output; returns the sum. Among the rows of all workers, row
   // i has the number first_row + i.

@@ -103,7 +103,7 @@ void CpuBackend::search_listed(int32_t feature, ListedScratch& scratch) {
     const int32_t rest = place_of(column.default_bin);
     cells[rest] += node.task.total - std::accumulate(cells, cells + n_places, HistCell(0));
     counts[rest] += uint32_t(node.task.count) - scratch.n_listed[i];
-    node.search(kernels_, feature, {cells, nullptr, order}, counts);
+    node.search(kernels_, feature, {cells, nullptr, order, data_.sign_of(feature)}, counts);
   }
 }
 

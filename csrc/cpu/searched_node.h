@@ -20,6 +20,7 @@ struct CpuBackend::SearchedNode {
   // counts: as in Kernels::find_split.
   void search(const Kernels& kernels, int32_t feature, const FeatureBins& bins,
               const uint32_t* counts = nullptr) {
+    if (task.allowed && !task.allowed[feature]) return;
     double sure = sure_gain.load(std::memory_order_relaxed);
     const FeatureSplit best = kernels.find_split(bins, counts, int32_t(task.count), rules, sure);
     features[feature] = best;

@@ -12,6 +12,7 @@
 #include "partition.h"
 #include "quantize_rows.h"
 #include "residuals.h"
+#include "sample_rows.h"
 
 namespace qgbdt {
 namespace {
@@ -19,7 +20,7 @@ namespace {
 constexpr uint32_t kStreamRows = 4096;  // of a chunk whose rows are read once
 
 template <class Task>
-std::vector<RowRange> ranges_of(std::span<const Task> tasks) {
+std::vector<RowRange> ranges_of(std::span<Task> tasks) {
   std::vector<RowRange> ranges;
   for (const Task& task : tasks) ranges.push_back(task.rows);
   return ranges;
@@ -76,6 +77,11 @@ CudaBackend::CudaBackend(Gpu& gpu, TrainingData data, Team& team)
       probabilities_(gpu_),
       ranked_(gpu_),
       row_numbers_(gpu_),
+      draw_numbers_(gpu_),
+      magnitude_bits_(gpu_),
+      left_out_(gpu_),
+      row_counts_(gpu_),
+      n_in_use_(n_samples_),
       pairs8_(gpu_),
       pairs16_(gpu_),
       row_order_(gpu_, n_samples_),
@@ -83,6 +89,7 @@ CudaBackend::CudaBackend(Gpu& gpu, TrainingData data, Team& team)
       totals_(gpu_),
       cut_(gpu_),
       leaves_(gpu_),
+      others_(gpu_),
       cell_lists_(gpu_),
       nodes_(gpu_),
       splits_(gpu_),
@@ -108,7 +115,7 @@ void CudaBackend::load_matrix() {
   for (int32_t f = 0; f < n_features_; ++f) {
     columns_.push_back(loaded(storage_.bytes, gpu_, {bins_.column(f), size_t(n_samples_)}));
     features.push_back({columns_.back(), bins_.cell_offset(f), bins_.n_value_bins(f),
-                        bins_.bin_order(f), bins_.default_place(f)});
+                        bins_.bin_order(f), bins_.default_place(f), data_.sign_of(f)});
   }
   std::vector<DenseTile> dense;
   std::vector<SparseTile> sparse;
@@ -198,6 +205,11 @@ void CudaBackend::compute_row_gradients(uint64_t key) {
 
 void CudaBackend::compute_gradients(uint64_t key, std::span<GradientRange> ranges) {
   compute_row_gradients(key);
+  n_in_use_ = n_samples_;
+  measure(ranges);
+}
+
+void CudaBackend::measure(std::span<GradientRange> ranges) {
   const int64_t n_arrays = 2 * data_.n_outputs;
   magnitudes_.clear(n_arrays);
   const int64_t blocks = blocks_of(n_samples_, Measure::kValuesPerBlock);
@@ -212,6 +224,44 @@ void CudaBackend::compute_gradients(uint64_t key, std::span<GradientRange> range
   };
   for (int k = 0; k < data_.n_outputs; ++k)
     ranges[k] = {as_magnitudes(found[k]), as_magnitudes(found[data_.n_outputs + k])};
+}
+
+void CudaBackend::count_magnitudes(uint32_t prefix, int shift, std::span<int64_t> counts) {
+  const int64_t blocks = blocks_of(n_samples_, kRowThreads);
+  magnitude_bits_.reserve(n_samples_);
+  const bool is_first = uint64_t(counts.size()) << shift == uint64_t(1) << 32;
+  if (is_first) gpu_.run(FindMagnitudes{rows_, magnitude_bits_.data()}, blocks);
+  row_counts_.clear(int64_t(counts.size()));
+  gpu_.run(CountMagnitudes{magnitude_bits_.data(), n_samples_, prefix, shift,
+                           uint32_t(counts.size()), row_counts_.data()},
+           blocks);
+  row_counts_.read(counts);
+}
+
+// Rows are drawn by their own numbers, or by that of their query's first row.
+void CudaBackend::number_rows(bool by_query) {
+  std::vector<uint32_t> numbers(n_samples_);
+  bins_.rows().for_stretches(0, n_samples_, [&](int64_t begin, int64_t end, int64_t first_row) {
+    std::iota(&numbers[begin], numbers.data() + end, uint32_t(first_row + begin));
+  });
+  if (by_query)
+    for (size_t q = 0; q + 1 < data_.query_begin.size(); ++q)
+      std::fill(numbers.begin() + data_.query_begin[q], numbers.begin() + data_.query_begin[q + 1],
+                data_.query_begin[q] < n_samples_ ? numbers[data_.query_begin[q]] : 0);
+  draw_numbers_.assign(numbers);
+  left_out_.reserve(n_samples_);
+  are_numbered_ = true;
+}
+
+int64_t CudaBackend::sample_rows(const RowSample& sample, std::span<GradientRange> ranges) {
+  if (!are_numbered_) number_rows(sample.by_query);
+  row_counts_.clear(1);
+  gpu_.run(SampleRows{sample, rows_, draw_numbers_.data(), magnitude_bits_.data(), left_out_.data(),
+                      row_counts_.data()},
+           blocks_of(n_samples_, SampleRows::kThreads));
+  row_counts_.read({&n_in_use_, 1});
+  measure(ranges);
+  return n_in_use_;
 }
 
 template <class Pair>
@@ -235,7 +285,11 @@ HistCell CudaBackend::quantize(int output, const Quantization& quantization) {
   else quantize_rows(quantization, pairs8_);
   HistCell total = 0;
   totals_.read({&total, 1});
-  return total;
+  if (n_in_use_ == n_samples_) return total;
+  const RowCut cut{{0, uint32_t(n_samples_)}, left_out_.data(), {0, -1}};
+  int64_t n_in_use = 0;
+  partition_rows({&cut, 1}, {&n_in_use, 1});
+  return quantization.constant_hessian ? make_cell(cell_gradient(total), int32_t(n_in_use)) : total;
 }
 
 HistCell* CudaBackend::cells_of(int32_t slot) {
@@ -326,7 +380,7 @@ void CudaBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitP
   found_.assign(n_splits, {});
   std::vector<DeviceNode> nodes;
   for (const FindSplitTask& task : tasks) {
-    rules_.push_back(rules_of_node(params, task.total, task.count));
+    rules_.push_back(rules_of_node(params, task.total, task.count, task.bounds));
     const HistCell* sibling = task.sibling == kNone ? nullptr : cells_of(tasks[task.sibling].slot);
     nodes.push_back(
         {cells_of(task.slot), sibling, rules_.back(), enough_rows_for_two(task.count, params)});
@@ -336,6 +390,9 @@ void CudaBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitP
   splits_.reserve(n_splits);
   search(nodes_.data(), int64_t(tasks.size()), data_.searched, nullptr, 0, splits_.data());
   splits_.read(std::span(found_));
+  for (size_t i = 0; i < tasks.size(); ++i)
+    for (int32_t f = 0; tasks[i].allowed && f < n_features_; ++f)
+      if (!tasks[i].allowed[f]) found_[int64_t(i) * n_features_ + f].gain = 0;
 }
 
 std::vector<SplitCandidate> CudaBackend::best_splits(int32_t node, int32_t n) const {
@@ -375,26 +432,35 @@ void CudaBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
 }
 
 void CudaBackend::partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) {
+  std::vector<RowCut> cuts;
+  for (const PartitionTask& task : tasks)
+    cuts.push_back({task.rows,
+                    columns_[task.feature],
+                    {task.bin, task.missing_left ? bins_.n_value_bins(task.feature) : -1}});
+  partition_rows(cuts, left_counts);
+}
+
+void CudaBackend::partition_rows(std::span<const RowCut> cuts, std::span<int64_t> left_counts) {
   std::vector<SplitRule> rules;
   std::vector<const uint8_t*> columns;
-  for (const PartitionTask& task : tasks) {
-    rules.push_back({task.bin, task.missing_left ? bins_.n_value_bins(task.feature) : -1});
-    columns.push_back(columns_[task.feature]);
+  for (const RowCut& cut : cuts) {
+    rules.push_back(cut.rule);
+    columns.push_back(cut.column);
   }
-  cut_.cut(ranges_of(tasks), kPartitionRows);
+  cut_.cut(ranges_of(cuts), kPartitionRows);
   split_rules_.assign(rules);
   split_columns_.assign(columns);
   left_of_chunk_.reserve(cut_.n_chunks);
-  left_of_range_.reserve(int64_t(tasks.size()));
+  left_of_range_.reserve(int64_t(cuts.size()));
   const LeftCounter counter{
       cut_.chunks, {split_rules_.data(), split_columns_.data()}, row_order_.data()};
   gpu_.run(CountLeft{counter, left_of_chunk_.data()}, cut_.n_chunks);
   gpu_.run(ScanChunks{cut_.chunks, left_of_chunk_.data(), left_of_range_.data()},
-           int64_t(tasks.size()));
+           int64_t(cuts.size()));
   gpu_.run(MoveRows{counter, left_of_chunk_.data(), left_of_range_.data(), scratch_rows_.data()},
            cut_.n_chunks);
   gpu_.run(CopyRows{cut_.chunks, scratch_rows_.data(), row_order_.data()}, cut_.n_chunks);
-  std::vector<uint32_t> left(tasks.size());
+  std::vector<uint32_t> left(cuts.size());
   left_of_range_.read(std::span(left));
   std::copy(left.begin(), left.end(), left_counts.begin());
 }
@@ -423,7 +489,10 @@ void CudaBackend::weigh_digits(std::span<const DigitTask> tasks, int digit,
   digit_weights_.read(weights);
 }
 
-void CudaBackend::set_leaves(std::span<const RowRange> leaves) { leaves_.cut(leaves, kStreamRows); }
+void CudaBackend::set_leaves(std::span<const RowRange> leaves, std::span<const RowRange> others) {
+  leaves_.cut(leaves, kStreamRows);
+  others_.cut(others, kStreamRows);
+}
 
 void CudaBackend::leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) {
   const int64_t first = current_output_ * n_samples_;
@@ -437,9 +506,10 @@ void CudaBackend::leaf_sums(int gradient_exponent, int hessian_exponent, std::sp
 
 void CudaBackend::add_leaf_values(int output, std::span<const double> values) {
   doubles_.assign(values);
-  gpu_.run(AddLeafValues{leaves_.chunks, row_order_.data(), doubles_.data(),
-                         raw_prediction_.data() + output * n_samples_},
-           leaves_.n_chunks);
+  for (const CutRanges* rows : {&leaves_, &others_})
+    gpu_.run(AddLeafValues{rows->chunks, row_order_.data(), doubles_.data(),
+                           raw_prediction_.data() + output * n_samples_},
+             rows->n_chunks);
 }
 
 }  // namespace qgbdt

@@ -19,6 +19,7 @@ class CudaBackend final : public Backend {
   CudaBackend(Gpu& gpu, TrainingData data, Team& team);
 
   int64_t n_samples() const override { return n_samples_; }
+  int64_t n_in_use() const override { return n_in_use_; }
   bool has_sample_weight() const override { return data_.weight != nullptr; }
   double max_weighted_target() override { return qgbdt::max_weighted_target(data_); }
   double max_weight() override { return qgbdt::max_weight(data_); }
@@ -27,7 +28,10 @@ class CudaBackend final : public Backend {
   }
   void set_start_scores(std::span<const double> scores) override;
   void compute_gradients(uint64_t key, std::span<GradientRange> ranges) override;
+  void count_magnitudes(uint32_t prefix, int shift, std::span<int64_t> counts) override;
+  int64_t sample_rows(const RowSample& sample, std::span<GradientRange> ranges) override;
   HistCell quantize(int output, const Quantization& quantization) override;
+  void set_features(std::span<const uint8_t>) override {}  // histograms are of all
   void build_histograms(std::span<const HistogramTask> tasks, Comm& comm) override;
   int64_t max_direct_rows() const override { return 0; }
   void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) override;
@@ -38,7 +42,7 @@ class CudaBackend final : public Backend {
   void take_residuals(int weight_exponent) override;
   void weigh_digits(std::span<const DigitTask> tasks, int digit,
                     std::span<int64_t> weights) override;
-  void set_leaves(std::span<const RowRange> leaves) override;
+  void set_leaves(std::span<const RowRange> leaves, std::span<const RowRange> others) override;
   void leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) override;
   void add_leaf_values(int output, std::span<const double> values) override;
 
@@ -63,7 +67,16 @@ class CudaBackend final : public Backend {
   void load_matrix();
   void load_rows();
   void compute_row_gradients(uint64_t key);
+  void measure(std::span<GradientRange> ranges);
+  void number_rows(bool by_query);
   HistCell* cells_of(int32_t slot);
+  // How a range of rows is cut in two.
+  struct RowCut {
+    RowRange rows;
+    const uint8_t* column;
+    SplitRule rule;
+  };
+  void partition_rows(std::span<const RowCut> cuts, std::span<int64_t> left_counts);
   template <class Pair>
   void quantize_rows(const Quantization& quantization, GpuArray<Pair>& pairs);
   template <class Pair>
@@ -98,6 +111,12 @@ class CudaBackend final : public Backend {
   GpuArray<uint32_t> ranked_;
   GpuArray<int64_t> row_numbers_;  // of rank_xendcg, among the rows of all workers
 
+  GpuArray<uint32_t> draw_numbers_, magnitude_bits_;  // of samples of rows, as the next
+  GpuArray<uint8_t> left_out_;
+  GpuArray<int64_t> row_counts_;
+  bool are_numbered_ = false;
+  int64_t n_in_use_;
+
   Quantization quantization_{};
   int current_output_ = 0;  // whose gradients are quantized
   bool wide_ = false;       // 16-bit pairs
@@ -106,8 +125,8 @@ class CudaBackend final : public Backend {
   GpuArray<uint32_t> row_order_, scratch_rows_;
   GpuArray<HistCell> totals_;
 
-  CutRanges cut_;     // of the verb that runs
-  CutRanges leaves_;  // of the finished tree
+  CutRanges cut_;              // of the verb that runs
+  CutRanges leaves_, others_;  // of the finished tree: rows in use, and the rest
   std::vector<GpuArray<HistCell>> slots_;
   GpuArray<HistCell*> cell_lists_;
   GpuArray<DeviceNode> nodes_;

@@ -89,14 +89,15 @@ struct FindSplit {
     HistCell left = shared.runs.of_thread[at.thread];
     uint32_t count = shared.run_counts.of_thread[at.thread];
     FeatureSplit best{0, 0, 0, false, counts != nullptr};
+    const int32_t sign = features[feature_of(at)].sign;
     for (int32_t position = begin; position < begin + length; ++position) {
       left += shared.cells[position];
       count += shared.counts[position];
       if (position == kMissingPosition) continue;  // nothing | all, or the same as values | missing
-      compare(left, int32_t(count), bin_of_position(position), false, rules, &best);
+      compare(left, int32_t(count), bin_of_position(position), false, sign, rules, &best);
       if (missing != 0 || n_missing != 0)
-        compare(left + missing, int32_t(count + n_missing), bin_of_position(position), true, rules,
-                &best);
+        compare(left + missing, int32_t(count + n_missing), bin_of_position(position), true, sign,
+                rules, &best);
     }
     shared.best[at.thread] = best;
   }
@@ -117,13 +118,15 @@ struct FindSplit {
                          &FindSplit::search, &FindSplit::finish>;
 
  private:
-  QGBDT_FN void compare(HistCell left, int32_t count, int32_t bin, bool missing_left,
+  QGBDT_FN void compare(HistCell left, int32_t count, int32_t bin, bool missing_left, int32_t sign,
                         const NodeRules& rules, FeatureSplit* best) const {
     const HistCell right = rules.total - left;
     if (cell_hessian(left) < rules.min_hessian || cell_hessian(right) < rules.min_hessian) return;
     const int32_t min_count = rules.params.min_child_samples;
     if (counts && (count < min_count || total_count - count < min_count)) return;
-    const double gain = sides_score(left, right, rules.params) - rules.score;
+    const double score = rules.params.is_monotone ? bounded_sides_score(left, right, sign, rules)
+                                                  : sides_score(left, right, rules.params);
+    const double gain = score - rules.score;
     if (gain > best->gain) *best = {gain, left, bin, missing_left, counts != nullptr};
   }
 };

@@ -32,6 +32,7 @@ struct DeviceFeature {
   int32_t missing_bin;
   BinOrder order;
   uint8_t default_place;
+  int32_t sign;  // +1 if values may not fall with the feature, -1 if they may not rise
 };
 struct DenseTile {
   const uint32_t* words;  // [n_samples][n_words], four bytes each

@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <cmath>
 #include <numeric>
 #include <optional>
 #include <tuple>
@@ -27,6 +28,9 @@ using Array = py::array_t<T, py::array::c_style>;
 // A split as Python sees it: gain, gradients and hessians on the left, bin, missing_left.
 using PlainSplit = std::tuple<double, int32_t, int32_t, int32_t, bool>;
 
+// The sign of the features, and what the values of the nodes lie between.
+using MonotoneRules = std::tuple<int32_t, double, double>;
+
 // Features of one number of bins, each with a node of its own.
 struct SearchedFeatures {
   int64_t n;
@@ -38,7 +42,8 @@ struct SearchedFeatures {
 };
 
 // histograms: gradients, hessians and rows of the value bins in order, then of the missing one.
-SearchedFeatures lay_out(const Array<int64_t>& histograms, bool as_lanes, const SplitParams& p) {
+SearchedFeatures lay_out(const Array<int64_t>& histograms, bool as_lanes, const SplitParams& p,
+                         const Bounds& bounds) {
   check(histograms.ndim() == 3 && histograms.shape(1) >= 2 && histograms.shape(1) <= kBinPlaces &&
             histograms.shape(2) == 3,
         "histograms must be [n][2 to 256 bins][3]");
@@ -69,7 +74,7 @@ SearchedFeatures lay_out(const Array<int64_t>& histograms, bool as_lanes, const 
     }
     for (int k = 0; k < 3; ++k) check(magnitudes[k] <= most[k], "a sum is out of range");
     check(magnitudes[2] > 0, "a node has rows");
-    f.rules.push_back(rules_of_node(p, total, magnitudes[2]));
+    f.rules.push_back(rules_of_node(p, total, magnitudes[2], bounds));
     f.total_counts.push_back(int32_t(magnitudes[2]));
   }
   return f;
@@ -79,20 +84,23 @@ std::vector<PlainSplit> find_splits(const Array<int64_t>& histograms, const Arra
                                     bool as_lanes, bool check_counts, double gradient_scale,
                                     double hessian_scale, double reg_alpha, double reg_lambda,
                                     double min_split_gain, double min_child_weight, double max_step,
-                                    int32_t min_child_samples, bool constant_hessian, int passes) {
+                                    int32_t min_child_samples, bool constant_hessian,
+                                    const std::optional<MonotoneRules>& monotone, int passes) {
   check(min_child_samples >= 1, "min_child_samples must be at least 1");
   const int32_t any_levels = 1;  // of hessians; the search does not ask
-  const SplitParams params{gradient_scale,   hessian_scale,   reg_alpha, reg_lambda,
-                           min_child_weight, min_split_gain,  max_step,  min_child_samples,
-                           any_levels,       constant_hessian};
-  const SearchedFeatures f = lay_out(histograms, as_lanes, params);
+  const SplitParams params{gradient_scale,   hessian_scale,       reg_alpha,
+                           reg_lambda,       min_child_weight,    min_split_gain,
+                           max_step,         min_child_samples,   any_levels,
+                           constant_hessian, monotone.has_value()};
+  const auto [sign, lower, upper] = monotone.value_or(MonotoneRules{0, -HUGE_VAL, HUGE_VAL});
+  const SearchedFeatures f = lay_out(histograms, as_lanes, params, {lower, upper});
   check(at_least.size() == f.n, "at_least must have a value a histogram");
   const Kernels& kernels = choose_kernels();
   std::vector<PlainSplit> found(f.n);
   for (int pass = 0; pass < passes; ++pass)
     for (int64_t i = 0; i < f.n; ++i) {
       const int64_t at = i * f.order.n_places();
-      const FeatureBins bins{&f.cells[at], as_lanes ? &f.lanes[at] : nullptr, f.order};
+      const FeatureBins bins{&f.cells[at], as_lanes ? &f.lanes[at] : nullptr, f.order, sign};
       const FeatureSplit s = kernels.find_split(bins, check_counts ? &f.counts[at] : nullptr,
                                                 f.total_counts[i], f.rules[i], at_least.data()[i]);
       found[i] = {s.gain, cell_gradient(s.left), cell_hessian(s.left), s.bin, s.missing_left};
@@ -295,7 +303,8 @@ void bind_kernels(py::module_& core) {
       py::arg("as_lanes"), py::arg("check_counts"), py::arg("gradient_scale"),
       py::arg("hessian_scale"), py::arg("reg_alpha"), py::arg("reg_lambda"),
       py::arg("min_split_gain"), py::arg("min_child_weight"), py::arg("max_step"),
-      py::arg("min_child_samples"), py::arg("constant_hessian"), py::arg("passes") = 1);
+      py::arg("min_child_samples"), py::arg("constant_hessian"), py::arg("monotone") = py::none(),
+      py::arg("passes") = 1);
   def("gradients", &gradients, py::arg("objective"), array("target"), array("weight"),
       array("raw_prediction"), array("gradient"), array("hessian"));
   const auto def_quantize = [&](auto function) {

@@ -215,6 +215,20 @@ TrainParams train_params(const py::dict& dict) {
   p.seed = in.get<uint64_t>("seed");
   p.args = {in.get<double>("tweedie_variance_power"), in.get<double>("alpha"),
             in.get<double>("fair_c")};
+  p.subsample = in.get<double>("subsample");
+  p.subsample_freq = in.get<int64_t>("subsample_freq");
+  const auto strategy = in.get<std::string>("data_sample_strategy");
+  check(strategy == "bagging" || strategy == "goss", "unknown data_sample_strategy");
+  p.goss = strategy == "goss";
+  p.top_rate = in.get<double>("top_rate");
+  p.other_rate = in.get<double>("other_rate");
+  p.colsample_bytree = in.get<double>("colsample_bytree");
+  p.colsample_bynode = in.get<double>("colsample_bynode");
+  const auto signs = in.get<py::array_t<int8_t, py::array::c_style>>("monotone_constraints");
+  p.monotone_constraints.assign(signs.data(), signs.data() + signs.size());
+  const auto sets = in.get<py::array_t<uint8_t, py::array::c_style>>("interaction_sets");
+  p.interaction_sets.assign(sets.data(), sets.data() + sets.size());
+  p.most_interacting = in.get<int>("most_interacting");
   p.lambdarank_truncation_level = in.get<int>("lambdarank_truncation_level");
   const auto gains = in.get<DoubleArray>("label_gain");
   p.label_gain.assign(gains.data(), gains.data() + gains.size());
@@ -450,6 +464,7 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
                     {},
                     params.label_gain,
                     params.lambdarank_truncation_level,
+                    params.monotone_constraints,
                     {}};
   if (sample_weight)
     data.weight = column_of(*sample_weight, n, "sample_weight must be 1-D with n_samples values");
@@ -459,6 +474,10 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
   check(bool(data.custom.of_all) + bool(data.custom.of_rows) == params.custom.has_value(),
         "an objective of the user's has one function");
   check(int64_t(feature_names.size()) == matrix.n_features(), "one name per feature");
+  check(data.signs.empty() || int64_t(data.signs.size()) == matrix.n_features(),
+        "a monotone constraint per feature");
+  check(params.interaction_sets.size() % matrix.n_features() == 0,
+        "interaction_sets are of all features");
   check(n_threads >= 1, "n_threads must be at least 1");
   check_targets(params, data.target, n, has_queries);
 

@@ -1,0 +1,40 @@
+// Which features a tree, and each of its nodes, may be split by: shares of them that are drawn, and
+// sets that may meet on a path from the root.
+#pragma once
+
+#include <stdint.h>
+
+#include <span>
+#include <vector>
+
+#include "binned_matrix.h"
+#include "params.h"
+
+namespace qgbdt {
+
+using FeatureMask = std::vector<uint8_t>;  // [n_features], 1 if allowed; empty: all are
+
+class FeatureChoice {
+ public:
+  // Of the features that have anything to split. An output's tree of an iteration draws its own.
+  FeatureChoice(const BinnedMatrix& bins, const TrainParams& params, int64_t iteration, int output);
+
+  const FeatureMask& of_tree() const { return of_tree_; }
+
+  uint64_t root_key() const { return root_key_; }
+  // A node's place in the tree, whenever it was grown.
+  static uint64_t child_key(uint64_t key, bool right);
+
+  // used: the features of the splits above the node.
+  FeatureMask of_node(uint64_t key, std::span<const int32_t> used) const;
+
+ private:
+  void keep_sets(std::span<const int32_t> used, FeatureMask* allowed) const;
+
+  const TrainParams& params_;
+  uint64_t root_key_;
+  FeatureMask of_tree_;
+  bool nodes_differ_;
+};
+
+}  // namespace qgbdt

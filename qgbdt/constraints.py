@@ -1,0 +1,97 @@
+"""What a fit demands of its features, by number instead of by name."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qgbdt.errors import DataError, ParameterError
+
+QUANTILE_OBJECTIVES = ("l1", "quantile", "mape")
+MOST_INTERACTING = {"no_interactions": 1, "pairwise": 2}
+
+
+def constraint_params(
+    monotone: Any, interactions: Any, names: Sequence[str], objective: str
+) -> dict[str, Any]:
+    """The trainer's parameters for monotone_constraints and interaction_constraints.
+
+    Raises
+    ------
+    ParameterError
+        If the objective has no prediction that could be monotone.
+    DataError
+        If they name features that X does not have.
+    """
+    if monotone is not None and objective == "multiclass":
+        raise ParameterError(
+            "monotone_constraints are not for objective='multiclass': the score of a class can be "
+            "monotone, its probability cannot. Use None, or a classifier for each class."
+        )
+    if monotone is not None and objective in QUANTILE_OBJECTIVES:
+        raise ParameterError(
+            f"monotone_constraints are not for objective={objective!r}: its leaves are quantiles, "
+            "which nothing keeps in order. Use None, or objective='huber'."
+        )
+    return {
+        "monotone_constraints": monotone_signs(monotone, names),
+        "interaction_sets": interaction_sets(interactions, names),
+        "most_interacting": MOST_INTERACTING.get(interactions, 0)
+        if isinstance(interactions, str)
+        else 0,
+    }
+
+
+def monotone_signs(constraints: Any, names: Sequence[str]) -> NDArray[np.int8]:
+    """-1, 0 or 1 for each feature; no features if there are no constraints."""
+    if constraints is None:
+        return np.zeros(0, np.int8)
+    if isinstance(constraints, Mapping):
+        signs = np.zeros(len(names), np.int8)
+        for name, sign in constraints.items():
+            signs[number_of(name, names, "monotone_constraints")] = sign
+        return signs
+    signs = np.asarray(constraints, np.int8)
+    if len(signs) != len(names):
+        raise DataError(
+            f"monotone_constraints must have one value per feature of X, {len(names)}. Got "
+            f"{len(signs)} instead."
+        )
+    return signs
+
+
+def interaction_sets(constraints: Any, names: Sequence[str]) -> NDArray[np.uint8]:
+    """Rows of 1 for the features of each set, and of those that are in no set; or no rows."""
+    sets: list[NDArray[np.uint8]] = []
+    if constraints is None or isinstance(constraints, str):
+        return np.zeros((0, len(names)), np.uint8)
+    for some in [*constraints, unlisted(constraints, names)]:
+        row = np.zeros(len(names), np.uint8)
+        row[[number_of(feature, names, "interaction_constraints") for feature in some]] = 1
+        sets.append(row)
+    return np.array(sets)
+
+
+def unlisted(sets: Iterable[Iterable[Any]], names: Sequence[str]) -> list[int]:
+    """The features in none of the sets."""
+    listed = {
+        number_of(feature, names, "interaction_constraints") for some in sets for feature in some
+    }
+    return [number for number in range(len(names)) if number not in listed]
+
+
+def number_of(feature: Any, names: Sequence[str], parameter: str) -> int:
+    """The number of a feature, given by it or by name."""
+    if isinstance(feature, str):
+        if feature in names:
+            return names.index(feature)
+        nearest = difflib.get_close_matches(feature, names, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        raise DataError(f"{parameter} names {feature!r}, which is no feature of X.{hint}")
+    if not 0 <= feature < len(names):
+        raise DataError(
+            f"{parameter} has the feature {feature}, but those of X are 0 to {len(names) - 1}."
+        )
+    return int(feature)
