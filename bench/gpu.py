@@ -98,6 +98,7 @@ def kernel_records(shape: str, rows: int, rounds: int) -> list[Record]:
     names = [f"f{i}" for i in range(X.shape[1])]
     params = trainer_params(QGBDTRegressor(n_estimators=rounds, num_leaves=255)) | {
         "objective": data.task,
+        "custom": None,
         "n_outputs": 1,
         "seed": 0,
         "label_gain": label_gains(None),

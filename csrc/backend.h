@@ -15,6 +15,7 @@
 
 #include "comm.h"
 #include "quantize.h"
+#include "residual.h"
 #include "row_sample.h"
 #include "split.h"
 #include "support/parallel.h"
@@ -52,6 +53,11 @@ struct PartitionTask {
   CategorySet categories;  // that go left, instead of the bins <= bin
 };
 
+struct DigitTask {
+  RowRange rows;
+  uint32_t prefix;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -66,12 +72,13 @@ class Backend {
   virtual double max_weight() = 0;
   virtual StartSums start_sums(int output, int target_exponent, int weight_exponent) = 0;
 
-  // Raw predictions of a new model, the same for all rows. Without it they are those that the fit
-  // was given to go on from.
+  // Raw predictions of a new model, the same for all rows, which all are in the root. Without it
+  // they are those that the fit was given to go on from.
   virtual void set_start_scores(std::span<const double> scores) = 0;
 
-  // Gradients of every output at the raw predictions. All rows are in use.
-  virtual void compute_gradients(std::span<GradientRange> ranges) = 0;
+  // Gradients of every output at the raw predictions; `key` is of the random stream of those that
+  // have a random part. All rows are in use.
+  virtual void compute_gradients(uint64_t key, std::span<GradientRange> ranges) = 0;
 
   // Counts the rows by the digit of their magnitude_bits above `shift`, if what is above that is
   // `prefix`.
@@ -116,6 +123,15 @@ class Backend {
 
   // Sorts each task's rows into left | right; returns how many went left on this worker.
   virtual void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) = 0;
+
+  // For objectives whose leaves are quantiles: takes the residuals of all rows as they lie in the
+  // nodes, and their weights in fixed point.
+  virtual void take_residuals(int weight_exponent) = 0;
+
+  // Of each task's rows with residuals whose keys begin with its prefix, `digit` digits long: the
+  // weights by the next digit, [tasks][kDigits].
+  virtual void weigh_digits(std::span<const DigitTask> tasks, int digit,
+                            std::span<int64_t> weights) = 0;
 
   // The leaves of the finished tree, for the two verbs below: the rows in use, and the others.
   virtual void set_leaves(std::span<const RowRange> leaves, std::span<const RowRange> others) = 0;

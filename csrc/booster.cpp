@@ -1,9 +1,11 @@
 #include "booster.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "feature_choice.h"
 #include "fixed_point.h"
+#include "leaf_quantiles.h"
 #include "leaf_values.h"
 #include "objective.h"
 #include "row_sampling.h"
@@ -25,11 +27,16 @@ class Booster {
         row_sampling_(backend, comm, params, n_samples_) {
     check(max_levels(kByteBits, n_samples_) >= 1,
           "too many rows: a 32-bit sum of gradients could overflow");
+    visit_objective(params.objective, [&]<class Objective>(Objective) {
+      may_be_constant_ = Objective::kConstantHessian && !backend.has_sample_weight();
+      if constexpr (Objective::kQuantileLeaves) quantile_level_ = Objective::level(params.args);
+    });
   }
 
   Model train(Model model, const IterationHooks& hooks) {
+    if (quantile_level_) weight_exponent_ = fixed_exponent(max_weight_of_all(), n_samples_);
     if (model.base_score.empty()) {
-      model.base_score = start_scores();
+      model.base_score = quantile_level_ ? start_quantile() : start_scores();
       backend_.set_start_scores(model.base_score);
     }
     std::vector<GradientRange> ranges(params_.n_outputs);
@@ -46,6 +53,23 @@ class Booster {
   }
 
  private:
+  double max_weight_of_all() {
+    double max_weight = backend_.max_weight();
+    comm_.allreduce_max({&max_weight, 1});
+    return max_weight;
+  }
+
+  std::vector<double> start_quantile() {
+    const RowRange all{0, uint32_t(backend_.n_samples())};
+    backend_.set_start_scores(std::vector<double>{0.0});
+    return residual_quantiles({&all, 1});
+  }
+
+  std::vector<double> residual_quantiles(std::span<const RowRange> leaves) {
+    backend_.take_residuals(weight_exponent_);
+    return leaf_quantiles(backend_, comm_, leaves, *quantile_level_);
+  }
+
   std::vector<double> start_scores() {
     double max_abs[2] = {backend_.max_weighted_target(), backend_.max_weight()};
     comm_.allreduce_max(max_abs);
@@ -66,11 +90,12 @@ class Booster {
   }
 
   void compute_gradients(int64_t iteration, std::vector<GradientRange>& ranges) {
-    backend_.compute_gradients(ranges);
+    // a stream of its own: that of an output which no tree has
+    backend_.compute_gradients(stream_key(params_.seed, uint64_t(iteration), ranges.size()),
+                               ranges);
     const RowsInUse rows = row_sampling_.sample(iteration, ranges);
     n_rows_ = rows.count;
-    constant_hessian_ = params_.objective == ObjectiveKind::regression &&
-                        !backend_.has_sample_weight() && !rows.is_amplified;
+    constant_hessian_ = may_be_constant_ && !rows.is_amplified;
     std::vector<Magnitudes*> magnitudes;
     for (GradientRange& range : ranges) {
       magnitudes.push_back(&range.gradient);
@@ -102,6 +127,12 @@ class Booster {
     return q;
   }
 
+  // Whether all of them are.
+  bool is_one(const Magnitudes& magnitudes) const {
+    constexpr int kExponent = 127;  // of [1, 2)
+    return magnitudes.max == 1 && magnitudes.counts[kExponent] == n_rows_;
+  }
+
   SplitParams split_params(const Quantization& q) const {
     SplitParams p;
     p.gradient_scale = q.gradient.step;
@@ -124,6 +155,7 @@ class Booster {
   Tree grow(int64_t iteration, int output, const GradientRange& range) {
     const int bits =
         params_.grad_bits == kAutoBits ? choose_bits(range, n_rows_) : params_.grad_bits;
+    if (params_.custom) constant_hessian_ = is_one(range.hessian);
     const Quantization q = quantization(iteration, output, range, bits);
     report_.quantization.push_back(
         {bits, q, rounding_noise(range.gradient, q.gradient),
@@ -136,8 +168,9 @@ class Booster {
     GrownTree grown = grow_tree(backend_, comm_, bins_, params_, split, features, root_total,
                                 n_rows_, report_.growth);
     backend_.set_leaves(grown.leaf_rows, grown.other_rows);
-    std::vector<double> values = params_.renew_leaves ? renewed_leaf_values(grown, range, split)
-                                                      : quantized_leaf_values(grown, split);
+    std::vector<double> values = quantile_level_        ? residual_quantiles(grown.leaf_rows)
+                                 : params_.renew_leaves ? renewed_leaf_values(grown, range, split)
+                                                        : quantized_leaf_values(grown, split);
     for (double& value : values) value *= params_.learning_rate;
     for (size_t i = 0; i < values.size(); ++i) grown.nodes[grown.leaf_nodes[i]].value = values[i];
     backend_.add_leaf_values(output, values);
@@ -175,8 +208,11 @@ class Booster {
   TrainingReport& report_;
   const int64_t n_samples_;
   RowSampling row_sampling_;
-  int64_t n_rows_ = 0;             // in use in this iteration, over all workers
-  bool constant_hessian_ = false;  // of the rows in use
+  int64_t n_rows_ = 0;                    // in use in this iteration, over all workers
+  bool may_be_constant_ = false;          // the hessian, unless rows are amplified
+  bool constant_hessian_ = false;         // of the rows in use
+  std::optional<double> quantile_level_;  // where leaves are quantiles
+  int weight_exponent_ = 0;               // of their weights
 };
 
 }  // namespace

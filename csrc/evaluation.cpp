@@ -70,6 +70,10 @@ constexpr Metric kMetrics[] = {
     row_metric<L1>("l1", Problem::regression),
     row_metric<R2>("r2", Problem::regression),
     row_metric<Mape>("mape", Problem::regression),
+    row_metric<HuberLoss>("huber", Problem::regression),
+    row_metric<FairLoss>("fair", Problem::regression),
+    row_metric<QuantileLoss>("quantile", Problem::regression),
+    row_metric<CrossEntropyLoss>("cross_entropy", Problem::regression),
     row_metric<PoissonLoss>("poisson", Problem::regression),
     row_metric<GammaLoss>("gamma", Problem::regression),
     row_metric<TweedieLoss>("tweedie", Problem::regression),
@@ -155,13 +159,20 @@ double largest_magnitude(const std::vector<double>& values) {
 
 }  // namespace
 
+ChosenMetric mean_of(RowLoss loss) {
+  static constexpr Metric kMean = {"",      Problem::regression, false,   false,
+                                   nullptr, &of_mean<MeanLoss>,  nullptr, nullptr,
+                                   nullptr};
+  return {&kMean, 0, loss};
+}
+
 std::span<const Metric> all_metrics() { return kMetrics; }
 
 Evaluation::Evaluation(std::vector<EvaluationData> data, std::vector<ChosenMetric> metrics,
-                       ObjectiveKind objective, const ObjectiveArgs& args, int n_outputs,
+                       Link link, const ObjectiveArgs& args, int n_outputs,
                        std::vector<double> label_gain, Comm& comm, Team& team)
     : metrics_(std::move(metrics)),
-      link_(visit_objective(objective, [](auto o) { return decltype(o)::kLink; })),
+      link_(link),
       args_(args),
       n_outputs_(n_outputs),
       label_gain_(std::move(label_gain)),
@@ -282,8 +293,9 @@ void Evaluation::score(const Model& model, int64_t n_iterations) {
                                 model.trees.begin() + n_iterations * K);
   for (const Set& set : sets_) {
     double* const scores = set.data.raw_prediction;
-    for (int64_t i = 0; is_new && i < set.data.n_samples(); ++i)
-      std::copy_n(model.base_score.begin(), K, scores + i * K);
+    const double* const init = set.data.init_score;
+    for (int64_t i = 0; is_new && i < set.data.n_samples() * K; ++i)
+      scores[i] = init ? init[i] + model.base_score[i % K] : model.base_score[i % K];
     if (const auto* X = std::get_if<SparseView>(&set.data.X)) {
       const std::vector<int32_t> features = features_of(trees);
       const std::vector<Tree> of_features = renumbered(trees, features);
@@ -332,7 +344,7 @@ void Evaluation::weigh_rows(const Set& set, std::span<Column> columns) {
   const int K = n_outputs_;
   const int64_t n = set.size();
   for (size_t m = 0; m < columns.size(); ++m)
-    if (metrics_[m].metric->row_losses) columns[m].resize(n);
+    if (metrics_[m].metric->row_losses || metrics_[m].loss) columns[m].resize(n);
   const int threads = team_.threads_for(n, kRowsPerThread);
   team_.run_blocks(threads, n, kRowBlock, [&](int64_t begin, int64_t end, int) {
     const double* raw = set.data.raw_prediction + begin * K;
@@ -341,8 +353,10 @@ void Evaluation::weigh_rows(const Set& set, std::span<Column> columns) {
     for (size_t m = 0; m < columns.size(); ++m) {
       if (columns[m].empty()) continue;
       double* out = &columns[m][begin];
-      metrics_[m].metric->row_losses({raw, predicted.data(), set.data.target + begin, K}, args_,
-                                     end - begin, out);
+      const double* target = set.data.target + begin;
+      if (metrics_[m].loss) metrics_[m].loss(end - begin, predicted.data(), target, out);
+      else
+        metrics_[m].metric->row_losses({raw, predicted.data(), target, K}, args_, end - begin, out);
       for (int64_t i = 0; i < end - begin; ++i) out[i] = weighted(out[i], set.weight(begin + i));
     }
   });

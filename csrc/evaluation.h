@@ -41,18 +41,26 @@ struct Metric {
 
 std::span<const Metric> all_metrics();
 
+// A loss of the user's, compiled: of n rows with one output.
+using RowLoss = void (*)(int64_t n, const double* predicted, const double* target, double* out);
+
 struct ChosenMetric {
   const Metric* metric;
-  int64_t at;  // the k of a query's metric
+  int64_t at;              // the k of a query's metric
+  RowLoss loss = nullptr;  // of the user's
 };
+
+// The mean of a loss of the user's over rows.
+ChosenMetric mean_of(RowLoss loss);
 
 // This worker's rows of a set.
 struct EvaluationData {
   std::variant<MatrixView, SparseView> X;
   const double* target;
-  const double* weight;              // null: all 1
-  std::vector<int64_t> query_begin;  // of ranking: n_queries + 1 row numbers
-  double* raw_prediction;            // where they are kept, [n_samples][n_outputs]
+  const double* weight;                // null: all 1
+  std::vector<int64_t> query_begin;    // of ranking: n_queries + 1 row numbers
+  double* raw_prediction;              // where they are kept, [n_samples][n_outputs]
+  const double* init_score = nullptr;  // what is added to the base scores, likewise, or null
 
   int64_t n_samples() const {
     return std::visit([](const auto& view) { return view.n_samples; }, X);
@@ -61,9 +69,9 @@ struct EvaluationData {
 
 class Evaluation {
  public:
-  Evaluation(std::vector<EvaluationData> data, std::vector<ChosenMetric> metrics,
-             ObjectiveKind objective, const ObjectiveArgs& args, int n_outputs,
-             std::vector<double> label_gain, Comm& comm, Team& team);
+  Evaluation(std::vector<EvaluationData> data, std::vector<ChosenMetric> metrics, Link link,
+             const ObjectiveArgs& args, int n_outputs, std::vector<double> label_gain, Comm& comm,
+             Team& team);
 
   // Brings the raw predictions from where they are to the first n_iterations of the model.
   void score(const Model& model, int64_t n_iterations);

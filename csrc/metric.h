@@ -56,8 +56,37 @@ struct L1 : MeanLoss {
 
 struct Mape : MeanLoss {
   static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs&) {
-    const double size = __builtin_fabs(row.target);
-    return __builtin_fabs(row.predicted[0] - row.target) / (size > 1.0 ? size : 1.0);
+    return __builtin_fabs(row.predicted[0] - row.target) / at_least_1(row.target);
+  }
+};
+
+struct HuberLoss : MeanLoss {
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs& args) {
+    const double d = __builtin_fabs(row.predicted[0] - row.target), alpha = args.alpha;
+    return d <= alpha ? 0.5 * d * d : alpha * (d - 0.5 * alpha);
+  }
+};
+
+struct FairLoss : MeanLoss {
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs& args) {
+    const double c = args.fair_c;
+    double x = __builtin_fabs(row.predicted[0] - row.target) / c;
+    x = x < 1e300 ? x : 1e300;
+    return c * c * (x - log(1.0 + x));
+  }
+};
+
+struct QuantileLoss : MeanLoss {
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs& args) {
+    const double d = row.target - row.predicted[0];
+    return d < 0 ? (args.alpha - 1.0) * d : args.alpha * d;
+  }
+};
+
+struct CrossEntropyLoss : MeanLoss {
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs&) {
+    const double p = clamp_probability(row.predicted[0]), y = row.target;
+    return -(y * log(p) + (1.0 - y) * log(1.0 - p));
   }
 };
 

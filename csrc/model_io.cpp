@@ -17,11 +17,25 @@ constexpr std::string_view kVersion = "1", kVersionOfCategories = "2";
 constexpr std::string_view kHex = "0123456789abcdef";
 
 constexpr std::pair<ObjectiveKind, const char*> kObjectives[] = {
-    {ObjectiveKind::regression, "regression"}, {ObjectiveKind::poisson, "poisson"},
-    {ObjectiveKind::gamma, "gamma"},           {ObjectiveKind::tweedie, "tweedie"},
-    {ObjectiveKind::binary, "binary"},         {ObjectiveKind::multiclass, "multiclass"},
+    {ObjectiveKind::regression, "regression"},
+    {ObjectiveKind::l1, "l1"},
+    {ObjectiveKind::huber, "huber"},
+    {ObjectiveKind::fair, "fair"},
+    {ObjectiveKind::quantile, "quantile"},
+    {ObjectiveKind::mape, "mape"},
+    {ObjectiveKind::cross_entropy, "cross_entropy"},
+    {ObjectiveKind::poisson, "poisson"},
+    {ObjectiveKind::gamma, "gamma"},
+    {ObjectiveKind::tweedie, "tweedie"},
+    {ObjectiveKind::binary, "binary"},
+    {ObjectiveKind::multiclass, "multiclass"},
+    {ObjectiveKind::multiclassova, "multiclassova"},
     {ObjectiveKind::lambdarank, "lambdarank"},
+    {ObjectiveKind::rank_xendcg, "rank_xendcg"},
+    {ObjectiveKind::custom, "custom"},
 };
+
+constexpr const char* kLinks[] = {"identity", "logistic", "softmax", "exponential"};
 
 constexpr size_t kChecksumLine = 9 + 8 + 1;  // "checksum " + 8 digits + newline
 
@@ -384,6 +398,15 @@ bool objective_from_name(std::string_view name, ObjectiveKind* kind) {
   return false;
 }
 
+const char* link_name(Link link) { return kLinks[int(link)]; }
+
+bool link_from_name(std::string_view name, Link* link) {
+  const auto found = std::find(std::begin(kLinks), std::end(kLinks), name);
+  if (found == std::end(kLinks)) return false;
+  *link = Link(found - std::begin(kLinks));
+  return true;
+}
+
 std::string model_to_text(const Model& model) {
   Writer out;
   const bool has_categories = model.has_categories();
@@ -392,6 +415,12 @@ std::string model_to_text(const Model& model) {
   out.end_line();
   out.word("objective");
   out.word(objective_name(model.objective));
+  if (model.custom) {
+    out.word(quote(model.custom->name));
+    out.word(link_name(model.custom->link));
+    out.word(quote(model.custom->source));
+    out.word(quote(model.custom->parameters));
+  }
   out.end_line();
   out.word("outputs");
   out.number(model.n_outputs);
@@ -435,11 +464,18 @@ Model model_from_text(std::string_view text) {
   in.next_line();
   in.expect("objective");
   if (!objective_from_name(in.word(), &model.objective)) in.fail("unknown objective");
+  if (model.objective == ObjectiveKind::custom) {
+    CustomObjective& custom = model.custom.emplace();
+    custom.name = in.quoted();
+    if (!link_from_name(in.word(), &custom.link)) in.fail("unknown link");
+    custom.source = in.quoted();
+    custom.parameters = in.quoted();
+  }
   in.end_line();
   in.next_line();
   in.expect("outputs");
   model.n_outputs = in.size<int32_t>(1, " 0");
-  if ((model.n_outputs > 1) != (model.objective == ObjectiveKind::multiclass))
+  if (!fits_outputs(model.objective, model.n_outputs))
     in.fail("the objective does not have that many outputs");
   in.end_line();
   in.next_line();

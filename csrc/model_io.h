@@ -17,5 +17,7 @@ Model model_from_text(std::string_view text);
 // The objectives' names: in files, in parameters and in messages.
 const char* objective_name(ObjectiveKind kind);
 bool objective_from_name(std::string_view name, ObjectiveKind* kind);
+const char* link_name(Link link);
+bool link_from_name(std::string_view name, Link* link);
 
 }  // namespace qgbdt

@@ -9,14 +9,8 @@
 
 namespace qgbdt {
 
-enum class Link { identity, logistic, softmax, exponential };
-
 struct Gradient {
   double g, h;
-};
-
-struct ObjectiveArgs {
-  double tweedie_variance_power;
 };
 
 constexpr double kMaxGradient = 3e38;
@@ -40,69 +34,136 @@ QGBDT_FN double finite_log(double x) { return log(x < 1e-300 ? 1e-300 : x); }
 constexpr double kMaxLogStep = 5.0;
 constexpr double kNoMaxStep = __builtin_huge_val();
 
-// Each struct: the link; the longest step of a leaf; gradient(raw score, target, args);
-// start_score(weighted mean of the target).
+// Each struct: gradient(raw score, target, args), and what those of its link share: the link; the
+// longest step of a leaf; start_score(weighted mean of the target).
 
-struct Regression {  // (s - y)^2 / 2
+struct Objective {
+  static constexpr bool kConstantHessian = false;  // 1, of rows without weights
+  static constexpr bool kQuantileLeaves = false;   // see leaf_quantiles.h
+  static constexpr bool kPerClass = false;         // an output a class
+};
+
+struct Identity : Objective {
   static constexpr Link kLink = Link::identity;
   static constexpr double kMaxStep = kNoMaxStep;
-  static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs&) {
-    return {s - y, 1.0};
-  }
+  static constexpr bool kConstantHessian = true;
   static QGBDT_FN double start_score(double mean) { return mean; }
 };
 
-struct Binary {  // log loss, y in {0, 1}
+struct Logistic : Objective {
   static constexpr Link kLink = Link::logistic;
   static constexpr double kMaxStep = kMaxLogStep;
-  static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs&) {
-    const double p = sigmoid(s);
-    return {p - y, p * (1.0 - p)};
-  }
   static QGBDT_FN double start_score(double mean) {
     const double p = clamp_probability(mean);
     return log(p / (1.0 - p));
   }
 };
 
-struct Poisson {  // exp(s) - y s; the hessian is enlarged by exp(0.7) to bound the first steps
+struct Exponential : Objective {
   static constexpr Link kLink = Link::exponential;
   static constexpr double kMaxStep = kMaxLogStep;
+  static QGBDT_FN double start_score(double mean) { return finite_log(mean); }
+};
+
+// Of absolute residuals: leaves and the start score are quantiles of residuals with these weights.
+struct Quantiles : Identity {
+  static constexpr bool kQuantileLeaves = true;
+  static QGBDT_FN double level(const ObjectiveArgs&) { return 0.5; }
+  static QGBDT_FN double weight(double w, double) { return w; }
+};
+
+QGBDT_FN double sign(double x) { return double(x > 0) - double(x < 0); }
+QGBDT_FN double at_least_1(double y) {
+  const double size = __builtin_fabs(y);
+  return size > 1.0 ? size : 1.0;
+}
+
+struct Regression : Identity {  // (s - y)^2 / 2
+  static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs&) {
+    return {s - y, 1.0};
+  }
+};
+
+struct AbsoluteError : Quantiles {  // |s - y|
+  static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs&) {
+    return {sign(s - y), 1.0};
+  }
+};
+
+struct Huber : Identity {  // (s - y)^2 / 2 up to alpha, then as steep as there
+  static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs& args) {
+    double d = s - y;
+    d = d < -args.alpha ? -args.alpha : d;
+    return {d > args.alpha ? args.alpha : d, 1.0};
+  }
+};
+
+struct Fair : Identity {  // c^2 (x - log(1 + x)), x = |s - y| / c
+  static constexpr bool kConstantHessian = false;
+  static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs& args) {
+    const double c = args.fair_c, d = s - y, a = __builtin_fabs(d) + c;
+    return {c * d / a, c * c / (a * a)};
+  }
+};
+
+struct Quantile : Quantiles {  // alpha (y - s) where s < y, else (1 - alpha) (s - y)
+  static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs& args) {
+    return {s >= y ? 1.0 - args.alpha : -args.alpha, 1.0};
+  }
+  static QGBDT_FN double level(const ObjectiveArgs& args) { return args.alpha; }
+};
+
+struct RelativeError : Quantiles {  // |s - y| / max(|y|, 1)
+  static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs&) {
+    return {sign(s - y) / at_least_1(y), 1.0};
+  }
+  static QGBDT_FN double weight(double w, double y) { return w / at_least_1(y); }
+};
+
+struct Binary : Logistic {  // log loss, y in {0, 1}
+  static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs&) {
+    const double p = sigmoid(s);
+    return {p - y, p * (1.0 - p)};
+  }
+};
+
+struct CrossEntropy : Binary {};  // y in [0, 1]
+
+struct OneVsAll : Binary {  // of each class, y = [class is k]
+  static constexpr bool kPerClass = true;
+};
+
+struct Poisson
+    : Exponential {  // exp(s) - y s; the hessian is enlarged by exp(0.7) to bound the first steps
   static constexpr double kHessianFactor = 2.0137527074704766;
   static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs&) {
     const double e = exp(s);
     return {e - y, e * kHessianFactor};
   }
-  static QGBDT_FN double start_score(double mean) { return finite_log(mean); }
 };
 
-struct Gamma {  // y exp(-s) + s
-  static constexpr Link kLink = Link::exponential;
-  static constexpr double kMaxStep = kMaxLogStep;
+struct Gamma : Exponential {  // y exp(-s) + s
   static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs&) {
     const double r = y * exp(-s);
     return {1.0 - r, r};
   }
-  static QGBDT_FN double start_score(double mean) { return finite_log(mean); }
 };
 
-struct Tweedie {  // -y exp((1 - rho) s) / (1 - rho) + exp((2 - rho) s) / (2 - rho)
-  static constexpr Link kLink = Link::exponential;
-  static constexpr double kMaxStep = kMaxLogStep;
+struct Tweedie : Exponential {  // -y exp((1 - rho) s) / (1 - rho) + exp((2 - rho) s) / (2 - rho)
   static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs& args) {
     const double rho = args.tweedie_variance_power;
     const double a = y * exp((1.0 - rho) * s);
     const double b = exp((2.0 - rho) * s);
     return {b - a, a * (rho - 1.0) + b * (2.0 - rho)};
   }
-  static QGBDT_FN double start_score(double mean) { return finite_log(mean); }
 };
 
 // Softmax cross entropy. Its gradient couples the classes of a row, so the kernel works on
 // probabilities; the factor K / (K - 1) makes the diagonal hessian an upper bound for K = 2.
-struct Multiclass {
+struct Multiclass : Objective {
   static constexpr Link kLink = Link::softmax;
   static constexpr double kMaxStep = kMaxLogStep;
+  static constexpr bool kPerClass = true;
   static QGBDT_FN double hessian_factor(int n_classes) {
     return double(n_classes) / double(n_classes - 1);
   }
@@ -114,9 +175,8 @@ struct Multiclass {
 
 // LambdaRank (Burges, "From RankNet to LambdaRank to LambdaMART", 2010): the pair of documents of
 // rank r_hi (better label) and r_lo costs |delta NDCG| log(1 + exp(s_lo - s_hi)).
-struct LambdaRank {
-  static constexpr Link kLink = Link::identity;
-  static constexpr double kMaxStep = kNoMaxStep;
+struct LambdaRank : Identity {
+  static constexpr bool kConstantHessian = false;
   static QGBDT_FN double discount(int64_t rank) { return 1.0 / log2(2.0 + double(rank)); }
   // By how much exchanging two documents changes NDCG; the first has the larger discount.
   static QGBDT_FN double delta_ndcg(double gain, double other_gain, double discount,
@@ -140,12 +200,67 @@ struct LambdaRank {
   static QGBDT_FN double start_score(double) { return 0; }
 };
 
+// Bruch, "An Alternative Cross Entropy Loss for Learning-to-Rank", 2021: the cross entropy of the
+// softmax of a query's scores and of shares that its labels have, less a random part of a gain.
+struct RankXendcg : Identity {
+  static constexpr bool kConstantHessian = false;
+  static constexpr double kLeast = 1e-15;  // divisor
+  static QGBDT_FN double start_score(double) { return 0; }
+
+  static QGBDT_FN double relevance(double gain, uint32_t random) {
+    return gain + (1.0 - double(random) * 0x1p-32);
+  }
+
+  // Of a query's n documents, whose relevances are in g; probability is [n], for the time being.
+  static QGBDT_FN void gradients(const double* score, int64_t n, double* probability, double* g,
+                                 double* h) {
+    double largest = score[0], sum = 0, sum_relevance = 0;
+    for (int64_t i = 1; i < n; ++i) largest = score[i] > largest ? score[i] : largest;
+    for (int64_t i = 0; i < n; ++i) probability[i] = exp(score[i] - largest);
+    for (int64_t i = 0; i < n; ++i) sum += probability[i];
+    for (int64_t i = 0; i < n; ++i) sum_relevance += g[i];
+    sum_relevance = sum_relevance > kLeast ? sum_relevance : kLeast;
+    double sum_first = 0, sum_second = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const double p = probability[i] / sum;
+      probability[i] = p;
+      g[i] = n > 1 ? p - g[i] / sum_relevance : 0.0;
+      h[i] = g[i] / rest(p);
+      sum_first += h[i];
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      const double p = probability[i], second = p * (sum_first - h[i]);
+      g[i] += second;
+      h[i] = second / rest(p);
+      sum_second += h[i];
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      const double p = probability[i];
+      g[i] += p * (sum_second - h[i]);
+      h[i] = p * (1.0 - p);
+    }
+  }
+
+ private:
+  static QGBDT_FN double rest(double p) { return 1.0 - p > kLeast ? 1.0 - p : kLeast; }
+};
+
+// The user's: its gradients come from elsewhere, its link is the model's.
+struct Custom : Identity {
+  static constexpr bool kConstantHessian = false;
+  static QGBDT_FN double start_score(double) { return 0; }
+};
+
 // Scores [n_outputs] of a row to its prediction, in place.
 QGBDT_FN void apply_link(Link link, double* scores, int n_outputs) {
   switch (link) {
     case Link::identity: break;
-    case Link::logistic: scores[0] = sigmoid(scores[0]); break;
-    case Link::exponential: scores[0] = exp(scores[0]); break;
+    case Link::logistic:
+      for (int k = 0; k < n_outputs; ++k) scores[k] = sigmoid(scores[k]);
+      break;
+    case Link::exponential:
+      for (int k = 0; k < n_outputs; ++k) scores[k] = exp(scores[k]);
+      break;
     case Link::softmax: {
       double largest = scores[0], sum = 0;
       for (int k = 1; k < n_outputs; ++k) largest = scores[k] > largest ? scores[k] : largest;
@@ -160,14 +275,33 @@ QGBDT_FN void apply_link(Link link, double* scores, int n_outputs) {
 template <class F>
 QGBDT_HOST_FN auto visit_objective(ObjectiveKind kind, F&& f) {
   switch (kind) {
+    case ObjectiveKind::l1: return f(AbsoluteError{});
+    case ObjectiveKind::huber: return f(Huber{});
+    case ObjectiveKind::fair: return f(Fair{});
+    case ObjectiveKind::quantile: return f(Quantile{});
+    case ObjectiveKind::mape: return f(RelativeError{});
+    case ObjectiveKind::cross_entropy: return f(CrossEntropy{});
     case ObjectiveKind::poisson: return f(Poisson{});
     case ObjectiveKind::gamma: return f(Gamma{});
     case ObjectiveKind::tweedie: return f(Tweedie{});
     case ObjectiveKind::binary: return f(Binary{});
     case ObjectiveKind::multiclass: return f(Multiclass{});
+    case ObjectiveKind::multiclassova: return f(OneVsAll{});
     case ObjectiveKind::lambdarank: return f(LambdaRank{});
+    case ObjectiveKind::rank_xendcg: return f(RankXendcg{});
+    case ObjectiveKind::custom: return f(Custom{});
     default: return f(Regression{});
   }
+}
+
+QGBDT_HOST_FN bool is_per_class(ObjectiveKind kind) {
+  return visit_objective(kind, [](auto objective) { return decltype(objective)::kPerClass; });
+}
+QGBDT_HOST_FN bool is_ranking(ObjectiveKind kind) {
+  return kind == ObjectiveKind::lambdarank || kind == ObjectiveKind::rank_xendcg;
+}
+QGBDT_HOST_FN bool fits_outputs(ObjectiveKind kind, int n_outputs) {
+  return n_outputs >= 1 && (kind == ObjectiveKind::custom || (n_outputs > 1) == is_per_class(kind));
 }
 
 }  // namespace qgbdt

@@ -3,6 +3,8 @@
 
 #include <stdint.h>
 
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "types.h"
@@ -13,8 +15,17 @@ enum class Rounding { stochastic, nearest };
 
 constexpr int kAutoBits = 0;  // the trainer chooses, tree by tree
 
+// What a model knows of an objective of the user's.
+struct CustomObjective {
+  std::string name;
+  Link link;
+  std::string source, parameters;  // a hash; as text
+  bool operator==(const CustomObjective&) const = default;
+};
+
 struct TrainParams {
   ObjectiveKind objective;
+  std::optional<CustomObjective> custom;
   int n_outputs;  // raw predictions per row: the classes of multiclass, else 1
   int n_estimators;
   int num_leaves;
@@ -29,6 +40,7 @@ struct TrainParams {
   Rounding rounding;
   bool renew_leaves;
   uint64_t seed;
+  ObjectiveArgs args;
   double subsample;
   int64_t subsample_freq;
   bool goss;  // rows are sampled by gradient, not in bags
@@ -37,7 +49,6 @@ struct TrainParams {
   std::vector<int8_t> monotone_constraints;  // of each feature -1, 0 or 1; or empty
   std::vector<uint8_t> interaction_sets;     // [n_sets][n_features]; empty: all interact
   int most_interacting;                      // features on a path from the root; 0: any number
-  double tweedie_variance_power;
   int lambdarank_truncation_level;
   std::vector<double> label_gain;
   CategoryParams category;

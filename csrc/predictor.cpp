@@ -14,10 +14,7 @@ constexpr int64_t kColumnsPerTree = 4;  // values to bin that cost as much as wa
 
 }  // namespace
 
-Predictor::Predictor(Model model)
-    : model_(std::move(model)), link_(visit_objective(model_.objective, [](auto objective) {
-        return decltype(objective)::kLink;
-      })) {}
+Predictor::Predictor(Model model) : model_(std::move(model)), link_(model_.link()) {}
 
 const WalkedForest& Predictor::walked() const {
   std::call_once(walked_once_,
@@ -33,19 +30,24 @@ const SlicedForest* Predictor::sliced_if_it_pays(int64_t n_rows, int64_t n_trees
 }
 
 void Predictor::predict(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration,
-                        bool raw, const PredictKernels& kernels, Team& team, double* out) const {
+                        bool raw, const PredictKernels& kernels, Team& team, double* out,
+                        const double* init_score) const {
   const int K = model_.n_outputs;
   const int64_t begin_tree = begin_iteration * K, end_tree = end_iteration * K;
   const int64_t n_trees = end_tree - begin_tree;
   const int threads =
       useful_threads(X.n_samples, end_iteration - begin_iteration, team.n_threads());
   const std::vector<double>& base = model_.base_score;
+  const auto start = [&](int64_t i, int k) {
+    return init_score ? init_score[i * K + k] + base[k] : base[k];
+  };
   const auto link_rows = [&](int64_t begin, int64_t end) {
     if (!raw)
       for (int64_t i = begin; i < end; ++i) apply_link(link_, out + i * K, K);
   };
   const auto walk = [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) std::copy(base.begin(), base.end(), out + i * K);
+    for (int64_t i = begin; i < end; ++i)
+      for (int k = 0; k < K; ++k) out[i * K + k] = start(i, k);
     visit_elements(X, [&](const auto* data) {
       walked().add(X, data, begin, end - begin, begin_tree, end_tree, K, out + begin * K);
     });
@@ -67,7 +69,8 @@ void Predictor::predict(const MatrixView& X, int64_t begin_iteration, int64_t en
       place.reset(
           new Workplace{SlicedForest::Scratch(*sliced), std::vector<double>(K * kSliceRows)});
     double* scores = place->scores.data();
-    for (int k = 0; k < K; ++k) std::fill_n(scores + k * kSliceRows, kSliceRows, base[k]);
+    for (int k = 0; k < K; ++k)
+      for (int64_t i = begin; i < end; ++i) scores[k * kSliceRows + (i - begin)] = start(i, k);
     visit_elements(X, [&](const auto* data) {
       sliced->add(X, data, begin, end - begin, begin_tree, end_tree, K, kernels, place->scratch,
                   scores);
@@ -104,14 +107,16 @@ void Predictor::leaf_numbers(const MatrixView& X, int64_t begin_iteration, int64
 }
 
 void Predictor::predict(const SparseView& X, int64_t begin_iteration, int64_t end_iteration,
-                        bool raw, const PredictKernels& kernels, Team& team, double* out) const {
+                        bool raw, const PredictKernels& kernels, Team& team, double* out,
+                        const double* init_score) const {
   Model model = model_.iterations(begin_iteration, end_iteration);
   const std::vector<int32_t> features = features_of(model.trees);
   model.trees = renumbered(std::move(model.trees), features);
   const Predictor of_features(std::move(model));
   for_dense_blocks(X, features, team, [&](int64_t first_row, const MatrixView& block) {
-    of_features.predict(block, 0, end_iteration - begin_iteration, raw, kernels, team,
-                        out + first_row * model_.n_outputs);
+    const int64_t first = first_row * model_.n_outputs;
+    of_features.predict(block, 0, end_iteration - begin_iteration, raw, kernels, team, out + first,
+                        init_score ? init_score + first : nullptr);
   });
 }
 

@@ -29,12 +29,14 @@ class Predictor {
   }
 
   // out: [n_samples][n_outputs], row-major. Sums the trees of iterations [begin, end) in order onto
-  // the base scores; unless `raw`, maps through the objective's link. Walked or sliced, a row gets
-  // the same bits.
+  // the base scores, to which init_score [n_samples][n_outputs] is added; unless `raw`, maps
+  // through the objective's link. Walked or sliced, a row gets the same bits.
   void predict(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration, bool raw,
-               const PredictKernels& kernels, Team& team, double* out) const;
+               const PredictKernels& kernels, Team& team, double* out,
+               const double* init_score = nullptr) const;
   void predict(const SparseView& X, int64_t begin_iteration, int64_t end_iteration, bool raw,
-               const PredictKernels& kernels, Team& team, double* out) const;
+               const PredictKernels& kernels, Team& team, double* out,
+               const double* init_score = nullptr) const;
 
   // out: [n_samples][trees of iterations [begin, end)]. The leaves of a tree are numbered from 0 in
   // the order of its nodes.

@@ -8,7 +8,7 @@ namespace qgbdt {
 namespace {
 
 // A magnitude is found digit by digit.
-constexpr int kDigitBits[] = {11, 11, 10};
+constexpr int kMagnitudeDigits[] = {11, 11, 10};
 
 }  // namespace
 
@@ -30,7 +30,7 @@ RowSample RowSampling::bag(int64_t iteration) const {
   const int64_t number = iteration / std::max<int64_t>(params_.subsample_freq, 1);
   return {key_of_draw(number),
           limit_of_share(params_.subsample),
-          params_.objective == ObjectiveKind::lambdarank,
+          is_ranking(params_.objective),
           false,
           0,
           1};
@@ -44,7 +44,7 @@ RowSample RowSampling::by_gradient(int64_t iteration) {
   int64_t n_above = 0, n_equal = 0;
   uint32_t magnitude = 0;
   int shift = 32;
-  for (const int bits : kDigitBits) {
+  for (const int bits : kMagnitudeDigits) {
     shift -= bits;
     std::vector<int64_t> counts(size_t(1) << bits);
     backend_.count_magnitudes(magnitude, shift, counts);

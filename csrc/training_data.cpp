@@ -10,7 +10,7 @@
 namespace qgbdt {
 
 double max_weighted_target(const TrainingData& data) {
-  if (data.objective == ObjectiveKind::multiclass) return max_weight(data);
+  if (is_per_class(data.objective)) return max_weight(data);
   double m = 0;
   for (int64_t i = 0; i < data.bins->n_samples(); ++i)
     m = std::max(m, std::abs(data.weight_of(i) * data.target[i]));

@@ -3,6 +3,8 @@
 
 #include <stdint.h>
 
+#include <functional>
+#include <span>
 #include <vector>
 
 #include "binned_matrix.h"
@@ -10,6 +12,17 @@
 #include "types.h"
 
 namespace qgbdt {
+
+// Gradients of an objective of the user's: one of the two.
+struct CustomGradients {
+  // Of any n rows, called by any thread.
+  void (*of_rows)(int64_t n, const double* score, const double* target, double* g,
+                  double* h) = nullptr;
+  // Of all rows and outputs, weighted.
+  std::function<void(std::span<const double> raw_prediction, std::span<float> gradient,
+                     std::span<float> hessian)>
+      of_all;
+};
 
 // Every pointer outlives the fit.
 struct TrainingData {
@@ -25,11 +38,12 @@ struct TrainingData {
   int truncation_level;
   std::vector<int8_t> signs;  // as TrainParams::monotone_constraints
   FeatureRange searched;      // the features whose histograms this worker gets whole
+  CustomGradients custom = {};
 
   int32_t sign_of(int32_t feature) const { return signs.empty() ? 0 : signs[feature]; }
   double weight_of(int64_t row) const { return weight ? weight[row] : 1.0; }
   double target_of(int64_t row, int output) const {
-    if (objective == ObjectiveKind::multiclass) return target[row] == output ? 1.0 : 0.0;
+    if (is_per_class(objective)) return target[row] == output ? 1.0 : 0.0;
     return target[row];
   }
 };

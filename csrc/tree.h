@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bin_order.h"
+#include "objective.h"
 #include "params.h"
 #include "types.h"
 
@@ -47,6 +48,11 @@ inline int32_t n_categories(const Categories& values) {
       values);
 }
 
+inline Link link_of(ObjectiveKind objective, const std::optional<CustomObjective>& custom) {
+  if (custom) return custom->link;
+  return visit_objective(objective, [](auto o) { return decltype(o)::kLink; });
+}
+
 struct Model {
   ObjectiveKind objective;
   int32_t n_outputs;
@@ -55,7 +61,9 @@ struct Model {
   std::vector<Tree> trees;                  // tree i belongs to output i % n_outputs
   std::vector<Categories> categories = {};  // per feature, or empty: all are numerical
   bool refuses_unseen = false;              // categories that training has not seen
+  std::optional<CustomObjective> custom = {};
 
+  Link link() const { return link_of(objective, custom); }
   int32_t n_features() const { return int32_t(feature_names.size()); }
   bool is_categorical(int32_t feature) const {
     return !categories.empty() && qgbdt::is_categorical(categories[feature]);
@@ -67,7 +75,7 @@ struct Model {
 
   // Whether trees of one mean the same in the other.
   bool is_alike(const Model& other) const {
-    return objective == other.objective && n_outputs == other.n_outputs &&
+    return objective == other.objective && custom == other.custom && n_outputs == other.n_outputs &&
            feature_names == other.feature_names && categories == other.categories &&
            refuses_unseen == other.refuses_unseen;
   }
@@ -79,7 +87,8 @@ struct Model {
             base_score,
             {trees.begin() + begin * n_outputs, trees.begin() + end * n_outputs},
             categories,
-            refuses_unseen};
+            refuses_unseen,
+            custom};
   }
 };
 

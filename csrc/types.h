@@ -18,7 +18,32 @@ QGBDT_FN HistCell make_cell(int32_t gradient, int32_t hessian) {
 QGBDT_FN int32_t cell_gradient(HistCell cell) { return int32_t(cell >> 32); }
 QGBDT_FN int32_t cell_hessian(HistCell cell) { return int32_t(uint32_t(cell)); }
 
-enum class ObjectiveKind { regression, poisson, gamma, tweedie, binary, multiclass, lambdarank };
+enum class ObjectiveKind {
+  regression,
+  l1,
+  huber,
+  fair,
+  quantile,
+  mape,
+  cross_entropy,
+  poisson,
+  gamma,
+  tweedie,
+  binary,
+  multiclass,
+  multiclassova,
+  lambdarank,
+  rank_xendcg,
+  custom  // the user's own
+};
+
+enum class Link { identity, logistic, softmax, exponential };
+
+struct ObjectiveArgs {
+  double tweedie_variance_power;
+  double alpha;   // of huber and quantile
+  double fair_c;  // of fair
+};
 
 // How large the values of one kind are: the largest magnitude, and how many lie in each power of
 // two (by the 8 exponent bits of a float32). Both merge exactly over threads and workers.

@@ -11,9 +11,18 @@ from qgbdt.booster import Booster
 from qgbdt.versions import package_version, show_versions
 
 if TYPE_CHECKING:
+    from qgbdt.compiled import metric, objective
     from qgbdt.estimators import QGBDTClassifier, QGBDTRanker, QGBDTRegressor
 
-__all__ = ["Booster", "QGBDTClassifier", "QGBDTRanker", "QGBDTRegressor", "show_versions"]
+__all__ = [
+    "Booster",
+    "QGBDTClassifier",
+    "QGBDTRanker",
+    "QGBDTRegressor",
+    "metric",
+    "objective",
+    "show_versions",
+]
 
 __version__ = package_version("qgbdt")
 
@@ -21,7 +30,8 @@ __version__ = package_version("qgbdt")
 def __getattr__(name: str) -> Any:
     """Import the estimators, and scikit-learn with them, when they are first asked for."""
     if name in __all__:
-        return getattr(import_module("qgbdt.estimators"), name)
+        module = "qgbdt.compiled" if name in ("metric", "objective") else "qgbdt.estimators"
+        return getattr(import_module(module), name)
     raise AttributeError(f"module 'qgbdt' has no attribute {name!r}")
 
 

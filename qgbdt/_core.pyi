@@ -72,6 +72,8 @@ class Model:
     @property
     def objective(self) -> str: ...
     @property
+    def custom(self) -> tuple[str, str, str, str] | None: ...
+    @property
     def n_features(self) -> int: ...
     @property
     def n_outputs(self) -> int: ...
@@ -94,6 +96,7 @@ class Model:
         end_iteration: int,
         raw: bool,
         n_threads: int,
+        init_score: NDArray[np.float64] | None = None,
     ) -> NDArray[np.float64]: ...
     def explain(
         self,
@@ -145,6 +148,13 @@ def train(
     device: Device | None = None,
     categories: Sequence[Categories] = (),
     refuses_unseen: bool = False,
+    gradients_of_all: Callable[
+        [NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]
+    ]
+    | None = None,
+    gradients_of_rows: int = 0,
+    eval_init_scores: Sequence[NDArray[np.float64] | None] = (),
+    losses: Sequence[int] = (),
 ) -> tuple[Model, dict[str, float], dict[str, NDArray[Any]], dict[str, NDArray[Any]]]: ...
 def evaluate(
     eval_set: EvaluationSet,
@@ -154,7 +164,11 @@ def evaluate(
     comm: Comm | None = None,
 ) -> NDArray[np.float64]: ...
 def metrics() -> dict[str, tuple[str, bool]]: ...
-def predictions(objective: str, raw_prediction: NDArray[np.float64]) -> NDArray[np.float64]: ...
+def predictions(
+    objective: str,
+    raw_prediction: NDArray[np.float64],
+    custom: tuple[str, str, str, str] | None = None,
+) -> NDArray[np.float64]: ...
 def build_info() -> dict[str, Any]: ...
 def simd_levels() -> list[str]: ...
 def simd_level() -> str: ...

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,15 @@ NATIVE_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 
 STAGES_TOGETHER = 16
 """Iterations whose leaves are found at once."""
+
+
+class CustomFields(NamedTuple):
+    """What a model file keeps of an objective of the user's; of its code, a hash only."""
+
+    name: str
+    link: str
+    source_hash: str
+    parameters: str
 
 
 class Booster:
@@ -143,6 +152,11 @@ class Booster:
     def objective(self) -> str:
         """The loss that the model was trained for."""
         return self._model.objective
+
+    @property
+    def custom(self) -> CustomFields | None:
+        """What the model knows of an objective of the user's; None of a built-in one."""
+        return None if self._model.custom is None else CustomFields(*self._model.custom)
 
     @property
     def n_iterations(self) -> int:
@@ -357,7 +371,9 @@ class Booster:
                 nodes = self._model.tree(first * n_outputs + t)
                 raw[:, t % n_outputs] += nodes["value"][nodes["feature"] < 0][leaves[:, t]]
                 if (t + 1) % n_outputs == 0:
-                    values = raw.copy() if raw_score else predictions(self.objective, raw)
+                    values = raw.copy()
+                    if not raw_score:
+                        values = predictions(self.objective, raw, self._model.custom)
                     yield values[:, 0] if n_outputs == 1 else values
 
     def apply(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from qgbdt.errors import DataError, ParameterError
 
+QUANTILE_OBJECTIVES = ("l1", "quantile", "mape")
 MOST_INTERACTING = {"no_interactions": 1, "pairwise": 2}
 
 
@@ -28,6 +29,11 @@ def constraint_params(
         raise ParameterError(
             "monotone_constraints are not for objective='multiclass': the score of a class can be "
             "monotone, its probability cannot. Use None, or a classifier for each class."
+        )
+    if monotone is not None and objective in QUANTILE_OBJECTIVES:
+        raise ParameterError(
+            f"monotone_constraints are not for objective={objective!r}: its leaves are quantiles, "
+            "which nothing keeps in order. Use None, or objective='huber'."
         )
     return {
         "monotone_constraints": monotone_signs(monotone, names),

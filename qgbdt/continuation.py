@@ -36,7 +36,12 @@ class Continuation:
         return None if self.init_model is None else booster_of(self.init_model)._categories
 
     def initial(
-        self, objective: str, n_outputs: int, names: list[str], categories: Categories
+        self,
+        objective: str,
+        n_outputs: int,
+        names: list[str],
+        categories: Categories,
+        custom: tuple[str, str, str, str] | None,
     ) -> Model | None:
         """The model that was given, which must be of the same kind."""
         if self.init_model is None:
@@ -45,6 +50,7 @@ class Continuation:
         model, its_own = booster._model, booster._categories
         for what, its, here in (
             ("objective", model.objective, objective),
+            ("objective's name, link, source and parameters", model.custom, custom),
             ("number of outputs", model.n_outputs, n_outputs),
             ("features", model.feature_names, names),
             ("categorical features", its_own.indices, categories.indices),
@@ -82,13 +88,18 @@ def facts_of_data(matrix: BinnedMatrix, training: Rows, workers: Communicator) -
         np.array([len(y), digest(y, rows), digest(weight, rows[: len(weight)]), digest(sizes)])
     )
     thresholds = [matrix.bin_thresholds(feature) for feature in range(matrix.n_features)]
-    return {
+    facts = {
         "the number of rows": int(sums[0]),
         "the digest of y": int(sums[1]),
         "the digest of sample_weight": int(sums[2]),
         "the digest of the queries": int(sums[3]),
         "the digest of the thresholds of X": zlib.crc32(np.concatenate(thresholds).tobytes()),
     }
+    if training.init_score is not None:
+        scores = training.init_score
+        own = digest(scores.ravel(), np.repeat(rows, scores.shape[1]))
+        facts["the digest of init_score"] = int(workers.sum(np.array([own]))[0])
+    return facts
 
 
 def digest(values: NDArray[Any], rows: NDArray[np.int64] | None = None) -> int:
@@ -111,13 +122,13 @@ class Start:
     n_iterations_done: int
     on_iteration: Callable[[bytes], None] | None
 
-    def raw_prediction(self, X: NDArray[Any], n_threads: int) -> Floats | None:
-        """The model's raw predictions, shape (n_outputs, n_samples)."""
-        if self.model is None:
-            return None
-        n_iterations = self.model.n_trees // self.model.n_outputs
-        raw = self.model.predict(native_matrix(X), 0, n_iterations, True, n_threads)
-        return np.ascontiguousarray(raw.T)
+    def raw_prediction(self, rows: Rows, n_threads: int) -> Floats | None:
+        """The model's raw predictions, from init_score on; shape (n_outputs, n_samples)."""
+        scores = rows.init_score
+        if self.model is not None:
+            n_iterations, X = self.model.n_trees // self.model.n_outputs, native_matrix(rows.X)
+            scores = self.model.predict(X, 0, n_iterations, True, n_threads, scores)
+        return None if scores is None else np.ascontiguousarray(scores.T)
 
 
 @contextmanager

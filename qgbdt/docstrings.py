@@ -64,6 +64,11 @@ resume : bool, default=False
     a fit that was not interrupted. It must be of this fit: only n_estimators, n_jobs and the
     number of workers may change."""
 
+INIT_SCORE = """\
+init_score : array-like of shape (n_samples,) or (n_samples, n_classes), default=None
+    Raw predictions to start from, instead of the best constant. The model does not remember them:
+    add those of new rows to its raw predictions."""
+
 EVALUATION = """\
 eval_set : list of (X, y), default=None
     Rows whose metrics are computed after each iteration. One that is the very X and y of training
@@ -72,6 +77,8 @@ eval_names : list of str, default=None
     Their names; None is "valid_0", "valid_1", ...
 eval_sample_weight : list of array-like, default=None
     Their weights.
+eval_init_score : list of array-like, default=None
+    Their init_score.
 eval_metric : str, callable or list of these, default=None
     LightGBM's names; None is the objective's own loss, and NDCG for ranking. Or functions
     ``f(y, prediction[, weight[, group]])`` that return (name, value, is_higher_better) or a list
@@ -98,6 +105,7 @@ SECTIONS = {
     "{iterations}": ITERATIONS,
     "{explanations}": EXPLANATIONS,
     "{continuation}": CONTINUATION,
+    "{init_score}": INIT_SCORE,
     "{evaluation}": EVALUATION,
     "{workers}": WORKERS,
 }

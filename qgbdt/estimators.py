@@ -20,8 +20,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from qgbdt import _core
 from qgbdt.booster import Booster
 from qgbdt.categories import Categories, find_categories
+from qgbdt.compiled import CompiledObjective
 from qgbdt.constraints import constraint_params
 from qgbdt.continuation import Continuation, facts_of_data, started
+from qgbdt.custom import CustomObjective, PythonObjective
 from qgbdt.devices import OR_CPU, open_device
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.docstrings import documented
@@ -30,6 +32,8 @@ from qgbdt.evaluation import EvaluationRequest, EvaluationSet, Iteration, Watch,
 from qgbdt.holdout import blocks_of, first_split, held_back
 from qgbdt.matrices import is_sparse, native_matrix
 from qgbdt.params import (
+    OBJECTIVE_ALIASES,
+    RANKER_OBJECTIVES,
     ClassifierParams,
     CommonParams,
     RankerParams,
@@ -44,6 +48,7 @@ from qgbdt.validation import (
     Floats,
     Rows,
     check_eval_group,
+    check_init_score,
     check_query_sizes,
     check_regression_target,
     check_relevance,
@@ -72,6 +77,7 @@ EVALUATION_PARAMS = (
     "first_metric_only",
     "validation_fraction",
 )
+CLASS_WEIGHT_PARAMS = ("class_weight", "is_unbalance", "scale_pos_weight")
 """Parameters of which the trainer does not know, but on which workers must agree."""
 
 
@@ -158,7 +164,8 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 "the version of qgbdt": package_version("qgbdt"),
                 "the estimator": type(self).__name__,
                 "sample_weight": "None" if sample_weight is None else "given",
-                "class_weight": str(getattr(self, "class_weight", None)),
+                **{name: str(getattr(self, name, None)) for name in CLASS_WEIGHT_PARAMS},
+                "init_score": "None" if request.init_score is None else "given",
                 "unseen_category": self.unseen_category,
                 **{name: getattr(self, name) for name in EVALUATION_PARAMS},
                 **request.facts(),
@@ -223,9 +230,21 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         n_outputs: int = 1,
         query_sizes: NDArray[np.int64] | None = None,
         label_gain: Floats | None = None,
+        custom: CustomObjective | None = None,
     ) -> None:
-        """Bin and train on checked data, and set the fitted attributes that all estimators have."""
+        """Bin and train on checked data, and set the fitted attributes that all estimators have.
+
+        With an objective of the user's, `objective` is the built-in one of the same targets.
+        """
+        like = objective
+        fields = None if custom is None else custom.fields
+        objective = "custom" if custom else like
         device = open_device(self.device)
+        if device is not None and custom:
+            raise DeviceError(
+                f"device={self.device!r} does not run objectives that are functions. Use a "
+                f"built-in one, {OR_CPU}"
+            )
         if device is not None and is_sparse(X):
             raise DeviceError(f"device={self.device!r} needs dense X. Use X.toarray(), {OR_CPU}")
         if device is not None and categories:
@@ -233,9 +252,12 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 f"device={self.device!r} does not train on categorical features. Use numbers and "
                 f"categorical_features=None, {OR_CPU}"
             )
+        of_single_rows = custom.of_single_rows(n_outputs) if custom else 0
+        losses = [some.of_single_rows(n_outputs, query_sizes) for some in request.compiled]
         n_threads = resolve_n_jobs(self.n_jobs, type(self).__name__)
         params = trainer_params(self) | {
             "objective": objective,
+            "custom": fields,
             "n_outputs": n_outputs,
             "seed": draw_seed(self.random_state),
             "label_gain": label_gains(label_gain),
@@ -243,14 +265,13 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         blocks = check_row_blocks(row_blocks, X.shape[0]) or [(workers.rank, X.shape[0])]
         names = self._feature_names(X)
         params |= constraint_params(
-            self.monotone_constraints, self.interaction_constraints, names, objective
+            self.monotone_constraints, self.interaction_constraints, names, like
         )
         check_not_monotone(categories, params["monotone_constraints"], names)
-        initial = continuation.initial(objective, n_outputs, names, categories)
-        rows = Rows(X, y, sample_weight, query_sizes)
-        sets = self._evaluation_sets(
-            request, objective, n_outputs, check_target, workers, categories
-        )
+        initial = continuation.initial(objective, n_outputs, names, categories, fields)
+        init_score = check_init_score(request.init_score, X.shape[0], n_outputs)
+        rows = Rows(X, y, sample_weight, query_sizes, init_score)
+        sets = self._evaluation_sets(request, like, n_outputs, check_target, workers, categories)
         if self.validation_fraction is not None:
             if hasattr(self.validation_fraction, "split"):
                 kept, held = first_split(self.validation_fraction, rows, request.groups)
@@ -262,7 +283,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             sets = [EvaluationSet.of("valid_0", rows.where(held), n_outputs)]
             blocks, rows = blocks_of(kept, blocks), rows.where(kept)
         for some in sets:
-            check_set(some, request.metrics(objective), workers)
+            check_set(some, request.metrics(like), workers)
         facts = {
             **{name: np.asarray(value).tolist() for name, value in params.items()},
             "max_bin": self.max_bin,
@@ -293,7 +314,8 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 told = FitCallbacks(self, request.training, request.sample_weight, begin)
                 callbacks.append(told.after_iteration)
                 on_iteration = told.on_iteration
-            watch = Watch(self, objective, sets, request, callbacks, workers, n_initial)
+            link = functools.partial(_core.predictions, objective, custom=fields)
+            watch = Watch(self, like, sets, request, callbacks, workers, n_initial, link)
             model, cost, quantization, profile = _core.train(
                 matrix,
                 rows.y,
@@ -304,7 +326,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 n_threads,
                 workers.native,
                 begin.model,
-                begin.raw_prediction(rows.X, n_threads),
+                begin.raw_prediction(rows, n_threads),
                 on_iteration,
                 begin.n_iterations_done,
                 [some.native for some in sets],
@@ -313,6 +335,10 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 device,
                 categories.values,
                 categories.refuses_unseen,
+                custom.of_all_rows(rows, n_outputs) if custom else None,
+                of_single_rows,
+                [some.rows.init_score for some in sets],
+                losses if sets else [],
             )
         if watch.best_iteration is not None:
             model = model.iterations(0, watch.best_iteration)
@@ -347,11 +373,12 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         for given in request.sets():
             with told_of(given.name):
                 X, y = self._checked(given.X, given.y, workers, categories, reset=False)
-                weight = check_sample_weight(given.sample_weight, X.shape[0], workers=workers)
-                sizes = (
-                    check_eval_group(given.group, X.shape[0]) if objective == "lambdarank" else None
-                )
-                rows = Rows(X, check_target(y, weight), weight, sizes)
+                n = X.shape[0]
+                weight = check_sample_weight(given.sample_weight, n, workers=workers)
+                is_ranking = objective in RANKER_OBJECTIVES
+                sizes = check_eval_group(given.group, n) if is_ranking else None
+                init_score = check_init_score(given.init_score, n, n_outputs)
+                rows = Rows(X, check_target(y, weight), weight, sizes, init_score)
             sets.append(EvaluationSet.of(given.name, rows, n_outputs, given.is_training))
         return sets
 
@@ -473,9 +500,11 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         y: Any,
         sample_weight: Any = None,
         *,
+        init_score: Any = None,
         eval_set: Any = None,
         eval_names: Sequence[str] | None = None,
         eval_sample_weight: Sequence[Any] | None = None,
+        eval_init_score: Sequence[Any] | None = None,
         eval_metric: Any = None,
         X_val: Any = None,
         y_val: Any = None,
@@ -498,6 +527,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             Class labels, of at least two classes.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
+        {init_score}
         {evaluation}
         {continuation}
         {workers}
@@ -509,9 +539,11 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         request = EvaluationRequest(
             training=(X, y),
             sample_weight=sample_weight,
+            init_score=init_score,
             eval_set=eval_set,
             eval_names=eval_names,
             eval_sample_weight=eval_sample_weight,
+            eval_init_score=eval_init_score,
             eval_metric=eval_metric,
             X_val=X_val,
             y_val=y_val,
@@ -531,12 +563,13 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             self._class_sample_weight(sample_weight, y_encoded, workers),
             objective=objective,
             workers=workers,
+            custom=custom_objective(self.objective),
             row_blocks=row_blocks,
             categories=categories,
             continuation=continuation,
             request=request,
             check_target=lambda y, _: numbers_of_classes(y, self.classes_),
-            n_outputs=self.n_classes_ if objective == "multiclass" else 1,
+            n_outputs=1 if objective == "binary" else self.n_classes_,
         )
 
     @documented
@@ -641,6 +674,12 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         ndarray of shape (n_samples, n_classes)
             Probabilities, the columns in the order of `classes_`.
         """
+        custom = self.booster_.custom
+        if custom is not None and custom.link not in ("logistic", "softmax"):
+            raise ParameterError(
+                f"The objective {custom.name} gives no probabilities: its link is {custom.link!r}. "
+                "Use decision_function, or qgbdt.objective with link='logistic'."
+            )
         return of_each_class(self._predict(X, start_iteration, num_iteration, raw_score=False))
 
     def staged_predict_proba(self, X: Any) -> Iterator[Floats]:
@@ -662,31 +701,53 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         if self.n_classes_ < 2:
             got = f"one class: {self.classes_[0]}" if self.n_classes_ else "no rows"
             raise DataError(f"QGBDTClassifier needs at least two classes, got {got}.")
-        if self.objective == "binary" and self.n_classes_ > 2:
+        objective = named_objective(self.objective)
+        if objective == "binary" and self.n_classes_ > 2:
             raise DataError(
                 f"objective='binary' needs y of two classes, got {self.n_classes_}. Use "
                 "objective='multiclass' or None."
             )
-        return self.objective or ("binary" if self.n_classes_ == 2 else "multiclass")
+        return objective or ("binary" if self.n_classes_ == 2 else "multiclass")
 
     def _class_sample_weight(
         self, sample_weight: Any, y_encoded: Floats, workers: Communicator
     ) -> Floats | None:
         """The weight of each row times that of its class."""
         weight = check_sample_weight(sample_weight, len(y_encoded), workers=workers)
-        if self.class_weight is None:
-            return weight
+        self._check_class_weight_params()
         numbers = y_encoded.astype(np.intp)
-        if self.class_weight == "balanced":  # in inverse proportion to the rows of all workers
-            counts = workers.sum(np.bincount(numbers, minlength=self.n_classes_))
-            class_weight = counts.sum() / (self.n_classes_ * counts)
+        if self.is_unbalance:
+            counts = workers.sum(np.bincount(numbers, minlength=2))
+            class_weight = counts.max() / counts
+        elif self.scale_pos_weight != 1:
+            class_weight = np.array([1.0, self.scale_pos_weight])
+        elif self.class_weight is None:
+            return weight
         else:
-            class_weight = compute_class_weight(
-                self.class_weight, classes=self.classes_, y=self.classes_
-            )
+            class_weight = self._given_class_weight(numbers, workers)
         product = weighted(class_weight[numbers], weight)
         name = "sample_weight times class_weight"
         return check_sample_weight(product, len(numbers), name, workers)
+
+    def _check_class_weight_params(self) -> None:
+        asked = [self.class_weight is not None, self.is_unbalance, self.scale_pos_weight != 1]
+        if sum(asked) > 1:
+            raise ParameterError(
+                "class_weight, is_unbalance and scale_pos_weight exclude each other. Use one."
+            )
+        if any(asked[1:]) and self.n_classes_ != 2:
+            name = "is_unbalance" if self.is_unbalance else "scale_pos_weight"
+            raise ParameterError(
+                f"{name} is for two classes, got {self.n_classes_}. Use class_weight."
+            )
+
+    def _given_class_weight(self, numbers: NDArray[np.intp], workers: Communicator) -> Floats:
+        if self.class_weight == "balanced":  # in inverse proportion to the rows of all workers
+            counts = workers.sum(np.bincount(numbers, minlength=self.n_classes_))
+            return np.asarray(counts.sum() / (self.n_classes_ * counts))
+        return np.asarray(
+            compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
+        )
 
 
 @documented
@@ -721,9 +782,11 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         y: Any,
         sample_weight: Any = None,
         *,
+        init_score: Any = None,
         eval_set: Any = None,
         eval_names: Sequence[str] | None = None,
         eval_sample_weight: Sequence[Any] | None = None,
+        eval_init_score: Sequence[Any] | None = None,
         eval_metric: Any = None,
         X_val: Any = None,
         y_val: Any = None,
@@ -746,6 +809,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             Target values, in the range of the objective.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
+        {init_score}
         {evaluation}
         {continuation}
         {workers}
@@ -757,9 +821,11 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         request = EvaluationRequest(
             training=(X, y),
             sample_weight=sample_weight,
+            init_score=init_score,
             eval_set=eval_set,
             eval_names=eval_names,
             eval_sample_weight=eval_sample_weight,
+            eval_init_score=eval_init_score,
             eval_metric=eval_metric,
             X_val=X_val,
             y_val=y_val,
@@ -768,7 +834,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             callbacks=callbacks,
         )
         workers = self._start(communicator, sample_weight, request)
-        objective = self.objective or "regression"
+        objective = self._resolve_objective()
         continuation = Continuation(init_model, checkpoint_dir, resume)
         X, y, categories = self._check_rows(X, y, workers, continuation, y_numeric=True)
         weight = check_sample_weight(sample_weight, X.shape[0], workers=workers)
@@ -779,12 +845,21 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             weight,
             objective=objective,
             workers=workers,
+            custom=custom_objective(self.objective),
             row_blocks=row_blocks,
             categories=categories,
             continuation=continuation,
             request=request,
             check_target=lambda y, weight: check_regression_target(y, weight, objective),
         )
+
+    def _resolve_objective(self) -> str:
+        objective = named_objective(self.objective) or "regression"
+        if objective == "quantile" and self.alpha >= 1:
+            raise ParameterError(
+                f"objective='quantile' needs an alpha below 1, the quantile. Got {self.alpha}."
+            )
+        return objective
 
     @documented
     def predict(
@@ -871,10 +946,12 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         group: Any = None,
         qid: Any = None,
         sample_weight: Any = None,
+        init_score: Any = None,
         eval_set: Any = None,
         eval_names: Sequence[str] | None = None,
         eval_sample_weight: Sequence[Any] | None = None,
         eval_group: Sequence[Any] | None = None,
+        eval_init_score: Sequence[Any] | None = None,
         eval_metric: Any = None,
         eval_at: Sequence[int] = (1, 2, 3, 4, 5),
         X_val: Any = None,
@@ -903,6 +980,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             The query of each row.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
+        {init_score}
         {evaluation}
         eval_group : list of array-like, default=None
             The sizes of the queries of each set of eval_set.
@@ -920,10 +998,12 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         request = EvaluationRequest(
             training=(X, y),
             sample_weight=sample_weight,
+            init_score=init_score,
             eval_set=eval_set,
             eval_names=eval_names,
             eval_sample_weight=eval_sample_weight,
             eval_group=eval_group,
+            eval_init_score=eval_init_score,
             eval_metric=eval_metric,
             eval_at=eval_at,
             X_val=X_val,
@@ -941,8 +1021,9 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             X,
             check_relevance(y, len(gains)),
             check_sample_weight(sample_weight, X.shape[0], workers=workers),
-            objective=self.objective or "lambdarank",
+            objective=named_objective(self.objective) or "lambdarank",
             workers=workers,
+            custom=custom_objective(self.objective),
             row_blocks=row_blocks,
             categories=categories,
             continuation=continuation,
@@ -1027,6 +1108,20 @@ def check_not_monotone(categories: Categories, signs: Any, names: Sequence[str])
                 f"monotone_constraints has {signs[index]} for {names[index]!r}, whose categories "
                 "have no order."
             )
+
+
+def named_objective(objective: Any) -> str | None:
+    """The name of a built-in objective, or None."""
+    if not isinstance(objective, str):
+        return None
+    return OBJECTIVE_ALIASES.get(objective, objective)
+
+
+def custom_objective(objective: Any) -> CustomObjective | None:
+    """An objective of the user's, or None."""
+    if isinstance(objective, CompiledObjective):
+        return objective
+    return PythonObjective(objective) if callable(objective) else None
 
 
 def draw_seed(random_state: int | np.random.RandomState | np.random.Generator | None) -> int:

@@ -10,22 +10,31 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from qgbdt import _core
+from qgbdt.compiled import CompiledMetric
 from qgbdt.distributed.communicator import Communicator
 from qgbdt.errors import DataError, ParameterError
 from qgbdt.matrices import native_matrix
-from qgbdt.params import CommonParams, is_int, is_real
+from qgbdt.params import METRIC_ALIASES, CommonParams, is_int, is_real
 from qgbdt.validation import Floats, Rows, check_range
 
 LOGGER = logging.getLogger("qgbdt")
 METRICS = _core.metrics()
 DEFAULT_METRIC = {
     "regression": "l2",
+    "l1": "l1",
+    "huber": "huber",
+    "fair": "fair",
+    "quantile": "quantile",
+    "mape": "mape",
+    "cross_entropy": "cross_entropy",
     "poisson": "poisson",
     "gamma": "gamma",
     "tweedie": "tweedie",
     "binary": "binary_logloss",
     "multiclass": "multi_logloss",
+    "multiclassova": "multi_logloss",
     "lambdarank": "ndcg",
+    "rank_xendcg": "ndcg",
 }
 
 
@@ -73,6 +82,7 @@ class GivenSet:
     y: Any
     sample_weight: Any = None
     group: Any = None
+    init_score: Any = None
     is_training: bool = False
 
 
@@ -103,10 +113,12 @@ class EvaluationRequest:
 
     training: tuple[Any, Any]
     sample_weight: Any = None
+    init_score: Any = None
     eval_set: Any = None
     eval_names: Sequence[str] | None = None
     eval_sample_weight: Sequence[Any] | None = None
     eval_group: Sequence[Any] | None = None
+    eval_init_score: Sequence[Any] | None = None
     eval_metric: Any = None
     eval_at: Sequence[int] = (1, 2, 3, 4, 5)
     X_val: Any = None
@@ -120,6 +132,7 @@ class EvaluationRequest:
         """The evaluation sets, from either of their two forms."""
         lone = [self.X_val, self.y_val, self.sample_weight_val, self.group_val]
         listed = [self.eval_set, self.eval_names, self.eval_sample_weight, self.eval_group]
+        listed.append(self.eval_init_score)
         if all(some is None for some in lone):
             return self._listed_sets()
         if any(some is not None for some in listed):
@@ -138,6 +151,7 @@ class EvaluationRequest:
             ("eval_names", self.eval_names),
             ("eval_sample_weight", self.eval_sample_weight),
             ("eval_group", self.eval_group),
+            ("eval_init_score", self.eval_init_score),
         ):
             if given is not None and len(given) != len(pairs):
                 raise DataError(
@@ -146,24 +160,35 @@ class EvaluationRequest:
                 )
             columns.append([None] * len(pairs) if given is None else list(given))
         sets = []
-        for i, ((X, y), name, weight, group) in enumerate(zip(pairs, *columns, strict=True)):
+        for i, ((X, y), name, *others) in enumerate(zip(pairs, *columns, strict=True)):
             is_training = X is self.training[0] and y is self.training[1]
             default = "training" if is_training else f"valid_{i}"
-            sets.append(
-                GivenSet(default if name is None else name, X, y, weight, group, is_training)
-            )
+            weight, group, init_score = others
+            name = default if name is None else name
+            sets.append(GivenSet(name, X, y, weight, group, init_score, is_training))
         names = [given.name for given in sets]
         if len(set(names)) < len(names):
             raise DataError(f"eval_names must differ from each other, got {names}.")
         return sets
 
-    def names_and_functions(self) -> tuple[list[str], list[Callable[..., Any]]]:
-        """The metrics' names and the user's own ones."""
+    @property
+    def compiled(self) -> list[CompiledMetric]:
+        """The user's compiled metrics."""
+        return [some for some in self._asked if isinstance(some, CompiledMetric)]
+
+    @property
+    def _asked(self) -> list[Any]:
+        """The metrics, as they were given."""
         asked = self.eval_metric
         if asked is None:
-            return [], []
-        listed = list(asked) if isinstance(asked, (list, tuple)) else [asked]
-        names = [some for some in listed if isinstance(some, str)]
+            return []
+        return list(asked) if isinstance(asked, (list, tuple)) else [asked]
+
+    def names_and_functions(self) -> tuple[list[str], list[Callable[..., Any]]]:
+        """The metrics' names and the user's functions, without the compiled ones."""
+        asked = self.eval_metric
+        listed = [some for some in self._asked if not isinstance(some, CompiledMetric)]
+        names = [METRIC_ALIASES.get(some, some) for some in listed if isinstance(some, str)]
         functions = [some for some in listed if callable(some)]
         if len(names) + len(functions) < len(listed):
             raise ParameterError(
@@ -217,16 +242,18 @@ class EvaluationRequest:
                 "name": given.name,
                 "weights": given.sample_weight is not None,
                 "queries": given.group is not None,
+                "init_score": given.init_score is not None,
                 "training": given.is_training,
             }
         facts["eval_metric"] = self.names_and_functions()[0]
+        facts["the compiled metrics"] = [list(some.fields) for some in self.compiled]
         facts["eval_at"] = [int(at) for at in self.eval_at]
         return facts
 
     def metrics(self, objective: str) -> list[tuple[str, int]]:
         """The native metrics, each with the k of those of queries, 0 for others."""
         names, functions = self.names_and_functions()
-        if not names and not functions:
+        if not names and not functions and not self.compiled:
             names = [DEFAULT_METRIC[objective]]
         problem = METRICS[DEFAULT_METRIC[objective]][0]
         known = [name for name, (its, _) in METRICS.items() if its == problem]
@@ -307,12 +334,15 @@ class Watch:
         callbacks: Sequence[Callable[[Iteration], Any]],
         workers: Communicator,
         begin_iteration: int,
+        link: Callable[[Floats], Floats],
     ) -> None:
         self.sets = sets
         self.metrics = request.metrics(objective) if sets else []
+        self.compiled = request.compiled if sets else []
+        self._link = link
         self.history: dict[str, dict[str, list[float]]] = {some.name: {} for some in sets}
         self.n_iterations = begin_iteration
-        self._estimator, self._objective, self._workers = estimator, objective, workers
+        self._estimator, self._workers = estimator, workers
         self._begin_iteration = begin_iteration
         self._functions = request.names_and_functions()[1]
         self._callbacks = callbacks
@@ -369,18 +399,21 @@ class Watch:
 
     def _scores(self, values: Floats) -> list[Score]:
         scores = []
-        of_sets = values.reshape(len(self.sets), len(self.metrics)).tolist()
+        shown = [
+            (f"{metric}@{at}" if at else metric, METRICS[metric][1]) for metric, at in self.metrics
+        ]
+        shown += [(metric.name, metric.is_higher_better) for metric in self.compiled]
+        of_sets = values.reshape(len(self.sets), len(shown)).tolist()
         for evaluated, own in zip(self.sets, of_sets, strict=True):
-            for (metric, at), value in zip(self.metrics, own, strict=True):
-                name = f"{metric}@{at}" if at else metric
-                scores.append(Score(evaluated.name, name, value, METRICS[metric][1]))
+            for (name, maximize), value in zip(shown, own, strict=True):
+                scores.append(Score(evaluated.name, name, value, maximize))
             scores += self._of_functions(evaluated)
         return scores
 
     def _of_functions(self, evaluated: EvaluationSet) -> list[Score]:
         if not self._functions:
             return []
-        prediction = _core.predictions(self._objective, evaluated.raw_prediction)
+        prediction = self._link(evaluated.raw_prediction)
         prediction = prediction[:, 0] if prediction.shape[1] == 1 else prediction
         rows = evaluated.rows
         given = [rows.y, prediction, rows.sample_weight, rows.query_sizes]

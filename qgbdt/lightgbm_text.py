@@ -18,22 +18,27 @@ from qgbdt.trees import NumberedTree, numbered
 
 WRITTEN = {
     "regression": "regression",
+    "l1": "regression_l1",
+    "huber": "huber",
+    "fair": "fair",
+    "quantile": "quantile",
+    "mape": "mape",
     "poisson": "poisson",
     "gamma": "gamma",
     "tweedie": "tweedie",
+    "cross_entropy": "cross_entropy",
     "binary": "binary sigmoid:1",
     "multiclass": "multiclass num_class:{n_outputs}",
+    "multiclassova": "multiclassova num_class:{n_outputs} sigmoid:1",
     "lambdarank": "lambdarank",
+    "rank_xendcg": "rank_xendcg",
 }
 """Our objectives as LightGBM writes them."""
 
-READ = {
-    **{written.partition(" ")[0]: ours for ours, written in WRITTEN.items()},
-    **dict.fromkeys(["regression_l1", "huber", "fair", "quantile", "mape"], "regression"),
-    "cross_entropy": "binary",
-    "rank_xendcg": "lambdarank",
-}
-"""LightGBM's objectives and ours of the same link. One that has none of ours is refused."""
+MULTICLASS = ("multiclass", "multiclassova")
+
+READ = {written.partition(" ")[0]: ours for ours, written in WRITTEN.items()}
+"""LightGBM's objectives and ours. One that has none of ours is refused."""
 
 INTEGER = re.compile(r"-?\d{1,18}", re.ASCII)
 REAL = re.compile(r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan)", re.ASCII)
@@ -259,7 +264,7 @@ def objective_of(header: Fields) -> tuple[str, int]:
     name, *options = words
     ours = READ.get(name)
     refused = set(options) - {"sigmoid:1", f"num_class:{n_outputs}"}
-    if ours is None or refused or (ours == "multiclass") != (n_outputs > 1):
+    if ours is None or refused or (ours in MULTICLASS) != (n_outputs > 1):
         raise header.error(
             f"qgbdt has no link for the objective {' '.join(words)[:60]!r} of {n_outputs} outputs"
         )

@@ -163,6 +163,7 @@ def are_sets_of_features(value: Any) -> bool:
 
 NONE = Where("None", lambda value: value is None)
 BOOL = Where("a bool", lambda value: isinstance(value, (bool, np.bool_)))
+FUNCTION = Where("a function", callable)
 DICT = Where("a dict", lambda value: isinstance(value, Mapping))
 NON_ZERO_INT = Where("an int other than 0", lambda value: is_int(value) and value != 0)
 RANDOM = Where(
@@ -275,6 +276,52 @@ def check_names(owner: str, names: Mapping[str, Any], known: Mapping[str, Any]) 
             nearest = difflib.get_close_matches(name, known, n=1)
             hint = f"Did you mean {nearest[0]!r}?" if nearest else f"It has {', '.join(known)}."
             raise UnknownParameterError(f"{owner} has no parameter {name!r}. {hint}")
+
+
+# --- Names ----------------------------------------------------------------------------------------
+
+REGRESSION_OBJECTIVES = (
+    *("regression", "l1", "huber", "fair", "quantile", "mape", "cross_entropy"),
+    *("poisson", "gamma", "tweedie"),
+)
+
+CLASSIFIER_OBJECTIVES = ("binary", "multiclass", "multiclassova")
+RANKER_OBJECTIVES = ("lambdarank", "rank_xendcg")
+
+# LightGBM's other names of objectives.
+OBJECTIVE_ALIASES = {
+    **dict.fromkeys(("regression_l2", "l2", "mean_squared_error", "mse"), "regression"),
+    **dict.fromkeys(("l2_root", "root_mean_squared_error", "rmse"), "regression"),
+    **dict.fromkeys(("regression_l1", "mean_absolute_error", "mae"), "l1"),
+    "mean_absolute_percentage_error": "mape",
+    "xentropy": "cross_entropy",
+    "softmax": "multiclass",
+    **dict.fromkeys(("multiclass_ova", "ova", "ovr"), "multiclassova"),
+    **dict.fromkeys(("xendcg", "xe_ndcg", "xe_ndcg_mart", "xendcg_mart"), "rank_xendcg"),
+}
+
+# And of metrics.
+METRIC_ALIASES = {
+    **dict.fromkeys(("regression_l2", "mean_squared_error", "mse"), "l2"),
+    **dict.fromkeys(("l2_root", "root_mean_squared_error"), "rmse"),
+    **dict.fromkeys(("regression_l1", "mean_absolute_error", "mae"), "l1"),
+    "mean_absolute_percentage_error": "mape",
+    "xentropy": "cross_entropy",
+    "mean_average_precision": "map",
+}
+
+
+@dataclass(frozen=True)
+class AliasOf(Allowed):
+    """LightGBM's other names of some objectives."""
+
+    names: tuple[str, ...]
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, str) and OBJECTIVE_ALIASES.get(value) in self.names
+
+    def __str__(self) -> str:
+        return "another name of LightGBM's for one of these"
 
 
 # --- The table ------------------------------------------------------------------------------------
@@ -528,10 +575,24 @@ class CommonParams(Parametrized):
 class ClassifierParams(CommonParams):
     """The parameters of QGBDTClassifier."""
 
-    objective: Literal["binary", "multiclass"] | None = param(
+    objective: Any = param(
         default=None,
-        allowed=Choice(("binary", "multiclass")) | NONE,
-        doc="The loss. None is 'binary' for two classes and 'multiclass' for more.",
+        allowed=Choice(CLASSIFIER_OBJECTIVES) | AliasOf(CLASSIFIER_OBJECTIVES) | FUNCTION | NONE,
+        doc="The loss. None is 'binary' for two classes and 'multiclass' for more. 'multiclassova' "
+        "takes each class against all others: their probabilities need not add up to 1. Or a "
+        "function f(y, score[, weight]) that returns gradients and hessians.",
+        native=False,
+    )
+    is_unbalance: bool = param(
+        default=False,
+        allowed=BOOL,
+        doc="Whether the rarer one of two classes is weighted up to the weight of the other.",
+        native=False,
+    )
+    scale_pos_weight: float = param(
+        default=1.0,
+        allowed=FloatRange(0.0, bounds="()"),
+        doc="Factor on the weights of the second of two classes.",
         native=False,
     )
     class_weight: Mapping[Any, float] | Literal["balanced"] | None = param(
@@ -546,12 +607,27 @@ class ClassifierParams(CommonParams):
 class RegressorParams(CommonParams):
     """The parameters of QGBDTRegressor."""
 
-    objective: Literal["regression", "poisson", "gamma", "tweedie"] | None = param(
+    objective: Any = param(
         default=None,
-        allowed=Choice(("regression", "poisson", "gamma", "tweedie")) | NONE,
-        doc="The loss. 'regression' (and None) is the squared error; 'poisson' and 'tweedie' need "
-        "y >= 0, 'gamma' needs y > 0, and these three model the logarithm of the mean.",
+        allowed=Choice(REGRESSION_OBJECTIVES) | AliasOf(REGRESSION_OBJECTIVES) | FUNCTION | NONE,
+        doc="The loss. 'regression' (and None) is the squared error, 'l1' the absolute one, 'mape' "
+        "the relative one; 'huber' and 'fair' lie between the first two; 'quantile' models the "
+        "quantile alpha. 'cross_entropy' is of a y that is a probability. 'poisson' and 'tweedie' "
+        "need y >= 0, 'gamma' needs y > 0, and these three model the logarithm of the mean. "
+        "LightGBM's other names of these are taken, too. Or a function f(y, score[, weight]) that "
+        "returns gradients and hessians.",
         native=False,
+    )
+    alpha: float = param(
+        default=0.9,
+        allowed=FloatRange(0.0, bounds="()"),
+        doc="For 'quantile' which one, below 1; for 'huber' the error from which on the loss is "
+        "linear.",
+    )
+    fair_c: float = param(
+        default=1.0,
+        allowed=FloatRange(0.0, bounds="()"),
+        doc="For 'fair' the error about which the loss becomes linear.",
     )
     tweedie_variance_power: float = param(
         default=1.5,
@@ -563,10 +639,12 @@ class RegressorParams(CommonParams):
 class RankerParams(CommonParams):
     """The parameters of QGBDTRanker."""
 
-    objective: Literal["lambdarank"] | None = param(
+    objective: Any = param(
         default=None,
-        allowed=Choice(("lambdarank",)) | NONE,
-        doc="The loss. 'lambdarank' (and None) is LambdaMART's, for NDCG.",
+        allowed=Choice(RANKER_OBJECTIVES) | AliasOf(RANKER_OBJECTIVES) | FUNCTION | NONE,
+        doc="The loss. 'lambdarank' (and None) is LambdaMART's, for NDCG; 'rank_xendcg' is a cross "
+        "entropy that bounds NDCG, and faster. Or a function f(y, score[, weight[, group]]) that "
+        "returns gradients and hessians.",
         native=False,
     )
     lambdarank_truncation_level: int = param(

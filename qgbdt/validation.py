@@ -23,22 +23,45 @@ MAX_MAGNITUDE = 1e30
 
 @dataclass(frozen=True)
 class Rows:
-    """Checked rows of this worker; no weights are weights of 1, and only ranking has queries."""
+    """Checked rows of this worker; no weights are weights of 1, and only ranking has queries.
+
+    init_score has shape (n_samples, n_outputs).
+    """
 
     X: NDArray[Any]
     y: Floats
     sample_weight: Floats | None
     query_sizes: NDArray[np.int64] | None
+    init_score: Floats | None = None
 
     def where(self, chosen: NDArray[np.bool_]) -> "Rows":
         """Those that are chosen; of a query, all or none."""
-        weight, sizes = self.sample_weight, self.query_sizes
+        weight, sizes, init = self.sample_weight, self.query_sizes, self.init_score
         return Rows(
             self.X[chosen],
             self.y[chosen],
             None if weight is None else weight[chosen],
             None if sizes is None else sizes[chosen[np.cumsum(sizes) - sizes]],
+            None if init is None else init[chosen],
         )
+
+
+def check_init_score(init_score: Any, n_samples: int, n_outputs: int) -> Floats | None:
+    """Where raw predictions start, of shape (n_samples, n_outputs); None stays so."""
+    if init_score is None:
+        return None
+    try:
+        scores = np.ascontiguousarray(init_score, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"init_score must be numeric: {error}.") from error
+    if scores.ndim == 1 and n_outputs == 1:
+        scores = scores[:, None]
+    if scores.shape != (n_samples, n_outputs):
+        expected = (n_samples, n_outputs) if n_outputs > 1 else (n_samples,)
+        raise DataError(f"init_score must have shape {expected}, got {scores.shape}.")
+    if not (np.abs(scores) <= MAX_MAGNITUDE).all():
+        raise DataError(f"init_score contains NaN or more than {MAX_MAGNITUDE}.")
+    return scores
 
 
 def check_sample_weight(
@@ -86,6 +109,9 @@ def check_range(target: Floats, family: str, what: str) -> None:
     """Raise DataError unless the target is in the range of the family of distributions."""
     if family in ("poisson", "tweedie") and (target < 0).any():
         raise DataError(f"{what} needs y >= 0, got {target.min()}.")
+    if family == "cross_entropy" and ((target < 0) | (target > 1)).any():
+        wrong = target[(target < 0) | (target > 1)][0]
+        raise DataError(f"{what} needs y in the range [0, 1], got {wrong}.")
     if family == "gamma" and (target <= 0).any():
         raise DataError(f"{what} needs y > 0, got {target.min()}.")
 

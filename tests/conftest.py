@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "bench"))
 
 BASE_PARAMS = {
     "objective": "regression",
+    "custom": None,
     "n_outputs": 1,
     "n_estimators": 3,
     "num_leaves": 15,
@@ -39,6 +40,8 @@ BASE_PARAMS = {
     "interaction_sets": np.zeros((0, 0), np.uint8),
     "most_interacting": 0,
     "tweedie_variance_power": 1.5,
+    "alpha": 0.9,
+    "fair_c": 1.0,
     "lambdarank_truncation_level": 30,
     "label_gain": np.array([2.0**label - 1 for label in range(31)]),
     "cat_smooth": 10.0,
@@ -48,6 +51,12 @@ BASE_PARAMS = {
     "min_data_per_group": 100.0,
 }
 OBJECTIVES = ("regression", "poisson", "gamma", "tweedie", "binary", "multiclass", "lambdarank")
+MORE_OBJECTIVES = (
+    *("l1", "huber", "fair", "quantile", "mape", "cross_entropy"),
+    *("multiclassova", "rank_xendcg"),
+)
+CLASSES = ("multiclass", "multiclassova")
+RANKING = ("lambdarank", "rank_xendcg")
 N_CLASSES = 3
 
 
@@ -56,7 +65,7 @@ def native_params(**changes):
     unknown = set(changes) - set(BASE_PARAMS)
     assert not unknown, unknown
     params = BASE_PARAMS | changes
-    if params["objective"] == "multiclass" and "n_outputs" not in changes:
+    if params["objective"] in CLASSES and "n_outputs" not in changes:
         params["n_outputs"] = N_CLASSES
     return params
 
@@ -101,15 +110,17 @@ def targets(X, objective, seed=0):
     s = signal[:, 0] + signal[:, 1] * signal[:, 2] + 0.3 * rng.normal(size=len(X))
     s = np.clip(s, -3, 3)
     y = {
-        "regression": 3 * s,
+        **dict.fromkeys(("regression", "l1", "huber", "fair", "quantile"), 3 * s),
+        "mape": 3 * s,
+        "cross_entropy": 1 / (1 + np.exp(-s)),
         "binary": (s > 0).astype(float),
         "poisson": rng.poisson(np.exp(s)).astype(float),
         "gamma": np.exp(s),
         "tweedie": np.maximum(s, 0),
-        "multiclass": np.digitize(s, [-0.5, 0.5]).astype(float),
-        "lambdarank": np.clip(np.round(s + 1), 0, 4),
+        **dict.fromkeys(CLASSES, np.digitize(s, [-0.5, 0.5]).astype(float)),
+        **dict.fromkeys(RANKING, np.clip(np.round(s + 1), 0, 4)),
     }[objective]
-    if objective != "lambdarank":
+    if objective not in RANKING:
         return y, None
     sizes = []
     while sum(sizes) < len(X):

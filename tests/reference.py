@@ -248,7 +248,33 @@ def regression_gradients(s, y, params):
     return s - y, np.ones_like(s)
 
 
-def binary_gradients(s, y, params):
+def l1_gradients(s, y, params):
+    return np.sign(s - y), np.ones_like(s)
+
+
+def huber_gradients(s, y, params):
+    return np.clip(s - y, -params["alpha"], params["alpha"]), np.ones_like(s)
+
+
+def fair_gradients(s, y, params):
+    c, d = params["fair_c"], s - y
+    a = np.abs(d) + c
+    return c * d / a, c * c / (a * a)
+
+
+def quantile_gradients(s, y, params):
+    return np.where(s >= y, 1.0 - params["alpha"], -params["alpha"]), np.ones_like(s)
+
+
+def mape_gradients(s, y, params):
+    return np.sign(s - y) / at_least_1(y), np.ones_like(s)
+
+
+def at_least_1(y):
+    return np.maximum(np.abs(y), 1.0)
+
+
+def binary_gradients(s, y, params):  # of cross_entropy, too: y is a probability
     p = sigmoid(s)
     return p - y, p * (1.0 - p)
 
@@ -276,6 +302,35 @@ def tweedie_gradients(s, y, params):
     a = y * exp((1.0 - rho) * s)
     b = exp((2.0 - rho) * s)
     return b - a, a * (rho - 1.0) + b * (2.0 - rho)
+
+
+def multiclassova_gradients(s, y, params):
+    return binary_gradients(s, (y == np.arange(len(s))[:, None]).astype(np.float64), params)
+
+
+def rank_xendcg_gradients(s, y, params, query_sizes, key):
+    """Bruch: the cross entropy of softmax(s) and shares of labels with a random part; per query."""
+    gain = np.asarray(params["label_gain"], np.float64)[y.astype(np.int64)]
+    relevance = gain + (1.0 - row_hash(key, np.arange(len(y))) * 2.0**-32)
+    g, h = np.zeros_like(s), np.zeros_like(s)
+    start = 0
+    for size in query_sizes:
+        query = slice(start, start + int(size))
+        g[0, query], h[0, query] = rank_xendcg_query(s[0, query], relevance[query])
+        start = query.stop
+    return g, h
+
+
+def rank_xendcg_query(s, relevance):
+    """The first three terms of g's expansion, each of the sums of the one before."""
+    e = exp(s - s.max())
+    p = e / ordered_sum(e)
+    rest = np.maximum(1.0 - p, 1e-15)
+    g = p - relevance / max(ordered_sum(relevance), 1e-15) if len(s) > 1 else np.zeros(1)
+    ratio = g / rest
+    second = p * (ordered_sum(ratio) - ratio)
+    ratio = second / rest
+    return g + second + p * (ordered_sum(ratio) - ratio), p * (1.0 - p)
 
 
 def lambdarank_gradients(s, y, params, query_sizes):
@@ -327,21 +382,34 @@ def lambdarank_query(s, y, params):
     return g, h
 
 
+CONSTANT_HESSIAN = ("regression", "l1", "huber", "quantile", "mape")  # without weights
+
 GRADIENTS = {
     "regression": regression_gradients,
+    "l1": l1_gradients,
+    "huber": huber_gradients,
+    "fair": fair_gradients,
+    "quantile": quantile_gradients,
+    "mape": mape_gradients,
+    "cross_entropy": binary_gradients,
     "binary": binary_gradients,
     "multiclass": multiclass_gradients,
+    "multiclassova": multiclassova_gradients,
     "poisson": poisson_gradients,
     "gamma": gamma_gradients,
     "tweedie": tweedie_gradients,
 }
 
 
-def compute_gradients(score, y, weight, params, query_sizes=None):
+def compute_gradients(score, y, weight, params, query_sizes=None, iteration=0):
     """float32 gradients and hessians of all outputs; they are stored, so they are rounded."""
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is clamped
         if params["objective"] == "lambdarank":
             g, h = lambdarank_gradients(score, y, params, query_sizes)
+        elif params["objective"] == "rank_xendcg":
+            # a stream of its own: that of an output which no tree has
+            key = stream_key(params["seed"], iteration, len(score))
+            g, h = rank_xendcg_gradients(score, y, params, query_sizes, key)
         else:
             g, h = GRADIENTS[params["objective"]](score, y, params)
         return to_gradient(g * weight), to_gradient(h * weight)
@@ -364,7 +432,7 @@ def softmax(s):
 
 
 def link(score, objective: str):
-    if objective == "binary":
+    if objective in ("binary", "cross_entropy", "multiclassova"):
         return sigmoid(score)
     if objective == "multiclass":
         return softmax(score)
@@ -382,18 +450,27 @@ def weighted_mean(values, weight) -> float:
 def start_scores(y, weight, params) -> np.ndarray:
     """The best constant score of each output, in link space (0 for ranking)."""
     objective, n_outputs = params["objective"], params["n_outputs"]
-    if objective == "lambdarank":
+    if objective in ("lambdarank", "rank_xendcg"):
         return np.zeros(n_outputs)
-    if objective == "multiclass":
+    if objective in ("multiclass", "multiclassova"):
         share = [weighted_mean((y == k).astype(np.float64), weight) for k in range(n_outputs)]
-        return log(np.maximum(share, 1e-15))
+        if objective == "multiclass":
+            return log(np.maximum(share, 1e-15))
+        return np.array([log_odds(p) for p in share])
+    if objective in QUANTILE_OBJECTIVES:
+        k = fixed_exponent(weight.max(), len(y))
+        return np.array([best_constant(y, y, weight, k, params)])
     mean = weighted_mean(y, weight)
-    if objective == "regression":
+    if objective in ("regression", "huber", "fair"):
         return np.array([mean])
-    if objective == "binary":
-        p = min(max(mean, 1e-15), 1.0 - 1e-15)
-        return np.array([log(p / (1.0 - p))])
+    if objective in ("binary", "cross_entropy"):
+        return np.array([log_odds(mean)])
     return np.array([log(max(mean, 1e-300))])
+
+
+def log_odds(mean):
+    p = min(max(mean, 1e-15), 1.0 - 1e-15)
+    return log(p / (1.0 - p))
 
 
 # ----------------------------------------------------------------------------- 6 sampling of rows
@@ -593,7 +670,9 @@ class Split(NamedTuple):
 
 
 MAX_LOG_STEP = 5.0  # the objectives on a logarithmic scale; the others have no limit
-MAX_STEP = {"regression": math.inf, "lambdarank": math.inf}
+LINEAR = ("regression", "l1", "huber", "fair", "quantile", "mape")
+LINEAR += ("lambdarank", "rank_xendcg")
+MAX_STEP = dict.fromkeys(LINEAR, math.inf)
 
 
 def step_size(gradient, hessian, params):
@@ -960,6 +1039,38 @@ def set_leaf_values(tree, leaf_rows, g, h, quantized, params) -> None:
     set_values(0, UNBOUNDED)
 
 
+# Where the loss is of absolute residuals, sums of gradients tell their sign, not their size: leaves
+# are quantiles of residuals, without regularization.
+
+QUANTILE_OBJECTIVES = ("l1", "quantile", "mape")
+
+
+def best_constant(residuals, y, weight, k, params) -> float:
+    """What minimizes the sum of the losses of residuals minus a constant: the middle of all such.
+
+    A quantile of the residuals, in float32; sums of weights are of multiples of 2^-k.
+    """
+    level = params["alpha"] if params["objective"] == "quantile" else 0.5
+    values = to_gradient(residuals)
+    order = np.argsort(values, kind="stable")
+    if params["objective"] == "mape":
+        weight = weight / at_least_1(y)
+    below = np.cumsum(to_fixed(weight, k)[order])  # the weight of a value and those before it
+    total = int(below[-1])
+    if total == 0:
+        return 0.0
+    wanted = max(round(level * float(total)), 1)
+    low, high = np.searchsorted(below, [wanted, min(wanted + 1, total)])
+    return 0.5 * float(values[order[low]]) + 0.5 * float(values[order[high]])
+
+
+def set_quantile_leaves(tree, leaf_rows, score, y, weight, params) -> None:
+    k = fixed_exponent(weight.max(), len(y))
+    for leaf, rows in leaf_rows.items():
+        best = best_constant(y[rows] - score[rows], y[rows], weight[rows], k, params)
+        tree[leaf]["value"] = best * params["learning_rate"]
+
+
 # ------------------------------------------------------------------------------------- 13 model
 
 
@@ -1000,32 +1111,45 @@ class ReferenceModel(NamedTuple):
 
 
 def train(
-    X, y, *, sample_weight=None, query_sizes=None, n_categories=None, params: dict
+    X,
+    y,
+    *,
+    sample_weight=None,
+    query_sizes=None,
+    n_categories=None,
+    init_score=None,
+    params: dict,
 ) -> ReferenceModel:
     """Train on raw X (n_samples, n_features) and y (n_samples,).
 
     n_categories: for bin_matrix.
+    init_score (n_outputs, n_samples): where raw predictions start, instead of the best constant.
 
     params: objective, n_outputs, max_bin, n_estimators, num_leaves, max_depth, learning_rate,
     min_child_samples, min_child_weight, min_split_gain, reg_alpha, reg_lambda, grad_bits,
     rounding, renew_leaves, seed; subsample, subsample_freq, data_sample_strategy, top_rate,
     other_rate, colsample_bytree, colsample_bynode, monotone_constraints (of each feature, or
     none), interaction_sets (bool (n_sets, n_features)), most_interacting (0: any number);
-    tweedie_variance_power, lambdarank_truncation_level and label_gain where the objective reads
-    them; cat_smooth, cat_l2, max_cat_threshold, max_cat_to_onehot and min_data_per_group where a
-    feature is categorical.
+    alpha, fair_c, tweedie_variance_power, lambdarank_truncation_level and label_gain where the
+    objective reads them; cat_smooth, cat_l2, max_cat_threshold, max_cat_to_onehot and
+    min_data_per_group where a feature is categorical.
     """
     X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
     unweighted = sample_weight is None
     weight = np.ones(len(y)) if unweighted else np.asarray(sample_weight, np.float64)
-    are_ones = params["objective"] == "regression" and unweighted  # the hessians
+    are_ones = params["objective"] in CONSTANT_HESSIAN and unweighted  # the hessians
 
     matrix = bin_matrix(X, params["max_bin"], n_categories)
-    base_score = start_scores(y, weight, params)
-    raw_prediction = np.tile(base_score[:, None], len(y))
+    if init_score is None:
+        base_score = start_scores(y, weight, params)
+        raw_prediction = np.tile(base_score[:, None], len(y))
+    else:
+        base_score, raw_prediction = np.zeros(params["n_outputs"]), np.array(init_score)
     trees, category_sets = [], []
     for iteration in range(params["n_estimators"]):
-        gradients, hessians = compute_gradients(raw_prediction, y, weight, params, query_sizes)
+        gradients, hessians = compute_gradients(
+            raw_prediction, y, weight, params, query_sizes, iteration
+        )
         rows, gradients, hessians, is_amplified = rows_in_use(
             gradients, hessians, iteration, params, query_sizes
         )
@@ -1037,7 +1161,10 @@ def train(
             tree, leaf_rows = grow_tree(
                 matrix, quantized, rows, params, iteration, output, category_sets[-1]
             )
-            set_leaf_values(tree, leaf_rows, g, h, quantized, params)
+            if params["objective"] in QUANTILE_OBJECTIVES:
+                set_quantile_leaves(tree, leaf_rows, raw_prediction[output], y, weight, params)
+            else:
+                set_leaf_values(tree, leaf_rows, g, h, quantized, params)
             leaves = find_leaves(tree, X, category_sets[-1])
             raw_prediction[output] += tree["value"][leaves]
             trees.append(tree)
@@ -1064,7 +1191,28 @@ def l1(s, p, y, params):
 
 
 def mape(s, p, y, params):
-    return np.abs(p[0] - y) / np.maximum(np.abs(y), 1.0)
+    return np.abs(p[0] - y) / at_least_1(y)
+
+
+def huber(s, p, y, params):
+    d, alpha = np.abs(p[0] - y), params["alpha"]
+    return np.where(d <= alpha, 0.5 * d * d, alpha * (d - 0.5 * alpha))
+
+
+def fair(s, p, y, params):
+    c = params["fair_c"]
+    x = np.minimum(np.abs(p[0] - y) / c, 1e300)
+    return c * c * (x - log(1.0 + x))
+
+
+def quantile(s, p, y, params):
+    d, alpha = y - p[0], params["alpha"]
+    return np.where(d < 0, (alpha - 1.0) * d, alpha * d)
+
+
+def cross_entropy(s, p, y, params):
+    p = np.minimum(np.maximum(p[0], 1e-15), 1.0 - 1e-15)
+    return -(y * log(p) + (1.0 - y) * log(1.0 - p))
 
 
 def poisson(s, p, y, params):
@@ -1145,6 +1293,7 @@ def average_precision(positive, negative):
 
 ROW_METRICS = {
     **{"l2": l2, "rmse": l2, "r2": l2, "l1": l1, "mape": mape},
+    **{"huber": huber, "fair": fair, "quantile": quantile, "cross_entropy": cross_entropy},
     **{"poisson": poisson, "gamma": gamma, "tweedie": tweedie},
     **{"poisson_deviance": poisson_deviance, "gamma_deviance": gamma_deviance},
     **{"tweedie_deviance": tweedie_deviance},

@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pytest
 import reference as ref
-from conftest import OBJECTIVES, hurting_data, native_params, targets
+from conftest import CLASSES, OBJECTIVES, RANKING, hurting_data, native_params, targets
 from sklearn.model_selection import (
     GroupShuffleSplit,
     PredefinedSplit,
@@ -38,16 +38,16 @@ def rows(objective, n, seed, weighted=True):
     """X, y, weights and query sizes."""
     X = hurting_data(n, seed=seed)
     y, sizes = targets(X, objective, seed)
-    if objective == "multiclass":
+    if objective in CLASSES:
         y[:3] = range(3)
     weight = np.linspace(0, 2, n) if weighted else None
     return X, y, weight, sizes
 
 
 def estimator_for(objective, **params):
-    if objective == "lambdarank":
-        return QGBDTRanker(**params)
-    kind = QGBDTClassifier if objective in ("binary", "multiclass") else QGBDTRegressor
+    if objective in RANKING:
+        return QGBDTRanker(objective=objective, **params)
+    kind = QGBDTClassifier if objective in ("binary", *CLASSES) else QGBDTRegressor
     return kind(objective=objective, **params)
 
 
@@ -64,7 +64,7 @@ def evaluation_data(objective, *given):
         "eval_set": [(X, y) for X, y, _, _ in given],
         "eval_sample_weight": [weight for _, _, weight, _ in given],
     }
-    if objective == "lambdarank":
+    if objective in RANKING:
         data["eval_group"] = [sizes for *_, sizes in given]
     return data
 
@@ -72,7 +72,7 @@ def evaluation_data(objective, *given):
 def names_of(objective):
     """The metrics whose range the objective's targets are in."""
     families = {"regression": ("poisson", "gamma", "tweedie"), "gamma": ()}
-    out = families.get(objective, ("gamma",))
+    out = (*families.get(objective, ("gamma",)), "cross_entropy")
     names = [name for name, of in CASES if of == objective]
     return [name for name in names if name.removesuffix("_deviance") not in out]
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import reference as ref
+from conftest import CLASSES
 from reference import COUNT, G, H
 
 from qgbdt import _core
@@ -268,13 +269,13 @@ def draw_rows(rng):
 @pytest.mark.parametrize("objective", ref.GRADIENTS)
 def test_gradients(objective, weighted):
     rng = np.random.default_rng(0)
-    n_outputs = 3 if objective == "multiclass" else 1
+    n_outputs = 3 if objective in CLASSES else 1
     raw = 2 * rng.normal(size=(n_outputs, N_ROWS))
     y = rng.integers(0, max(n_outputs, 2), N_ROWS).astype(float)
     weight = rng.random(N_ROWS) if weighted else None
     g, h = np.empty((2, n_outputs, N_ROWS), np.float32)
     kernels.gradients(objective, y, weight, raw, g, h)
-    params = {"objective": objective, "tweedie_variance_power": 1.5}
+    params = {"objective": objective, "tweedie_variance_power": 1.5, "alpha": 0.9, "fair_c": 1.0}
     expected = ref.compute_gradients(raw, y, 1.0 if weight is None else weight, params)
     np.testing.assert_array_equal([g, h], expected)
 

@@ -306,8 +306,8 @@ SOUND = random_booster("multiclass", leaves=[3, 1]).to_lightgbm_string()
         ("version=v4", "version=v4\nversion=v4", "the line 'version=v4' is out of place"),
         (
             "multiclass num",
-            "multiclassova num",
-            "qgbdt has no link for the objective 'multiclassova",
+            "cross_entropy_lambda num",
+            "qgbdt has no link for the objective 'cross_entropy_lambda",
         ),
         (
             "multiclass num_class:3",

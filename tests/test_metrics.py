@@ -17,7 +17,7 @@ from test_distributed import in_threads, shards
 from qgbdt import _core
 
 OBJECTIVES = {
-    "regression": ("regression", "poisson", "gamma", "tweedie"),
+    "regression": ("regression", "cross_entropy", "poisson", "gamma", "tweedie"),
     "binary": ("binary",),
     "multiclass": ("multiclass",),
     "ranking": ("lambdarank",),
@@ -38,6 +38,7 @@ def drawn(objective, n, seed=0, weighted=True, coarse=True):
     y = {
         "regression": rng.normal(size=n),
         "poisson": rng.poisson(1.0, n),
+        "cross_entropy": rng.integers(0, 5, n) / 4,
         "gamma": rng.exponential(size=n) + 1e-3,
         "tweedie": np.maximum(rng.normal(size=n), 0),
         "binary": rng.integers(0, 2, n),
@@ -158,6 +159,7 @@ def test_scikit_learn_agrees(weighted, coarse):
             "l2": m.mean_squared_error,
             "rmse": m.root_mean_squared_error,
             "l1": m.mean_absolute_error,
+            "quantile": lambda *a, **k: m.mean_pinball_loss(*a, alpha=0.9, **k),
             "r2": m.r2_score,
         },
     )

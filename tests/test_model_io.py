@@ -61,7 +61,7 @@ def test_the_models_have_what_is_hard():
     splits = b"".join(m.to_bytes() for m in MODELS)
     for word in (b" -inf missing-", b" inf missing-right", b"missing-left", b"outputs 3"):
         assert word in splits
-    assert len({m.objective for m in MODELS}) == 7
+    assert len({m.objective for m in MODELS}) == 8
     assert len(MODELS[-1].tree(0)) == 1
 
 
@@ -211,6 +211,8 @@ REFUSED = [
     (b"\ntree ", b"\nTree ", "expected 'tree'", 9),
     (b"nodes", b"node", "expected 'nodes'", 9),
     (b"regression", b"l2", "unknown objective", 2),
+    (b"regression", b'custom "f" log "" ""', "unknown link", 2),
+    (b"regression", b'custom "f" identity ""', "a word is missing", 2),
     (b"outputs 1", b"outputs 3", "the objective does not have that many outputs", 3),
     (b"regression", b"multiclass", "the objective does not have that many outputs", 3),
     (b"outputs 1", b"outputs 0", "'0' is out of range", 3),

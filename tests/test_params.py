@@ -45,6 +45,8 @@ NATIVE = {
     "max_cat_threshold",
     "max_cat_to_onehot",
     "min_data_per_group",
+    "alpha",
+    "fair_c",
     "subsample",
     "subsample_freq",
     "data_sample_strategy",
@@ -139,17 +141,35 @@ OUT_OF_RANGE = [
 ]
 
 OUT_OF_RANGE_OF_ONE = [
-    (QGBDTClassifier, "objective", "regression", "a str among {'binary', 'multiclass'} or None"),
+    (
+        QGBDTClassifier,
+        "objective",
+        "regression",
+        "a str among {'binary', 'multiclass', 'multiclassova'}, another name of LightGBM's for one "
+        "of these, a function or None",
+    ),
+    (QGBDTClassifier, "is_unbalance", 1, "a bool"),
+    (QGBDTClassifier, "scale_pos_weight", 0.0, "a float in the range (0.0, inf)"),
     (QGBDTClassifier, "class_weight", "even", "a dict, 'balanced' or None"),
     (
         QGBDTRegressor,
         "objective",
         "binary",
-        "a str among {'regression', 'poisson', 'gamma', 'tweedie'} or None",
+        "a str among {'regression', 'l1', 'huber', 'fair', 'quantile', 'mape', 'cross_entropy', "
+        "'poisson', 'gamma', 'tweedie'}, another name of LightGBM's for one of these, a function "
+        "or None",
     ),
+    (QGBDTRegressor, "alpha", 0.0, "a float in the range (0.0, inf)"),
+    (QGBDTRegressor, "fair_c", math.inf, "a float in the range (0.0, inf)"),
     (QGBDTRegressor, "tweedie_variance_power", 1, "a float in the range (1.0, 2.0)"),
     (QGBDTRegressor, "tweedie_variance_power", 2.0, "a float in the range (1.0, 2.0)"),
-    (QGBDTRanker, "objective", "xendcg", "'lambdarank' or None"),
+    (
+        QGBDTRanker,
+        "objective",
+        "ndcg",
+        "a str among {'lambdarank', 'rank_xendcg'}, another name of LightGBM's for one of these, a "
+        "function or None",
+    ),
     (QGBDTRanker, "lambdarank_truncation_level", 0, "an int in the range [1, 2147483647]"),
     *(
         (

@@ -164,7 +164,7 @@ CpuBackend::CpuBackend(TrainingData data, Team& team)
            gradient_.data(), hessian_.data()};
   if (data_.raw_prediction)
     std::copy_n(data_.raw_prediction, raw_prediction_.size(), raw_prediction_.data());
-  if (data_.objective == ObjectiveKind::lambdarank) {
+  if (is_ranking(data_.objective)) {
     ranking_tables_ = ranking_tables(data_);
     ranking_ = {data_.query_begin.data(), ranking_tables_.inverse_max_dcg.data(),
                 data_.truncation_level};
@@ -190,18 +190,57 @@ void CpuBackend::rank_documents(int64_t query, Document* documents) const {
 void CpuBackend::set_start_scores(std::span<const double> scores) {
   for (size_t k = 0; k < scores.size(); ++k)
     std::fill_n(raw_prediction_.data() + int64_t(k) * n_samples_, n_samples_, scores[k]);
+  std::iota(row_order_.data(), row_order_.data() + n_samples_, 0u);
 }
 
-void CpuBackend::compute_gradients(std::span<GradientRange> ranges) {
+void CpuBackend::compute_query_gradients(uint64_t key, int64_t query, QueryScratch& scratch,
+                                         GradientRange* range) {
+  if (data_.objective == ObjectiveKind::lambdarank) {
+    rank_documents(query, scratch.documents.data());
+    kernels_.query_gradients(ranking_, rows_, query, scratch.documents.data(), scratch.view(),
+                             range);
+    return;
+  }
+  const int64_t begin = data_.query_begin[query], end = data_.query_begin[query + 1];
+  bins_.rows().for_stretches(begin, end, [&](int64_t from, int64_t to, int64_t first_row) {
+    for (int64_t i = from; i < to; ++i)
+      scratch.g[i - begin] = RankXendcg::relevance(data_.label_gain[int64_t(data_.target[i])],
+                                                   row_hash(key, uint64_t(first_row + i)));
+  });
+  kernels_.xendcg_gradients(rows_, begin, end - begin, scratch.view(), range);
+}
+
+// Those of a function of all rows are there; those of single rows are computed.
+void CpuBackend::compute_custom_gradients(int64_t begin, int64_t end, GradientRange* ranges) {
+  if (data_.custom.of_rows) {
+    double g[kRowBlock], h[kRowBlock];
+    data_.custom.of_rows(end - begin, rows_.raw_prediction + begin, rows_.target + begin, g, h);
+    for (int64_t i = begin; i < end; ++i) {
+      rows_.gradient[i] = to_gradient(g[i - begin] * data_.weight_of(i));
+      rows_.hessian[i] = to_gradient((h[i - begin] > 0 ? h[i - begin] : 0.0) * data_.weight_of(i));
+    }
+  }
+  for (int k = 0; k < rows_.n_outputs; ++k) {
+    kernels_.measure(rows_.gradient + k * n_samples_ + begin, end - begin, &ranges[k].gradient);
+    kernels_.measure(rows_.hessian + k * n_samples_ + begin, end - begin, &ranges[k].hessian);
+  }
+}
+
+void CpuBackend::compute_gradients(uint64_t key, std::span<GradientRange> ranges) {
   const int threads = team_.threads_for(n_samples_ * rows_.n_outputs, kRowsPerThread);
   RangesOfThreads local(threads, std::vector<GradientRange>(ranges.size()));
-  if (data_.objective == ObjectiveKind::lambdarank) {
+  if (is_ranking(data_.objective)) {
     std::vector<QueryScratch> scratch(threads, QueryScratch(ranking_tables_.longest_query));
     team_.run(threads, int64_t(data_.query_begin.size()) - 1, [&](int64_t query, int thread) {
-      Document* documents = scratch[thread].documents.data();
-      rank_documents(query, documents);
-      kernels_.query_gradients(ranking_, rows_, query, documents, scratch[thread].view(),
-                               local[thread].data());
+      compute_query_gradients(key, query, scratch[thread], local[thread].data());
+    });
+  } else if (data_.objective == ObjectiveKind::custom) {
+    const size_t n_values = size_t(n_samples_ * rows_.n_outputs);
+    if (data_.custom.of_all)
+      data_.custom.of_all({rows_.raw_prediction, n_values}, {rows_.gradient, n_values},
+                          {rows_.hessian, n_values});
+    team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {
+      compute_custom_gradients(begin, end, local[thread].data());
     });
   } else {
     team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {

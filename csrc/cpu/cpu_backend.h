@@ -28,7 +28,7 @@ class CpuBackend final : public Backend {
     return qgbdt::start_sums(data_, output, target_exponent, weight_exponent);
   }
   void set_start_scores(std::span<const double> scores) override;
-  void compute_gradients(std::span<GradientRange> ranges) override;
+  void compute_gradients(uint64_t key, std::span<GradientRange> ranges) override;
   void count_magnitudes(uint32_t prefix, int shift, std::span<int64_t> counts) override;
   int64_t sample_rows(const RowSample& sample, std::span<GradientRange> ranges) override;
   HistCell quantize(int output, const Quantization& quantization) override;
@@ -40,6 +40,9 @@ class CpuBackend final : public Backend {
   void count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) override;
   void find_counted_split(int32_t task, const HistCell* row_counts) override;
   void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) override;
+  void take_residuals(int weight_exponent) override;
+  void weigh_digits(std::span<const DigitTask> tasks, int digit,
+                    std::span<int64_t> weights) override;
   void set_leaves(std::span<const RowRange> leaves, std::span<const RowRange> others) override;
   void leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) override;
   void add_leaf_values(int output, std::span<const double> values) override;
@@ -69,6 +72,9 @@ class CpuBackend final : public Backend {
   void draw_rows(const RowSample& sample);
   void partition_rows(std::span<const RowCut> cuts, std::span<int64_t> left_counts);
   void rank_documents(int64_t query, Document* documents) const;
+  void compute_query_gradients(uint64_t key, int64_t query, QueryScratch& scratch,
+                               GradientRange* range);
+  void compute_custom_gradients(int64_t begin, int64_t end, GradientRange* ranges);
   void make_slot(int32_t slot);
   HistCell* cells_of(int32_t slot, int32_t feature);
   std::vector<RowChunk> cut(std::span<const RowRange> ranges, int64_t chunk_rows) const;
@@ -135,6 +141,9 @@ class CpuBackend final : public Backend {
   std::vector<ThreadScratch> scratch_;   // [n_threads]
   std::vector<Buffer<HistCell>> slots_;  // cells of own_tiles_
   std::vector<Buffer<HistCell>> whole_;  // of all tiles, until other workers have their parts
+
+  Buffer<uint32_t> residual_keys_;    // by place in the row order, where leaves are quantiles,
+  Buffer<int64_t> residual_weights_;  // as these
 
   const FeatureRange searched_;
   // Tiles, and parts of them to feed many threads: all, those with features that this worker

@@ -82,6 +82,9 @@ struct Kernels {
   // Gradients of one query; documents[rank] are its documents.
   void (*query_gradients)(const RankingData&, const RowData&, int64_t query,
                           const Document* documents, const RankingScratch&, GradientRange* range);
+  // The same for rank_xendcg, of the query of rows [begin, begin + n), whose relevances are in g.
+  void (*xendcg_gradients)(const RowData&, int64_t begin, int64_t n, const RankingScratch&,
+                           GradientRange* range);
 
   // Widens by the magnitudes of n floats.
   void (*measure)(const float*, int64_t n, Magnitudes*);

@@ -8,9 +8,11 @@
 #include "../best_splits.h"
 #include "../fixed_point.h"
 #include "../histogram_exchange.h"
+#include "../support/check.h"
 #include "leaves.h"
 #include "partition.h"
 #include "quantize_rows.h"
+#include "residuals.h"
 #include "sample_rows.h"
 
 namespace qgbdt {
@@ -73,7 +75,9 @@ CudaBackend::CudaBackend(Gpu& gpu, TrainingData data, Team& team)
       discount_(gpu_),
       label_gain_(gpu_),
       query_sums_(gpu_),
+      probabilities_(gpu_),
       ranked_(gpu_),
+      row_numbers_(gpu_),
       draw_numbers_(gpu_),
       magnitude_bits_(gpu_),
       left_out_(gpu_),
@@ -97,7 +101,11 @@ CudaBackend::CudaBackend(Gpu& gpu, TrainingData data, Team& team)
       split_columns_(gpu_),
       left_of_chunk_(gpu_),
       left_of_range_(gpu_),
-      leaf_sums_(gpu_) {
+      leaf_sums_(gpu_),
+      residual_keys_(gpu_),
+      digit_prefixes_(gpu_),
+      residual_weights_(gpu_),
+      digit_weights_(gpu_) {
   load_matrix();
   load_rows();
 }
@@ -150,7 +158,7 @@ void CudaBackend::load_rows() {
            raw_prediction_.data(),
            gradients_.data(),
            gradients_.data() + n_values};
-  if (data_.objective != ObjectiveKind::lambdarank) return;
+  if (!is_ranking(data_.objective)) return;
   const RankingTables tables = ranking_tables(data_);
   query_begin_.assign(data_.query_begin);
   inverse_max_dcg_.assign(tables.inverse_max_dcg);
@@ -158,14 +166,21 @@ void CudaBackend::load_rows() {
   label_gain_.assign(data_.label_gain);
   query_sums_.reserve(2 * n_samples_);
   ranked_.reserve(n_samples_);
+  if (data_.objective == ObjectiveKind::lambdarank) return;
+  std::vector<int64_t> numbers(n_samples_);
+  bins_.rows().for_stretches(0, n_samples_, [&](int64_t begin, int64_t end, int64_t first_row) {
+    std::iota(numbers.begin() + begin, numbers.begin() + end, first_row + begin);
+  });
+  row_numbers_.assign(numbers);
 }
 
 void CudaBackend::set_start_scores(std::span<const double> scores) {
   doubles_.assign(scores);
-  gpu_.run(SetScores{rows_, doubles_.data()}, blocks_of(n_samples_, SetScores::kThreads));
+  gpu_.run(SetScores{rows_, doubles_.data(), row_order_.data()},
+           blocks_of(n_samples_, SetScores::kThreads));
 }
 
-void CudaBackend::compute_row_gradients() {
+void CudaBackend::compute_row_gradients(uint64_t key) {
   visit_objective(data_.objective, [&]<class Objective>(Objective) {
     using Kernel = RowGradients<Objective>;
     if constexpr (std::is_same_v<Objective, LambdaRank>) {
@@ -174,14 +189,23 @@ void CudaBackend::compute_row_gradients() {
                       inverse_max_dcg_.data(), discount_.data(), label_gain_.data(), ranked_.data(),
                       query_sums_.data(), query_sums_.data() + n_samples_},
                blocks_of(n_queries, Kernel::kThreads));
+    } else if constexpr (std::is_same_v<Objective, RankXendcg>) {
+      const int64_t n_queries = int64_t(data_.query_begin.size()) - 1;
+      probabilities_.reserve(n_samples_);
+      gpu_.run(Kernel{rows_, n_queries, key, query_begin_.data(), row_numbers_.data(),
+                      label_gain_.data(), probabilities_.data(), query_sums_.data(),
+                      query_sums_.data() + n_samples_},
+               blocks_of(n_queries, Kernel::kThreads));
+    } else if constexpr (std::is_same_v<Objective, Custom>) {
+      check(false, "a GPU does not run functions of the user's");
     } else {
       gpu_.run(Kernel{rows_, data_.args}, blocks_of(n_samples_, Kernel::kThreads));
     }
   });
 }
 
-void CudaBackend::compute_gradients(std::span<GradientRange> ranges) {
-  compute_row_gradients();
+void CudaBackend::compute_gradients(uint64_t key, std::span<GradientRange> ranges) {
+  compute_row_gradients(key);
   n_in_use_ = n_samples_;
   measure(ranges);
 }
@@ -441,6 +465,30 @@ void CudaBackend::partition_rows(std::span<const RowCut> cuts, std::span<int64_t
   std::vector<uint32_t> left(cuts.size());
   left_of_range_.read(std::span(left));
   std::copy(left.begin(), left.end(), left_counts.begin());
+}
+
+void CudaBackend::take_residuals(int weight_exponent) {
+  residual_keys_.reserve(n_samples_);
+  residual_weights_.reserve(n_samples_);
+  visit_objective(data_.objective, [&]<class Objective>(Objective) {
+    if constexpr (Objective::kQuantileLeaves)
+      gpu_.run(TakeResiduals<Objective>{rows_, row_order_.data(), power_of_two(weight_exponent),
+                                        residual_keys_.data(), residual_weights_.data()},
+               blocks_of(n_samples_, kRowThreads));
+  });
+}
+
+void CudaBackend::weigh_digits(std::span<const DigitTask> tasks, int digit,
+                               std::span<int64_t> weights) {
+  std::vector<uint32_t> prefixes;
+  for (const DigitTask& task : tasks) prefixes.push_back(task.prefix);
+  cut_.cut(ranges_of(tasks), kStreamRows);
+  digit_prefixes_.assign(prefixes);
+  digit_weights_.clear(int64_t(weights.size()));
+  gpu_.run(WeighDigits{cut_.chunks, digit_prefixes_.data(), digit, residual_keys_.data(),
+                       residual_weights_.data(), digit_weights_.data()},
+           cut_.n_chunks);
+  digit_weights_.read(weights);
 }
 
 void CudaBackend::set_leaves(std::span<const RowRange> leaves, std::span<const RowRange> others) {

@@ -27,7 +27,7 @@ class CudaBackend final : public Backend {
     return qgbdt::start_sums(data_, output, target_exponent, weight_exponent);
   }
   void set_start_scores(std::span<const double> scores) override;
-  void compute_gradients(std::span<GradientRange> ranges) override;
+  void compute_gradients(uint64_t key, std::span<GradientRange> ranges) override;
   void count_magnitudes(uint32_t prefix, int shift, std::span<int64_t> counts) override;
   int64_t sample_rows(const RowSample& sample, std::span<GradientRange> ranges) override;
   HistCell quantize(int output, const Quantization& quantization) override;
@@ -39,6 +39,9 @@ class CudaBackend final : public Backend {
   void count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) override;
   void find_counted_split(int32_t task, const HistCell* row_counts) override;
   void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) override;
+  void take_residuals(int weight_exponent) override;
+  void weigh_digits(std::span<const DigitTask> tasks, int digit,
+                    std::span<int64_t> weights) override;
   void set_leaves(std::span<const RowRange> leaves, std::span<const RowRange> others) override;
   void leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) override;
   void add_leaf_values(int output, std::span<const double> values) override;
@@ -63,7 +66,7 @@ class CudaBackend final : public Backend {
 
   void load_matrix();
   void load_rows();
-  void compute_row_gradients();
+  void compute_row_gradients(uint64_t key);
   void measure(std::span<GradientRange> ranges);
   void number_rows(bool by_query);
   HistCell* cells_of(int32_t slot);
@@ -104,8 +107,9 @@ class CudaBackend final : public Backend {
   GpuArray<double> doubles_;  // small arrays of a verb
 
   GpuArray<int64_t> query_begin_;  // of a ranker, as the next
-  GpuArray<double> inverse_max_dcg_, discount_, label_gain_, query_sums_;
+  GpuArray<double> inverse_max_dcg_, discount_, label_gain_, query_sums_, probabilities_;
   GpuArray<uint32_t> ranked_;
+  GpuArray<int64_t> row_numbers_;  // of rank_xendcg, among the rows of all workers
 
   GpuArray<uint32_t> draw_numbers_, magnitude_bits_;  // of samples of rows, as the next
   GpuArray<uint8_t> left_out_;
@@ -138,6 +142,8 @@ class CudaBackend final : public Backend {
   GpuArray<const uint8_t*> split_columns_;
   GpuArray<uint32_t> left_of_chunk_, left_of_range_;
   GpuArray<LeafSums> leaf_sums_;
+  GpuArray<uint32_t> residual_keys_, digit_prefixes_;  // where leaves are quantiles, as the next
+  GpuArray<int64_t> residual_weights_, digit_weights_;
 };
 
 // Of one fit at a time.

@@ -3,6 +3,7 @@
 
 #include "../elementary.h"
 #include "../objective.h"
+#include "../support/rng.h"
 #include "../types.h"
 #include "atomics.h"
 #include "launch.h"
@@ -34,12 +35,14 @@ struct SetScores {
 
   DeviceRows rows;
   const double* scores;  // [n_outputs]
+  uint32_t* row_order;
 
   QGBDT_FN void set(const At& at, Shared&) const {
     const int64_t row = at.block * kThreads + at.thread;
     if (row >= rows.n_samples) return;
     for (int32_t k = 0; k < rows.n_outputs; ++k)
       rows.raw_prediction[k * rows.n_samples + row] = scores[k];
+    row_order[row] = uint32_t(row);
   }
 
   using Steps = StepList<&SetScores::set>;
@@ -85,6 +88,56 @@ struct RowGradients<Multiclass> {
       rows.set(k * n + row, Multiclass::gradient(p, rows.target[row] == double(k), factor),
                rows.weight_of(row));
     }
+  }
+
+  using Steps = StepList<&RowGradients::compute>;
+};
+
+template <>
+struct RowGradients<OneVsAll> {
+  static constexpr int kThreads = kRowThreads;
+  using Shared = NothingShared;
+
+  DeviceRows rows;
+  ObjectiveArgs args;
+
+  QGBDT_FN void compute(const At& at, Shared&) const {
+    const int64_t row = at.block * kThreads + at.thread;
+    if (row >= rows.n_samples) return;
+    for (int32_t k = 0; k < rows.n_outputs; ++k) {
+      const int64_t i = k * rows.n_samples + row;
+      const double is_class = rows.target[row] == double(k) ? 1.0 : 0.0;
+      rows.set(i, OneVsAll::gradient(rows.raw_prediction[i], is_class, args), rows.weight_of(row));
+    }
+  }
+
+  using Steps = StepList<&RowGradients::compute>;
+};
+
+// A thread a query: its sums have an order.
+template <>
+struct RowGradients<RankXendcg> {
+  static constexpr int kThreads = 32;
+  using Shared = NothingShared;
+
+  DeviceRows rows;
+  int64_t n_queries;
+  uint64_t key;
+  const int64_t* query_begin;  // [n_queries + 1]
+  const int64_t* row_numbers;
+  const double* label_gain;
+  double *probability, *g, *h;  // [n_samples]
+
+  QGBDT_FN void compute(const At& at, Shared&) const {
+    const int64_t query = at.block * kThreads + at.thread;
+    if (query >= n_queries) return;
+    const int64_t begin = query_begin[query], end = query_begin[query + 1];
+    for (int64_t i = begin; i < end; ++i)
+      g[i] = RankXendcg::relevance(label_gain[int64_t(rows.target[i])],
+                                   row_hash(key, uint64_t(row_numbers[i])));
+    RankXendcg::gradients(rows.raw_prediction + begin, end - begin, probability + begin, g + begin,
+                          h + begin);
+    for (int64_t i = begin; i < end; ++i) rows.set(i, {g[i], h[i]}, rows.weight_of(i));
   }
 
   using Steps = StepList<&RowGradients::compute>;

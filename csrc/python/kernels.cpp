@@ -114,12 +114,12 @@ void gradients(const std::string& objective, const Array<double>& target,
                const std::optional<Array<double>>& weight, Array<double>& raw_prediction,
                Array<float>& gradient, Array<float>& hessian) {
   ObjectiveKind kind;
-  check(objective_from_name(objective, &kind) && kind != ObjectiveKind::lambdarank,
+  check(objective_from_name(objective, &kind) && !is_ranking(kind) && kind != ObjectiveKind::custom,
         "objective must be one whose rows are independent");
   const int64_t n = target.size(), n_values = raw_prediction.size();
   const int64_t n_outputs = raw_prediction.ndim() == 2 ? raw_prediction.shape(0) : 0;
   check(n_outputs >= 1 && n_values == n_outputs * n, "raw_prediction must be [n_outputs][n]");
-  check((kind == ObjectiveKind::multiclass) == (n_outputs > 1), "n_outputs and objective differ");
+  check(fits_outputs(kind, int(n_outputs)), "n_outputs and objective differ");
   check(
       gradient.size() == n_values && hessian.size() == n_values && (!weight || weight->size() == n),
       "arrays differ in size");
@@ -131,8 +131,9 @@ void gradients(const std::string& objective, const Array<double>& target,
                      gradient.mutable_data(),
                      hessian.mutable_data()};
   std::vector<GradientRange> ranges(n_outputs);
-  const double tweedie_variance_power = 1.5;
-  choose_kernels().gradients(kind, {tweedie_variance_power}, rows, 0, n, ranges.data());
+  const double tweedie_variance_power = 1.5, alpha = 0.9, fair_c = 1;
+  choose_kernels().gradients(kind, {tweedie_variance_power, alpha, fair_c}, rows, 0, n,
+                             ranges.data());
 }
 
 template <class Pair>

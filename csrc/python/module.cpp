@@ -181,10 +181,22 @@ class ParamsReader {
   size_t used_ = 0;
 };
 
+// An objective of the user's: its name, link, hash of source, and parameters.
+using CustomFields = std::tuple<std::string, std::string, std::string, std::string>;
+
+CustomObjective custom_objective(const CustomFields& given) {
+  const auto& [name, link_name, source, parameters] = given;
+  Link link;
+  check(link_from_name(link_name, &link), "unknown link");
+  return {name, link, source, parameters};
+}
+
 TrainParams train_params(const py::dict& dict) {
   ParamsReader in(dict);
   TrainParams p;
   check(objective_from_name(in.get<std::string>("objective"), &p.objective), "unknown objective");
+  if (const auto custom = in.get<std::optional<CustomFields>>("custom"))
+    p.custom = custom_objective(*custom);
   p.n_outputs = in.get<int>("n_outputs");
   p.n_estimators = in.get<int>("n_estimators");
   p.num_leaves = in.get<int>("num_leaves");
@@ -202,6 +214,8 @@ TrainParams train_params(const py::dict& dict) {
   p.rounding = rounding == "nearest" ? Rounding::nearest : Rounding::stochastic;
   p.renew_leaves = in.get<bool>("renew_leaves");
   p.seed = in.get<uint64_t>("seed");
+  p.args = {in.get<double>("tweedie_variance_power"), in.get<double>("alpha"),
+            in.get<double>("fair_c")};
   p.subsample = in.get<double>("subsample");
   p.subsample_freq = in.get<int64_t>("subsample_freq");
   const auto strategy = in.get<std::string>("data_sample_strategy");
@@ -216,7 +230,6 @@ TrainParams train_params(const py::dict& dict) {
   const auto sets = in.get<py::array_t<uint8_t, py::array::c_style>>("interaction_sets");
   p.interaction_sets.assign(sets.data(), sets.data() + sets.size());
   p.most_interacting = in.get<int>("most_interacting");
-  p.tweedie_variance_power = in.get<double>("tweedie_variance_power");
   p.lambdarank_truncation_level = in.get<int>("lambdarank_truncation_level");
   const auto gains = in.get<DoubleArray>("label_gain");
   p.label_gain.assign(gains.data(), gains.data() + gains.size());
@@ -226,8 +239,8 @@ TrainParams train_params(const py::dict& dict) {
   p.category.max_to_onehot = in.get<int32_t>("max_cat_to_onehot");
   p.category.min_data_per_group = in.get<double>("min_data_per_group");
   in.finish();
-  check(p.n_outputs >= 1 && (p.n_outputs > 1) == (p.objective == ObjectiveKind::multiclass),
-        "n_outputs does not fit the objective");
+  check(fits_outputs(p.objective, p.n_outputs), "n_outputs does not fit the objective");
+  check((p.objective == ObjectiveKind::custom) == p.custom.has_value(), "what is custom differs");
   check(p.n_estimators >= 0 && p.num_leaves >= 1, "n_estimators or num_leaves out of range");
   check(p.grad_bits == kAutoBits || (2 <= p.grad_bits && p.grad_bits <= 8) || p.grad_bits == 16,
         "grad_bits out of range");
@@ -235,7 +248,7 @@ TrainParams train_params(const py::dict& dict) {
 }
 
 std::vector<int64_t> query_begins(const std::optional<py::array_t<int64_t>>& sizes, int64_t n) {
-  check(sizes && sizes->ndim() == 1, "lambdarank needs query_sizes");
+  check(sizes && sizes->ndim() == 1, "a ranker needs query_sizes");
   std::vector<int64_t> begin{0};
   for (py::ssize_t q = 0; q < sizes->shape(0); ++q) {
     check(sizes->at(q) >= 0 && sizes->at(q) <= n - begin.back(),
@@ -246,11 +259,9 @@ std::vector<int64_t> query_begins(const std::optional<py::array_t<int64_t>>& siz
   return begin;
 }
 
-void check_targets(const TrainParams& p, const double* y, int64_t n) {
-  const bool labels =
-      p.objective == ObjectiveKind::multiclass || p.objective == ObjectiveKind::lambdarank;
-  const double n_labels =
-      p.objective == ObjectiveKind::multiclass ? double(p.n_outputs) : double(p.label_gain.size());
+void check_targets(const TrainParams& p, const double* y, int64_t n, bool has_queries) {
+  const bool classes = p.n_outputs > 1, labels = classes || has_queries;
+  const double n_labels = classes ? double(p.n_outputs) : double(p.label_gain.size());
   for (int64_t i = 0; i < n; ++i) {
     check(std::isfinite(y[i]), "y must be finite");
     check(!labels || (y[i] >= 0 && y[i] < n_labels && y[i] == std::floor(y[i])),
@@ -302,8 +313,10 @@ const char* problem_name(Problem problem) {
 Problem problem_of(ObjectiveKind objective) {
   switch (objective) {
     case ObjectiveKind::binary: return Problem::binary;
-    case ObjectiveKind::multiclass: return Problem::multiclass;
-    case ObjectiveKind::lambdarank: return Problem::ranking;
+    case ObjectiveKind::multiclass:
+    case ObjectiveKind::multiclassova: return Problem::multiclass;
+    case ObjectiveKind::lambdarank:
+    case ObjectiveKind::rank_xendcg: return Problem::ranking;
     default: return Problem::regression;
   }
 }
@@ -314,8 +327,9 @@ std::vector<ChosenMetric> chosen_metrics(const Metrics& metrics, ObjectiveKind o
     const std::span<const Metric> all = all_metrics();
     const auto found = std::find_if(all.begin(), all.end(),
                                     [&](const Metric& metric) { return name == metric.name; });
-    check(found != all.end() && found->problem == problem_of(objective),
-          "no metric of the objective");
+    const bool fits = found != all.end() && (objective == ObjectiveKind::custom ||
+                                             found->problem == problem_of(objective));
+    check(fits, "no metric of the objective");
     check(!found->of_query || at >= 1, "a metric of queries is of the first k, from 1");
     chosen.push_back({&*found, at});
   }
@@ -327,28 +341,33 @@ EvaluationData evaluation_data(EvaluationSet& set, const TrainParams& params) {
   EvaluationData data{view_of(X), nullptr, nullptr, {}, raw_prediction.mutable_data()};
   const int64_t n = data.n_samples();
   data.target = column_of(y, n, "y must be 1-D with n_samples values");
-  check_targets(params, data.target, n);
+  const bool has_queries = is_ranking(params.objective) || query_sizes.has_value();
+  check_targets(params, data.target, n, has_queries);
   if (weight)
     data.weight = column_of(*weight, n, "sample_weight must be 1-D with n_samples values");
-  if (params.objective == ObjectiveKind::lambdarank)
-    data.query_begin = query_begins(query_sizes, n);
+  if (has_queries) data.query_begin = query_begins(query_sizes, n);
   check(raw_prediction.size() == n * params.n_outputs, "n_samples raw predictions an output");
   return data;
 }
 
 Evaluation evaluation_of(std::vector<EvaluationData> data, const Metrics& metrics,
-                         const TrainParams& params, Comm& comm, Team& team) {
-  return Evaluation(std::move(data), chosen_metrics(metrics, params.objective), params.objective,
-                    {params.tweedie_variance_power}, params.n_outputs, params.label_gain, comm,
-                    team);
+                         const TrainParams& params, Comm& comm, Team& team,
+                         const std::vector<uintptr_t>& losses = {}) {
+  std::vector<ChosenMetric> chosen = chosen_metrics(metrics, params.objective);
+  check(losses.empty() || params.n_outputs == 1, "losses of the user's are of one output");
+  for (const uintptr_t loss : losses) chosen.push_back(mean_of(reinterpret_cast<RowLoss>(loss)));
+  return Evaluation(std::move(data), std::move(chosen), link_of(params.objective, params.custom),
+                    params.args, params.n_outputs, params.label_gain, comm, team);
 }
 
 // Raw predictions [n_samples][n_outputs] through the link.
-py::array_t<double> predictions(const std::string& objective, const DoubleArray& raw_prediction) {
+py::array_t<double> predictions(const std::string& objective, const DoubleArray& raw_prediction,
+                                const std::optional<CustomFields>& custom) {
   ObjectiveKind kind;
   check(objective_from_name(objective, &kind), "unknown objective");
   check(raw_prediction.ndim() == 2, "raw_prediction must be 2-D");
-  const Link link = visit_objective(kind, [](auto o) { return decltype(o)::kLink; });
+  const Link link =
+      custom ? custom_objective(*custom).link : link_of(kind, std::optional<CustomObjective>());
   const int n_outputs = int(raw_prediction.shape(1));
   py::array_t<double> out({raw_prediction.shape(0), raw_prediction.shape(1)});
   std::copy_n(raw_prediction.data(), raw_prediction.size(), out.mutable_data());
@@ -418,6 +437,27 @@ void check_categories(const Model& model, const BinnedMatrix& matrix) {
   }
 }
 
+// g and h, [n_outputs][n_samples] each, of raw predictions of that shape.
+using GradientFunction =
+    std::function<std::pair<DoubleArray, DoubleArray>(const py::array_t<double>&)>;
+
+CustomGradients custom_gradients(const GradientFunction& of_all, uintptr_t of_rows, int64_t n,
+                                 int n_outputs) {
+  CustomGradients custom;
+  custom.of_rows = reinterpret_cast<decltype(custom.of_rows)>(of_rows);
+  if (of_all)
+    custom.of_all = [of_all, n, n_outputs](std::span<const double> raw, std::span<float> gradient,
+                                           std::span<float> hessian) {
+      const py::gil_scoped_acquire acquire;
+      const auto [g, h] =
+          of_all(py::array_t<double>(std::vector<py::ssize_t>{n_outputs, n}, raw.data()));
+      check(g.size() == py::ssize_t(raw.size()) && h.size() == g.size(), "gradients of all rows");
+      std::transform(g.data(), g.data() + g.size(), gradient.data(), to_gradient);
+      std::transform(h.data(), h.data() + h.size(), hessian.data(), to_gradient);
+    };
+  return custom;
+}
+
 py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
                       const std::optional<DoubleArray>& sample_weight,
                       const std::optional<py::array_t<int64_t>>& query_sizes,
@@ -427,12 +467,15 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
                       const std::function<void(py::bytes)>& on_iteration, int64_t n_resumed,
                       std::vector<EvaluationSet> eval_sets, const Metrics& metrics,
                       const std::function<bool(py::array_t<double>)>& on_evaluation, Device* device,
-                      std::vector<Categories> categories, bool refuses_unseen) {
+                      std::vector<Categories> categories, bool refuses_unseen,
+                      const GradientFunction& gradients_of_all, uintptr_t gradients_of_rows,
+                      const std::vector<std::optional<DoubleArray>>& eval_init_scores,
+                      const std::vector<uintptr_t>& losses) {
   const TrainParams params = train_params(params_dict);
   const int64_t n = matrix.n_samples();
   TrainingData data{&matrix,
                     params.objective,
-                    {params.tweedie_variance_power},
+                    params.args,
                     params.n_outputs,
                     column_of(y, n, "y must be 1-D with n_samples values"),
                     nullptr,
@@ -444,38 +487,52 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
                     {}};
   if (sample_weight)
     data.weight = column_of(*sample_weight, n, "sample_weight must be 1-D with n_samples values");
-  if (params.objective == ObjectiveKind::lambdarank)
-    data.query_begin = query_begins(query_sizes, n);
+  const bool has_queries = is_ranking(params.objective) || query_sizes.has_value();
+  if (has_queries) data.query_begin = query_begins(query_sizes, n);
+  data.custom = custom_gradients(gradients_of_all, gradients_of_rows, n, params.n_outputs);
+  check(bool(data.custom.of_all) + bool(data.custom.of_rows) == params.custom.has_value(),
+        "an objective of the user's has one function");
   check(int64_t(feature_names.size()) == matrix.n_features(), "one name per feature");
   check(data.signs.empty() || int64_t(data.signs.size()) == matrix.n_features(),
         "a monotone constraint per feature");
   check(params.interaction_sets.size() % matrix.n_features() == 0,
         "interaction_sets are of all features");
   check(n_threads >= 1, "n_threads must be at least 1");
-  check_targets(params, data.target, n);
+  check_targets(params, data.target, n, has_queries);
   if (device && matrix.has_categories())
     throw DeviceFailure("a device other than the CPU does not train on categorical features");
 
-  Model model{params.objective,      params.n_outputs, std::move(feature_names), {}, {},
-              std::move(categories), refuses_unseen};
+  Model model{
+      params.objective, params.n_outputs, std::move(feature_names), {}, {}, std::move(categories),
+      refuses_unseen,   params.custom};
   if (!model.has_categories()) model.categories.clear();
   check_categories(model, matrix);
-  if (initial) {
-    check(initial->model().is_alike(model), "the initial model is of another kind");
-    check(raw_prediction && raw_prediction->size() == n * params.n_outputs,
+  check(raw_prediction || !initial, "an initial model needs raw_prediction");
+  if (raw_prediction) {
+    check(raw_prediction->size() == n * params.n_outputs,
           "raw_prediction must have n_samples values an output");
     data.raw_prediction = raw_prediction->data();
+    model.base_score.assign(params.n_outputs, 0.0);
+  }
+  if (initial) {
+    check(initial->model().is_alike(model), "the initial model is of another kind");
     model = initial->model();
   }
   check(0 <= n_resumed && n_resumed <= model.n_iterations(), "n_resumed out of range");
   std::vector<EvaluationData> eval_data;
   for (EvaluationSet& set : eval_sets) {
     eval_data.push_back(evaluation_data(set, params));
+    EvaluationData& data = eval_data.back();
     std::visit(
         [&](const auto& X) {
           check(X.n_features == matrix.n_features(), "as many features to evaluate");
         },
-        eval_data.back().X);
+        data.X);
+    const size_t i = eval_data.size() - 1;
+    if (i >= eval_init_scores.size() || !eval_init_scores[i]) continue;
+    check(eval_init_scores[i]->size() == data.n_samples() * params.n_outputs,
+          "init_score must have n_samples values an output");
+    data.init_score = eval_init_scores[i]->data();
   }
   TrainingReport report;
   double evaluation_seconds = 0;
@@ -497,7 +554,8 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
         if (!eval_sets.empty()) {
           comm.begin_phase("evaluating");
           if (!evaluation)
-            evaluation.emplace(evaluation_of(std::move(eval_data), metrics, params, comm, team));
+            evaluation.emplace(
+                evaluation_of(std::move(eval_data), metrics, params, comm, team, losses));
           evaluation->score(trained, n_iterations);
           values = evaluation->values();
         }
@@ -538,17 +596,21 @@ void check_prediction(const Model& model, const View& X, int64_t begin, int64_t 
 }
 
 py::array_t<double> predict_matrix(const Predictor& predictor, const Matrix& X, int64_t begin,
-                                   int64_t end, bool raw, int n_threads) {
+                                   int64_t end, bool raw, int n_threads,
+                                   const std::optional<DoubleArray>& init_score) {
   const Model& model = predictor.model();
   return std::visit(
       [&](const auto& view) {
         check_prediction(model, view, begin, end);
         py::array_t<double> out({view.n_samples, int64_t(model.n_outputs)});
         double* to = out.mutable_data();
+        const double* const from = init_score ? init_score->data() : nullptr;
+        check(!from || init_score->size() == out.size(), "init_score must have a value an output");
         const PredictKernels& kernels = choose_kernels().prediction;
         const py::gil_scoped_release release;
-        with_team(predictor.useful_threads(view.n_samples, end - begin, n_threads),
-                  [&](Team& team) { predictor.predict(view, begin, end, raw, kernels, team, to); });
+        with_team(
+            predictor.useful_threads(view.n_samples, end - begin, n_threads),
+            [&](Team& team) { predictor.predict(view, begin, end, raw, kernels, team, to, from); });
         return out;
       },
       view_of(X));
@@ -773,6 +835,13 @@ PYBIND11_MODULE(_core, m) {
   py::class_<Predictor>(m, "Model")
       .def_property_readonly("objective",
                              [](const Predictor& p) { return objective_name(p.model().objective); })
+      .def_property_readonly("custom",
+                             [](const Predictor& p) -> std::optional<CustomFields> {
+                               const auto& custom = p.model().custom;
+                               if (!custom) return {};
+                               return CustomFields{custom->name, link_name(custom->link),
+                                                   custom->source, custom->parameters};
+                             })
       .def_property_readonly("n_features",
                              [](const Predictor& p) { return p.model().n_features(); })
       .def_property_readonly("n_outputs", [](const Predictor& p) { return p.model().n_outputs; })
@@ -791,7 +860,8 @@ PYBIND11_MODULE(_core, m) {
              return array_of(p.model().trees[i]);
            })
       .def("predict", &predict_matrix, py::arg("X"), py::arg("start_iteration"),
-           py::arg("end_iteration"), py::arg("raw"), py::arg("n_threads"))
+           py::arg("end_iteration"), py::arg("raw"), py::arg("n_threads"),
+           py::arg("init_score") = py::none())
       .def("explain", &explain, py::arg("X"), py::arg("start_iteration"), py::arg("end_iteration"),
            py::arg("n_threads"), py::arg("pairs"))
       .def("leaf_numbers", &leaf_numbers, py::arg("X"), py::arg("start_iteration"),
@@ -838,10 +908,14 @@ PYBIND11_MODULE(_core, m) {
         py::arg("n_resumed") = 0, py::arg("eval_sets") = std::vector<EvaluationSet>(),
         py::arg("metrics") = Metrics(), py::arg("on_evaluation") = py::none(),
         py::arg("device") = py::none(), py::arg("categories") = std::vector<Categories>(),
-        py::arg("refuses_unseen") = false);
+        py::arg("refuses_unseen") = false, py::arg("gradients_of_all") = py::none(),
+        py::arg("gradients_of_rows") = 0,
+        py::arg("eval_init_scores") = std::vector<std::optional<DoubleArray>>(),
+        py::arg("losses") = std::vector<uintptr_t>());
   m.def("evaluate", &evaluate, py::arg("eval_set"), py::arg("metrics"), py::arg("params"),
         py::arg("n_threads") = 1, py::arg("comm") = py::none());
-  m.def("predictions", &predictions, py::arg("objective"), py::arg("raw_prediction"));
+  m.def("predictions", &predictions, py::arg("objective"), py::arg("raw_prediction"),
+        py::arg("custom") = py::none());
   m.def("metrics", [] {  // problem and whether higher is better, by name
     py::dict table;
     for (const Metric& metric : all_metrics())

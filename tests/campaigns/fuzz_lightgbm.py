@@ -47,7 +47,11 @@ CHILD = re.compile(rb"(?:child|decision_type|split_feature)=(?:\S+ )*?(-?\d+)(?=
 @cache
 def corpus() -> list[bytes]:
     """Texts of every objective, and as if zero were missing in some splits."""
-    texts = [booster.to_lightgbm_string().encode() for booster in trained_models()]
+    texts = [
+        booster.to_lightgbm_string().encode()
+        for booster in trained_models()
+        if booster.objective != "custom" and not any(booster.categories())
+    ]
     texts += [re.sub(rb"(decision_type=.*)\b8\b", rb"\g<1>4", text) for text in texts]
     texts.append(texts[0].replace(b"feature_names", b"average_output\nfeature_names"))
     return texts

@@ -49,6 +49,10 @@ def body_of(text: bytes) -> bytes:
     return re.sub(rb"checksum [^\n]*\n?\Z", b"", text)
 
 
+def squared_error(y, score):
+    return score - y, np.ones_like(y)
+
+
 def trained_models() -> Iterator[Booster]:
     """Small models of every objective, with missing values and infinite thresholds."""
     rng = np.random.default_rng(0)
@@ -65,6 +69,7 @@ def trained_models() -> Iterator[Booster]:
     yield QGBDTClassifier(**few).fit(X, labels > 0).booster_
     yield QGBDTClassifier(**few).fit(X, labels).booster_
     yield QGBDTRanker(**few).fit(X, labels, group=[20] * 6).booster_
+    yield QGBDTRegressor(objective=squared_error, **few).fit(X, signal_).booster_
     yield QGBDTRegressor(n_estimators=1).fit(X[:, :1], np.ones(120)).booster_  # one leaf
 
 
@@ -287,7 +292,7 @@ def use(booster: Booster) -> None:
     for raw_score in (False, True):
         predicted = booster.predict(X, raw_score=raw_score, n_jobs=1)
         assert len(predicted) == 9
-        assert predicted.ndim == 1 + (booster.objective == "multiclass")
+        assert predicted.ndim == 1 + (len(booster._model.base_score) > 1)
     for kind in ("split", "gain"):
         assert booster.feature_importance(kind).shape == (booster.num_feature(),)
     assert booster.predict_contrib(X, n_jobs=1).shape[0] == 9
