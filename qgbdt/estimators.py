@@ -439,9 +439,10 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         **options: Any,
     ) -> T:
         """What the booster says of checked data."""
+        rows = self._to_predict(X)
         return question(
             self.booster_,
-            self._to_predict(X),
+            rows,
             start_iteration=start_iteration,
             num_iteration=num_iteration,
             n_jobs=self.n_jobs,
@@ -450,9 +451,8 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
 
     def _stages(self, X: Any, *, raw_score: bool) -> Iterator[Floats]:
         """The booster's predictions of checked data, after each iteration."""
-        return self.booster_.staged_predict(
-            self._to_predict(X), raw_score=raw_score, n_jobs=self.n_jobs
-        )
+        rows = self._to_predict(X)
+        return self.booster_.staged_predict(rows, raw_score=raw_score, n_jobs=self.n_jobs)
 
     def _to_predict(self, X: Any) -> Any:
         """What the booster is asked about, as scikit-learn checks it."""
@@ -674,12 +674,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         ndarray of shape (n_samples, n_classes)
             Probabilities, the columns in the order of `classes_`.
         """
-        custom = self.booster_.custom
-        if custom is not None and custom.link not in ("logistic", "softmax"):
-            raise ParameterError(
-                f"The objective {custom.name} gives no probabilities: its link is {custom.link!r}. "
-                "Use decision_function, or qgbdt.objective with link='logistic'."
-            )
+        self._check_probabilities()
         return of_each_class(self._predict(X, start_iteration, num_iteration, raw_score=False))
 
     def staged_predict_proba(self, X: Any) -> Iterator[Floats]:
@@ -695,7 +690,17 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         iterator of ndarray of shape (n_samples, n_classes)
             The results of `predict_proba` with ``num_iteration`` of 1, 2, ...
         """
+        self._check_probabilities()
         return map(of_each_class, self._stages(X, raw_score=False))
+
+    def _check_probabilities(self) -> None:
+        check_is_fitted(self)
+        custom = self.booster_.custom
+        if custom is not None and custom.link not in ("logistic", "softmax"):
+            raise ParameterError(
+                f"The objective {custom.name} gives no probabilities: its link is {custom.link!r}. "
+                "Use decision_function, or qgbdt.objective with link='logistic'."
+            )
 
     def _resolve_objective(self) -> str:
         if self.n_classes_ < 2:

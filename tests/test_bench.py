@@ -27,6 +27,7 @@ import results
 import scaling
 import shapes
 import sources
+import sparse_text
 import study
 import suite
 import train
@@ -592,6 +593,16 @@ def test_plots(launched: list[tuple[str, int]], tmp_path: Path) -> None:
     plots.main([path, "--folder", str(tmp_path / "plots")])
     found = sorted(file.name for file in (tmp_path / "plots").iterdir())
     assert found == ["metric-1.png", "scaling.png"]
+
+
+def test_sparse_text(capsys: pytest.CaptureFixture[str]) -> None:
+    size = ["--rows", "400", "--features", "300", "--density", "0.05", "--rounds", "2"]
+    sparse_text.main([*size, "--threads", "1", "--peers", "qgbdt,nobody"])
+    *_, ours, nobody = capsys.readouterr().out.splitlines()
+    name, *values = ours.strip("| ").split(" | ")
+    assert name == "qgbdt"
+    assert len([float(value) for value in values]) == 4
+    assert nobody == "| nobody | failed: ValueError: no library called nobody | | | |"
 
 
 def test_demo_runs_train(monkeypatch: pytest.MonkeyPatch) -> None:
