@@ -26,16 +26,11 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
+from qgbdt.base import QGBDTEstimator, draw_seed
 from qgbdt.continuation import booster_of
 from qgbdt.docstrings import documented
 from qgbdt.errors import DataError, ParameterError
-from qgbdt.estimators import (
-    QGBDTClassifier,
-    QGBDTEstimator,
-    QGBDTRanker,
-    QGBDTRegressor,
-    draw_seed,
-)
+from qgbdt.estimators import QGBDTClassifier, QGBDTRanker, QGBDTRegressor
 from qgbdt.params import NONE, Where, param
 
 try:

@@ -350,7 +350,7 @@ def test_hessians_of_1_are_counted(objective):
 
 
 def test_gpus_do_not_run_them(monkeypatch):
-    monkeypatch.setattr("qgbdt.estimators.open_device", lambda name: object())
+    monkeypatch.setattr("qgbdt.base.open_device", lambda name: object())
     X = np.zeros((40, 1))
     for objective in (squared_error, compiled_huber):
         with pytest.raises(DeviceError, match="does not run objectives that are functions"):

@@ -328,7 +328,7 @@ def test_another_fit_is_the_same_error_on_all(odd, how, words):
 
 def test_another_version_is_the_same_error_on_all(monkeypatch):
     own = threading.local()
-    monkeypatch.setattr("qgbdt.estimators.package_version", lambda name: own.version)
+    monkeypatch.setattr("qgbdt.base.package_version", lambda name: own.version)
 
     def work(worker):
         own.version = "2.0" if worker.rank == 1 else "1.0"

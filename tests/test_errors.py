@@ -382,7 +382,7 @@ def test_cuda_is_absent(monkeypatch):
 
 
 def test_sparse_on_a_gpu(monkeypatch):
-    monkeypatch.setattr("qgbdt.estimators.open_device", lambda name: object())
+    monkeypatch.setattr("qgbdt.base.open_device", lambda name: object())
     sparse = scipy.sparse.csr_array(np.nan_to_num(X))
     assert message_of(DeviceError, regressor(device="cuda").fit, sparse, REAL) == (
         "device='cuda' needs dense X. Use X.toarray(), or use device='cpu', which trains the same "

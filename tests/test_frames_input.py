@@ -550,7 +550,7 @@ def test_a_direction_of_categories_is_refused():
 
 def test_a_device_is_refused_before_work(monkeypatch):
     device = _core.on_host.device()
-    monkeypatch.setattr("qgbdt.estimators.open_device", lambda name: device)
+    monkeypatch.setattr("qgbdt.base.open_device", lambda name: device)
     with pytest.raises(DeviceError, match="device='cuda' does not train on categorical features"):
         regressor(device="cuda").fit(FRAME, Y)
     assert device.kernel_times() == {}

@@ -167,5 +167,5 @@ def test_scikit_learn_is_imported_only_by_the_estimators():
             elif isinstance(node, ast.ImportFrom):
                 names.add(node.module or "")
         if any(n.split(".")[0] == "sklearn" for n in names):
-            owners = ("estimators", "validation", "plotting", "dask", "sklearn_callbacks")
+            owners = ("base", "estimators", "validation", "plotting", "dask", "sklearn_callbacks")
             assert path.stem in owners

@@ -1,0 +1,477 @@
+"""What the scikit-learn estimators share: from checked data to a trained model and its answers."""
+
+# mypy: allow-untyped-calls
+# (scikit-learn has no type annotations)
+
+import functools
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.utils import check_array, check_X_y
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from qgbdt import _core
+from qgbdt.booster import Booster
+from qgbdt.categories import Categories, find_categories
+from qgbdt.constraints import constraint_params
+from qgbdt.continuation import Continuation, facts_of_data, started
+from qgbdt.custom import CustomObjective
+from qgbdt.devices import OR_CPU, open_device
+from qgbdt.distributed.communicator import ALONE, Communicator
+from qgbdt.docstrings import documented
+from qgbdt.errors import DataError, DeviceError, ParameterError
+from qgbdt.evaluation import EvaluationRequest, EvaluationSet, Watch, check_set, told_of
+from qgbdt.holdout import blocks_of, first_split, held_back
+from qgbdt.matrices import is_sparse, native_matrix
+from qgbdt.params import (
+    RANKER_OBJECTIVES,
+    CommonParams,
+    check_names,
+    trainer_params,
+)
+from qgbdt.sklearn_callbacks import CallbackSupportMixin, FitCallbacks, with_callbacks
+from qgbdt.tables import is_frame
+from qgbdt.threads import resolve_n_jobs
+from qgbdt.validation import (
+    Floats,
+    Rows,
+    check_eval_group,
+    check_init_score,
+    check_row_blocks,
+    check_sample_weight,
+    label_gains,
+)
+from qgbdt.versions import package_version
+
+# NaN is a missing value and infinities are ordered like all numbers. Any memory order will do.
+CHECK_X = {
+    "accept_sparse": "csc",
+    "dtype": [np.float64, np.float32],
+    "ensure_all_finite": False,
+}
+
+
+EVALUATION_PARAMS = (
+    "early_stopping_rounds",
+    "early_stopping_min_delta",
+    "first_metric_only",
+    "validation_fraction",
+)
+CLASS_WEIGHT_PARAMS = ("class_weight", "is_unbalance", "scale_pos_weight")
+"""Parameters of which the trainer does not know, but on which workers must agree."""
+
+
+def check_X(workers: Communicator) -> dict[str, Any]:
+    """How scikit-learn checks X in fit: a worker may have no rows."""
+    return CHECK_X | {"ensure_min_samples": 1 if workers.is_alone else 0}
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+E = TypeVar("E", bound="QGBDTEstimator")
+
+
+def all_or_nothing(
+    fit: Callable[Concatenate[E, P], None],
+) -> Callable[Concatenate[E, P], E]:
+    """Make `fit` work on a shallow copy, whose state the estimator takes over at the end.
+
+    So a fit that fails or is interrupted leaves the estimator as it was. Other workers are told.
+    """
+
+    @functools.wraps(fit)
+    def fit_all_or_nothing(self: E, /, *args: P.args, **kwargs: P.kwargs) -> E:
+        scratch = object.__new__(type(self))
+        scratch.__dict__ = dict(vars(self))
+        try:
+            with_callbacks(fit)(scratch, *args, **kwargs)
+        except BaseException as error:
+            if isinstance(workers := kwargs.get("communicator"), Communicator):
+                workers.leave(error)
+            raise
+        self.__dict__ = scratch.__dict__
+        return self
+
+    return fit_all_or_nothing
+
+
+class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
+    """What the estimators share."""
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters; an unknown one is an error that names the nearest known one."""
+        check_names(type(self).__name__, params, self.get_params(deep=False))
+        super().set_params(**params)
+        return self
+
+    @property
+    def feature_importances_(self) -> NDArray[np.int64] | NDArray[np.float64]:
+        """Splits per feature, or their gains if ``importance_type='gain'``; shape (n_features,)."""
+        check_is_fitted(self)
+        return self.booster_.feature_importance(self.importance_type)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        asked = self.categorical_features
+        tags.input_tags.categorical = asked is not None
+        tags.input_tags.string = asked is not None and not isinstance(asked, str)
+        tags.target_tags.required = True
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Arrays and plain Python values only: the booster as the bytes of its model file."""
+        state = dict(super().__getstate__())
+        if "booster_" in state:
+            state["booster_"] = state["booster_"].to_bytes()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "booster_" in state:
+            state = {**state, "booster_": Booster.from_bytes(state["booster_"])}
+        super().__setstate__(state)
+
+    def _start(
+        self, communicator: Communicator | None, sample_weight: Any, request: EvaluationRequest
+    ) -> Communicator:
+        """Check what needs no data, and that workers mean the same fit."""
+        self._check_params()
+        workers = communicator or ALONE
+        request.check(self, workers)
+        workers.agree(
+            {
+                "the version of qgbdt": package_version("qgbdt"),
+                "the estimator": type(self).__name__,
+                "sample_weight": "None" if sample_weight is None else "given",
+                **{name: str(getattr(self, name, None)) for name in CLASS_WEIGHT_PARAMS},
+                "init_score": "None" if request.init_score is None else "given",
+                "unseen_category": self.unseen_category,
+                **{name: getattr(self, name) for name in EVALUATION_PARAMS},
+                **request.facts(),
+            }
+        )
+        return workers
+
+    def _check_rows(
+        self,
+        X: Any,
+        y: Any,
+        workers: Communicator,
+        continuation: Continuation,
+        **checks: Any,
+    ) -> tuple[NDArray[Any], NDArray[Any], Categories]:
+        """X as numbers, y, and the categories that numbers in X stand for."""
+        if not (self.categorical_features is None or isinstance(self.categorical_features, str)):
+            X = array_of_values(self, X, workers)
+        categories = find_categories(
+            X,
+            self.categorical_features,
+            max_bin=self.max_bin,
+            refuses_unseen=self.unseen_category == "error",
+            known=continuation.categories,
+            workers=workers,
+        )
+        return *self._checked(X, y, workers, categories, reset=True, **checks), categories
+
+    def _checked(
+        self,
+        X: Any,
+        y: Any,
+        workers: Communicator,
+        categories: Categories,
+        *,
+        reset: bool,
+        **checks: Any,
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """X as numbers, and y, as scikit-learn checks them."""
+        checks |= check_X(workers)
+        if not categories:
+            checked = validate_data(self, X, y, reset=reset, **checks)
+        else:
+            X = array_of_values(self, X, workers)
+            validate_data(self, X, reset=reset, skip_check_array=True)  # names, number of features
+            checked = check_X_y(categories.encode(X), y, estimator=self, **checks)
+        return checked[0], checked[1]
+
+    def _train(
+        self,
+        X: NDArray[Any],
+        y: Floats,
+        sample_weight: Floats | None,
+        *,
+        objective: str,
+        workers: Communicator,
+        row_blocks: Sequence[tuple[int, int]] | None,
+        categories: Categories,
+        continuation: Continuation,
+        request: EvaluationRequest,
+        check_target: Callable[[NDArray[Any], Floats | None], Floats],
+        n_outputs: int = 1,
+        query_sizes: NDArray[np.int64] | None = None,
+        label_gain: Floats | None = None,
+        custom: CustomObjective | None = None,
+    ) -> None:
+        """Bin and train on checked data, and set the fitted attributes that all estimators have.
+
+        With an objective of the user's, `objective` is the built-in one of the same targets.
+        """
+        like = objective
+        fields = None if custom is None else custom.fields
+        objective = "custom" if custom else like
+        device = open_device(self.device)
+        if device is not None and custom:
+            raise DeviceError(
+                f"device={self.device!r} does not run objectives that are functions. Use a "
+                f"built-in one, {OR_CPU}"
+            )
+        if device is not None and is_sparse(X):
+            raise DeviceError(f"device={self.device!r} needs dense X. Use X.toarray(), {OR_CPU}")
+        if device is not None and categories:
+            raise DeviceError(
+                f"device={self.device!r} does not train on categorical features. Use numbers and "
+                f"categorical_features=None, {OR_CPU}"
+            )
+        of_single_rows = custom.of_single_rows(n_outputs) if custom else 0
+        losses = [some.of_single_rows(n_outputs, query_sizes) for some in request.compiled]
+        n_threads = resolve_n_jobs(self.n_jobs, type(self).__name__)
+        params = trainer_params(self) | {
+            "objective": objective,
+            "custom": fields,
+            "n_outputs": n_outputs,
+            "seed": draw_seed(self.random_state),
+            "label_gain": label_gains(label_gain),
+        }
+        blocks = check_row_blocks(row_blocks, X.shape[0]) or [(workers.rank, X.shape[0])]
+        names = self._feature_names(X)
+        params |= constraint_params(
+            self.monotone_constraints, self.interaction_constraints, names, like
+        )
+        check_not_monotone(categories, params["monotone_constraints"], names)
+        initial = continuation.initial(objective, n_outputs, names, categories, fields)
+        init_score = check_init_score(request.init_score, X.shape[0], n_outputs)
+        rows = Rows(X, y, sample_weight, query_sizes, init_score)
+        sets = self._evaluation_sets(request, like, n_outputs, check_target, workers, categories)
+        if self.validation_fraction is not None:
+            if hasattr(self.validation_fraction, "split"):
+                kept, held = first_split(self.validation_fraction, rows, request.groups)
+            else:
+                strata = y.astype(np.int64) if is_classifier(self) else np.zeros(len(y), np.int64)
+                seed, fraction = params["seed"], self.validation_fraction
+                held = held_back(rows, strata, fraction, seed, blocks, workers)
+                kept = ~held
+            sets = [EvaluationSet.of("valid_0", rows.where(held), n_outputs)]
+            blocks, rows = blocks_of(kept, blocks), rows.where(kept)
+        for some in sets:
+            check_set(some, request.metrics(like), workers)
+        facts = {
+            **{name: np.asarray(value).tolist() for name, value in params.items()},
+            "max_bin": self.max_bin,
+            "the dtype of X": str(X.dtype),
+            "n_features": len(names),
+            **{f"the name of feature {i}": name for i, name in enumerate(names)},
+            **categories.facts,
+            "init_model": None if initial is None else zlib.crc32(initial.to_bytes()),
+        }
+        workers.agree(facts)
+        start = perf_counter()
+        matrix = _core.BinnedMatrix(
+            native_matrix(rows.X),
+            self.max_bin,
+            n_threads,
+            workers.native,
+            blocks,
+            categories.numbers,
+        )
+        binned = perf_counter()
+        if workers.any(continuation.checkpoint_dir is not None):
+            facts |= facts_of_data(matrix, rows, workers)
+            facts |= {"the version of qgbdt": package_version("qgbdt")}
+        with started(continuation, initial, facts, workers) as begin:
+            n_initial = initial.n_trees // n_outputs if initial else 0
+            callbacks, told, on_iteration = list(request.callbacks or []), None, begin.on_iteration
+            if hasattr(self, "_skl_callbacks"):
+                told = FitCallbacks(self, request.training, request.sample_weight, begin)
+                callbacks.append(told.after_iteration)
+                on_iteration = told.on_iteration
+            link = functools.partial(_core.predictions, objective, custom=fields)
+            watch = Watch(self, like, sets, request, callbacks, workers, n_initial, link)
+            model, cost, quantization, profile = _core.train(
+                matrix,
+                rows.y,
+                rows.sample_weight,
+                rows.query_sizes,
+                names,
+                params | {"n_estimators": self.n_estimators - begin.n_iterations_done},
+                n_threads,
+                workers.native,
+                begin.model,
+                begin.raw_prediction(rows, n_threads),
+                on_iteration,
+                begin.n_iterations_done,
+                [some.native for some in sets],
+                watch.metrics,
+                watch.goes_on if watch.is_needed else None,
+                device,
+                categories.values,
+                categories.refuses_unseen,
+                custom.of_all_rows(rows, n_outputs) if custom else None,
+                of_single_rows,
+                [some.rows.init_score for some in sets],
+                losses if sets else [],
+            )
+        if watch.best_iteration is not None:
+            model = model.iterations(0, watch.best_iteration)
+        self.fit_profile_ = {
+            "binning_seconds": binned - start,
+            "training_seconds": perf_counter() - binned,
+            **cost,
+        }
+        self.quantization_report_ = {
+            name: values.reshape(-1, n_outputs) for name, values in quantization.items()
+        }
+        self.worker_profiles_ = workers.gather_arrays(profile)
+        self.objective_ = objective
+        self.booster_ = Booster(model)
+        self.n_iter_ = self.n_estimators_ = self.booster_.n_iterations
+        self.best_iteration_ = watch.best_iteration
+        self.best_score_, self.evals_result_ = watch.best_score, watch.history
+        if told:
+            told.end()
+
+    def _evaluation_sets(
+        self,
+        request: EvaluationRequest,
+        objective: str,
+        n_outputs: int,
+        check_target: Callable[[NDArray[Any], Floats | None], Floats],
+        workers: Communicator,
+        categories: Categories,
+    ) -> list[EvaluationSet]:
+        """The evaluation sets that were given to fit, checked as the rows of training are."""
+        sets = []
+        for given in request.sets():
+            with told_of(given.name):
+                X, y = self._checked(given.X, given.y, workers, categories, reset=False)
+                n = X.shape[0]
+                weight = check_sample_weight(given.sample_weight, n, workers=workers)
+                is_ranking = objective in RANKER_OBJECTIVES
+                sizes = check_eval_group(given.group, n) if is_ranking else None
+                init_score = check_init_score(given.init_score, n, n_outputs)
+                rows = Rows(X, check_target(y, weight), weight, sizes, init_score)
+            sets.append(EvaluationSet.of(given.name, rows, n_outputs, given.is_training))
+        return sets
+
+    def _feature_names(self, X: NDArray[Any]) -> list[str]:
+        """The names of the columns; if they have none, those that LightGBM invents."""
+        if hasattr(self, "feature_names_in_"):
+            return [str(name) for name in self.feature_names_in_]
+        return [f"Column_{i}" for i in range(X.shape[1])]
+
+    @documented
+    def apply(
+        self, X: Any, start_iteration: int = 0, num_iteration: int | None = None
+    ) -> NDArray[np.int32]:
+        """Find the leaf of each row in each tree.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Numbers. NaN is a missing value.
+        {iterations}
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_trees)
+            The leaves of a tree are numbered from 0.
+        """
+        return self._ask(Booster.apply, X, start_iteration, num_iteration)
+
+    def _predict(
+        self, X: Any, start_iteration: int, num_iteration: int | None, *, raw_score: bool
+    ) -> Floats:
+        """The booster's predictions of checked data."""
+        return self._ask(Booster.predict, X, start_iteration, num_iteration, raw_score=raw_score)
+
+    def _explanation(
+        self,
+        X: Any,
+        start_iteration: int,
+        num_iteration: int | None,
+        pred_leaf: bool,
+        pred_contrib: bool,
+    ) -> NDArray[Any] | None:
+        """What predict gives instead of predictions, if anything."""
+        if pred_leaf and pred_contrib:
+            raise ParameterError("predict gives pred_leaf or pred_contrib, not both.")
+        if pred_leaf:
+            return self.apply(X, start_iteration, num_iteration)
+        if pred_contrib:
+            return self._ask(Booster.predict_contrib, X, start_iteration, num_iteration)
+        return None
+
+    def _ask(
+        self,
+        question: Callable[..., T],
+        X: Any,
+        start_iteration: int,
+        num_iteration: int | None,
+        **options: Any,
+    ) -> T:
+        """What the booster says of checked data."""
+        rows = self._to_predict(X)
+        return question(
+            self.booster_,
+            rows,
+            start_iteration=start_iteration,
+            num_iteration=num_iteration,
+            n_jobs=self.n_jobs,
+            **options,
+        )
+
+    def _stages(self, X: Any, *, raw_score: bool) -> Iterator[Floats]:
+        """The booster's predictions of checked data, after each iteration."""
+        rows = self._to_predict(X)
+        return self.booster_.staged_predict(rows, raw_score=raw_score, n_jobs=self.n_jobs)
+
+    def _to_predict(self, X: Any) -> Any:
+        """What the booster is asked about, as scikit-learn checks it."""
+        check_is_fitted(self)
+        if not self.booster_._categories:
+            return validate_data(self, X, reset=False, **CHECK_X)
+        values = array_of_values(self, X, ALONE)
+        return validate_data(self, values, reset=False, skip_check_array=True)
+
+
+def array_of_values(estimator: QGBDTEstimator, X: Any, workers: Communicator) -> Any:
+    """X as it is, if it is a data frame; else an array of any type, as scikit-learn checks it."""
+    if is_frame(X):
+        return X
+    if is_sparse(X):
+        raise DataError("Categorical features need dense data, X is sparse. Use X.toarray().")
+    checks = check_X(workers) | {"dtype": None if hasattr(X, "dtype") else object}
+    return check_array(X, estimator=estimator, input_name="X", **checks)
+
+
+def check_not_monotone(categories: Categories, signs: Any, names: Sequence[str]) -> None:
+    """Raise DataError if a categorical feature has a direction."""
+    for index in categories.indices:
+        if len(signs) and signs[index]:
+            raise DataError(
+                f"monotone_constraints has {signs[index]} for {names[index]!r}, whose categories "
+                "have no order."
+            )
+
+
+def draw_seed(random_state: int | np.random.RandomState | np.random.Generator | None) -> int:
+    """The seed that random_state stands for; None is 0."""
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**32, dtype=np.uint64))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**32))
+    return int(random_state or 0)
