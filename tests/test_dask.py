@@ -27,7 +27,6 @@ pytest.importorskip("distributed", reason="Dask is not installed: pip install 'q
 
 import dask.array as da
 import dask.dataframe as dd
-from dask import delayed
 from distributed import Client, Event, Future, LocalCluster, wait
 
 from qgbdt import QGBDTClassifier, QGBDTRanker, QGBDTRegressor
@@ -385,7 +384,7 @@ def test_categories_of_all_partitions(client):
     frame["code"] = ("c" + frame["code"].astype(str)).astype("category")
     parts = [frame[:200], frame[200:590], frame[590:]]
     parts = [part.assign(code=part["code"].cat.remove_unused_categories()) for part in parts]
-    lazy = dd.from_delayed([delayed(part) for part in parts], meta=parts[0][:0], verify_meta=False)
+    lazy = dd.from_map(lambda part: part, parts, meta=parts[0][:0], enforce_metadata=False)
     columns = ["code", "x"]
     local = QGBDTRegressor(n_estimators=5).fit(frame[columns], frame["y"])
     assert len(local.booster_.categories()[0]) > 5
