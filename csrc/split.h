@@ -26,22 +26,26 @@ struct SplitParams {
   CategoryParams category;
 };
 
-QGBDT_FN double soft_threshold(double gradient, double reg_alpha) {
-  const double m = (gradient < 0 ? -gradient : gradient) - reg_alpha;
-  return m > 0 ? m : 0.0;
+// Here and in the two below a Real is a double or a vector of them.
+template <class Real>
+QGBDT_FN Real soft_threshold(Real gradient, double reg_alpha) {
+  const Real zero{}, m = (gradient < zero ? -gradient : gradient) - reg_alpha;
+  return m > zero ? m : zero;
 }
 
 // How far a leaf moves, before shrinkage: the Newton step |T(G)| / (H + lambda), at most max_step.
-QGBDT_FN double step_size(double gradient, double hessian, double max_step) {
-  const double step = gradient / hessian;
-  return step < max_step ? step : max_step;
+template <class Real>
+QGBDT_FN Real step_size(Real gradient, Real hessian, double max_step) {
+  const Real step = gradient / hessian, most = Real{} + max_step;
+  return step < most ? step : most;
 }
 
 // Twice the loss that this step removes: T(G)^2 / (H + lambda) unless the step is cut short.
-QGBDT_FN double leaf_score(double gradient, double hessian, const SplitParams& p) {
-  const double m = soft_threshold(gradient, p.reg_alpha);
-  const double h = hessian + p.reg_lambda;
-  const double step = step_size(m, h, p.max_step);
+template <class Real>
+QGBDT_FN Real leaf_score(Real gradient, Real hessian, const SplitParams& p) {
+  const Real m = soft_threshold(gradient, p.reg_alpha);
+  const Real h = hessian + p.reg_lambda;
+  const Real step = step_size(m, h, p.max_step);
   return step * (2.0 * m - step * h);
 }
 
@@ -102,6 +106,28 @@ QGBDT_FN double sides_score(HistCell left, HistCell right, const SplitParams& p)
          leaf_score(cell_gradient(right) * gs, cell_hessian(right) * hs, p);
 }
 
+constexpr double kBoundMargin = 4e-6;  // more than the roundings of sums and products
+
+// gradient - mean * hessian of packed 16 + 16 bit sums is, but for an error, `unit` times a sum of
+// their halves, each times a 16-bit weight: one instruction, exact in 32 bits.
+struct PairWeights {
+  int32_t packed;  // of the gradient << 16 | of the hessian
+  float unit, error;
+};
+constexpr int32_t kLargestWeight = 1 << 13;  // so that sums of two do fit, too
+
+QGBDT_FN PairWeights pair_weights(double mean, int32_t total_hessian) {
+  const double magnitude = mean < 0 ? -mean : mean;
+  int32_t of_gradient = kLargestWeight;
+  while (of_gradient > 1 && magnitude * of_gradient > kLargestWeight) of_gradient /= 2;
+  const double exact = magnitude <= kLargestWeight ? -mean * of_gradient : 0;
+  const int32_t of_hessian = int32_t(exact < 0 ? exact - 0.5 : exact + 0.5);
+  const double unit = 1.0 / of_gradient, off = mean + of_hessian * unit;
+  const double error = (off < 0 ? -off : off) * total_hessian * (1 + kBoundMargin);
+  return {int32_t(uint32_t(of_gradient) << 16 | (uint32_t(of_hessian) & 0xffffu)), float(unit),
+          float(error)};
+}
+
 // A float32 upper bound of sides_score, computed for eight or sixteen cuts at a time: it says where
 // the exact score is worth its divisions. In units of (gradient step)^2 / hessian step, with G = a
 // + b, H = p + q and lambda within p and q, sides that sum to a and b have
@@ -116,9 +142,9 @@ struct ScoreBound {
   float alpha, lambda;
   float mean, total_hessian;  // G / H and H
   float least;                // what e adds to: G^2 / H
-  bool usable;                // all of it within the range of float32
+  PairWeights of_pairs;
+  bool usable;  // all of it within the range of float32
 };
-constexpr double kBoundMargin = 4e-6;  // more than the roundings of sums and products
 
 QGBDT_FN ScoreBound score_bound(const SplitParams& p, HistCell total) {
   const double gs = p.gradient_scale, hs = p.hessian_scale;
@@ -127,7 +153,14 @@ QGBDT_FN ScoreBound score_bound(const SplitParams& p, HistCell total) {
   const bool usable =
       unit > 1e-200 && unit < 1e200 && alpha < 1e15 && lambda < 1e15 && cell_hessian(total) > 0;
   if (!usable) return {};
-  return {1 / unit, float(alpha), float(lambda), float(g / h), float(h), float(g * g / h), true};
+  return {1 / unit,
+          float(alpha),
+          float(lambda),
+          float(g / h),
+          float(h),
+          float(g * g / h),
+          pair_weights(g / h, cell_hessian(total)),
+          true};
 }
 
 // excess: no less than |e|; least_product: no more than p q. Numbers: one number a machine's way,
