@@ -65,7 +65,8 @@ DEFAULT_SIMULATED = ("sim_higgs", "sim_year", "sim_msltr")
 SIMULATED_ROWS = 30_000
 SHARE = 0.9  # of the training rows, drawn for each seed
 NEGLIGIBLE = 0.002  # a relative difference below this is no loss, however significant
-FIELDS = ("data", "seed", "peer", "rounds", "leaves", "learning_rate", "max_rows")
+SETTINGS = ("rounds", "leaves", "learning_rate", "max_rows", "min_child_samples")
+FIELDS = ("data", "seed", "peer", *SETTINGS)
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--leaves", type=int, default=31, help="leaves of a tree (default 31)")
     parser.add_argument("--lr", type=float, default=0.1, help="learning rate (default 0.1)")
     parser.add_argument("--max-rows", type=int, default=100_000, help="training rows, at most")
+    parser.add_argument("--min-child-samples", type=int, default=20, help="rows of a leaf, at least")
     parser.add_argument("--jobs", type=int, default=2, help="fits at a time, one thread each (2)")
     parser.add_argument("--timeout", type=float, default=3600.0, help="seconds for a fit (3600)")
     parser.add_argument(
@@ -209,8 +211,7 @@ class Study:
                 pool.shutdown(cancel_futures=True)
 
     def _key(self, name: str, seed: int, column: str) -> tuple[object, ...]:
-        a = self.args
-        return (name, seed, column, a.rounds, a.leaves, a.lr, a.max_rows)
+        return (name, seed, column, *settings_of(self.args))
 
     def _fit_all(self, name: str, seed: int, columns: Iterable[str]) -> None:
         with self.loading:
@@ -224,6 +225,7 @@ class Study:
             learning_rate=self.args.lr,
             threads=1,
             seed=seed,
+            min_child_samples=self.args.min_child_samples,
         )
         common = {
             "data": name,
@@ -262,13 +264,18 @@ def is_final(record: Record) -> bool:
     return record["status"] in ("ok", "unsupported")
 
 
+def settings_of(args: argparse.Namespace) -> tuple[object, ...]:
+    """The values of SETTINGS."""
+    return (args.rounds, args.leaves, args.lr, args.max_rows, args.min_child_samples)
+
+
 def select(records: Iterable[Record], args: argparse.Namespace) -> list[Record]:
     """The records of this run's settings, the latest of each kind."""
-    wanted = (args.rounds, args.leaves, args.lr, args.max_rows)
+    wanted = settings_of(args)
     latest = {
         results.key(r, FIELDS): r
         for r in records
-        if results.key(r, FIELDS[3:]) == wanted and r["seed"] in args.seeds
+        if results.key(r, SETTINGS) == wanted and r["seed"] in args.seeds
     }
     return list(latest.values())
 
@@ -299,7 +306,8 @@ def difference(ours: dict[int, float], reference: dict[int, float]) -> Differenc
 def heading(args: argparse.Namespace) -> str:
     """What was run and how to read the cells."""
     return (
-        f"{args.rounds} rounds, {args.leaves} leaves, learning rate {args.lr:g}; for each of "
+        f"{args.rounds} rounds, {args.leaves} leaves of at least {args.min_child_samples} rows, "
+        f"learning rate {args.lr:g}; for each of "
         f"{len(args.seeds)} seeds a random {SHARE:.0%} of the training rows, at most "
         f"{args.max_rows:,}, the same for every library.\n\n"
         f"Difference of the test loss to LightGBM in float (`{REFERENCE}`), in % of its mean loss, "

@@ -141,11 +141,16 @@ std::vector<HistCell> SplitFinder::count(std::span<const CountTask> tasks) {
 bool SplitFinder::has_enough_rows(const SplitCandidate& split, int64_t count,
                                   const HistCell* row_counts) {
   const BinOrder order = bins_.bin_order(split.feature);
-  const bool is_categorical = bins_.is_categorical(split.feature);
-  int64_t left = split.missing_left ? cell_hessian(row_counts[order.place(kMissingPosition)]) : 0;
-  for (int32_t bin = 0; bin < bins_.n_value_bins(split.feature); ++bin)
-    if (is_categorical ? split.categories.contains(bin) : bin <= split.bin)
-      left += cell_hessian(row_counts[order.place(position_of_bin(bin, kBinPlaces))]);
+  const auto rows_at = [&](int32_t position) {
+    return cell_hessian(row_counts[order.place(position)]);
+  };
+  int64_t left = split.missing_left ? rows_at(kMissingPosition) : 0;
+  if (!bins_.is_categorical(split.feature)) {
+    for (int32_t bin = 0; bin <= split.bin; ++bin) left += rows_at(position_of_bin(bin, kNone));
+  } else {
+    for (int32_t bin = 0; bin < bins_.n_value_bins(split.feature); ++bin)
+      if (split.categories.contains(bin)) left += rows_at(position_of_bin(bin, kNone));
+  }
   return std::min(left, count - left) >= params_.min_child_samples;
 }
 

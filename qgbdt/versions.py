@@ -1,6 +1,7 @@
 """What is installed, for bug reports."""
 
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from qgbdt import _core
@@ -31,6 +32,7 @@ def show_versions() -> None:
         print(f"{name:>14}: {fact}")
 
 
+@cache
 def package_version(package: str) -> str:
     """The installed version of a distribution."""
     try:
