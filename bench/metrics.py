@@ -18,6 +18,9 @@ SHOWN = {  # the metric a speed table shows for each task
 }
 
 
+RISING = ("auc", SHOWN["rank"])  # more is better; of the others less is
+
+
 def evaluate(task: str, test: Part, prediction: np.ndarray) -> dict[str, float]:
     """All metrics of a task; `loss` is the one to minimize in an accuracy study.
 

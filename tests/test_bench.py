@@ -496,6 +496,7 @@ def test_suite_table(launched: list[tuple[str, int]], tmp_path: Path) -> None:
         "qgbdt s": "1",
         "fastest rival": "lightgbm-quant-row",
         "whole fit x": "2.00",
+        "as good x": "2.00",
         "training x": "2.00",
         "binning x": "2.00",
         "LightGBM default x": "4.00",
@@ -512,6 +513,21 @@ def test_suite_table(launched: list[tuple[str, int]], tmp_path: Path) -> None:
     assert [small[c] for c in ("whole fit x", "training x", "binning x")] == ["2.00", "-", "-"]
     means = dict(zip(header, table["mean of 2 shapes", "1"]))
     assert [means[c] for c in ("whole fit x", "CatBoost x", "memory")] == ["2.00", "6.10", "0.50"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "theirs", "is_as_good"),
+    [
+        ("auc", 0.9, True),
+        ("auc", 0.793, True),
+        ("auc", 0.79, False),
+        ("rmse", 0.5, True),
+        ("rmse", 0.807, True),
+        ("rmse", 0.81, False),
+    ],
+)
+def test_rivals_that_are_as_good(metric: str, theirs: float, is_as_good: bool) -> None:
+    assert suite.is_as_good([{metric: theirs}], metric, 0.8) == is_as_good
 
 
 def test_mean_ratio_is_geometric_and_needs_every_set() -> None:
