@@ -136,7 +136,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--leaves", type=int, default=31, help="leaves of a tree (default 31)")
     parser.add_argument("--lr", type=float, default=0.1, help="learning rate (default 0.1)")
     parser.add_argument("--max-rows", type=int, default=100_000, help="training rows, at most")
-    parser.add_argument("--min-child-samples", type=int, default=20, help="rows of a leaf, at least")
+    parser.add_argument("--min-child-samples", type=int, default=20, help="of a leaf (20)")
     parser.add_argument("--jobs", type=int, default=2, help="fits at a time, one thread each (2)")
     parser.add_argument("--timeout", type=float, default=3600.0, help="seconds for a fit (3600)")
     parser.add_argument(

@@ -27,6 +27,7 @@ namespace qgbdt {
 struct HistogramTask {
   int32_t slot;  // of the histogram pool
   RowRange rows;
+  HistCell total;  // over all workers
 };
 
 constexpr int32_t kNone = -1;

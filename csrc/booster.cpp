@@ -9,10 +9,28 @@
 #include "leaf_values.h"
 #include "objective.h"
 #include "row_sampling.h"
+#include "support/bytes.h"
 #include "support/check.h"
+#include "support/crc32.h"
 
 namespace qgbdt {
 namespace {
+
+// Of what has to be the same on all workers.
+int64_t digest_of(std::span<const double> facts, std::span<const CategorySet> sets = {}) {
+  Bytes bytes;
+  append(facts, &bytes);
+  append(sets, &bytes);
+  return crc32(bytes);
+}
+
+int64_t digest_of(const Tree& tree, const Quantization& q) {
+  std::vector<double> facts{q.gradient.step, q.hessian.step};
+  for (const Node& n : tree)
+    facts.insert(facts.end(), {double(n.feature), double(n.left), double(n.missing_left),
+                               n.threshold, n.value, n.gain, double(n.count), n.sum_hessian});
+  return digest_of(facts, tree.category_sets);
+}
 
 class Booster {
  public:
@@ -39,6 +57,7 @@ class Booster {
       model.base_score = quantile_level_ ? start_quantile() : start_scores();
       backend_.set_start_scores(model.base_score);
     }
+    last_digest_ = digest_of(model.base_score);
     std::vector<GradientRange> ranges(params_.n_outputs);
     const int64_t first = model.n_iterations();
     for (int64_t iteration = first; iteration < first + params_.n_estimators; ++iteration) {
@@ -49,10 +68,21 @@ class Booster {
         model.trees.push_back(grow(iteration, output, ranges[output]));
       if (!hooks.after(model)) break;
     }
+    int64_t sum = last_digest_;
+    comm_.allreduce_sum({&sum, 1});
+    check_same_on_all(sum);
     return model;
   }
 
  private:
+  // Of the last tree's digest on all workers.
+  void check_same_on_all(int64_t sum_of_digests) const {
+    if (sum_of_digests != last_digest_ * comm_.world_size())
+      throw WorkersDiffer(
+          "The workers have grown different trees: memory or a network has changed what one of "
+          "them computed. Train again.");
+  }
+
   double max_weight_of_all() {
     double max_weight = backend_.max_weight();
     comm_.allreduce_max({&max_weight, 1});
@@ -161,12 +191,13 @@ class Booster {
         {bits, q, rounding_noise(range.gradient, q.gradient),
          constant_hessian_ ? 0 : rounding_noise(range.hessian, q.hessian)});
     const SplitParams split = split_params(q);
-    int64_t root_total = backend_.quantize(output, q);
-    comm_.allreduce_sum({&root_total, 1});
+    int64_t sums[2] = {backend_.quantize(output, q), last_digest_};
+    comm_.allreduce_sum(sums);
+    check_same_on_all(sums[1]);
     const FeatureChoice features(bins_, params_, iteration, output);
     if (comm_.world_size() == 1) backend_.set_features(features.of_tree());
-    GrownTree grown = grow_tree(backend_, comm_, bins_, params_, split, features, root_total,
-                                n_rows_, report_.growth);
+    GrownTree grown = grow_tree(backend_, comm_, bins_, params_, split, features, sums[0], n_rows_,
+                                report_.growth);
     backend_.set_leaves(grown.leaf_rows, grown.other_rows);
     std::vector<double> values = quantile_level_        ? residual_quantiles(grown.leaf_rows)
                                  : params_.renew_leaves ? renewed_leaf_values(grown, range, split)
@@ -174,6 +205,7 @@ class Booster {
     for (double& value : values) value *= params_.learning_rate;
     for (size_t i = 0; i < values.size(); ++i) grown.nodes[grown.leaf_nodes[i]].value = values[i];
     backend_.add_leaf_values(output, values);
+    if (comm_.world_size() > 1) last_digest_ = digest_of(grown.nodes, q);
     return std::move(grown.nodes);
   }
 
@@ -213,6 +245,7 @@ class Booster {
   bool constant_hessian_ = false;         // of the rows in use
   std::optional<double> quantile_level_;  // where leaves are quantiles
   int weight_exponent_ = 0;               // of their weights
+  int64_t last_digest_ = 0;  // of the last tree of several workers; at first of the start
 };
 
 }  // namespace

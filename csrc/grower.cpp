@@ -94,7 +94,7 @@ class Grower {
     if (params_.num_leaves < 2 || !may_split(root)) return;
     if (root.count > max_direct_rows_) {
       root.slot = pool_.take();
-      const HistogramTask whole{root.slot, root.rows};
+      const HistogramTask whole{root.slot, root.rows, root.total};
       backend_.build_histograms({&whole, 1}, comm_);
     }
     find_splits({find_task(root, kNone)}, {0});
@@ -213,7 +213,7 @@ class Grower {
       }
       if (subtract && small.count > max_direct_rows_) {
         small.slot = pool_.take();
-        build.push_back({small.slot, small.rows});
+        build.push_back({small.slot, small.rows, small.total});
       }
       give_back_slot(leaves_[id]);
       if (may_split(small) || subtract) look_for(small_id, kNone);

@@ -1,5 +1,6 @@
 #include "histogram_exchange.h"
 
+#include <numeric>
 #include <span>
 
 #include "histogram_codec.h"
@@ -64,6 +65,18 @@ void add_part(const Bytes& part, const BinnedMatrix& bins, FeatureRange features
   check(kind == kCellsPart || kind == kRowsPart, "a message of another worker is of no known kind");
   if (kind == kCellsPart) add_all(CellReader(rest));
   else add_all(RowReader(rest, wide));
+}
+
+void check_sums(const HistCell* cells, const BinnedMatrix& bins, FeatureRange features,
+                HistCell total) {
+  for (int32_t f = features.begin; f < features.end; ++f) {
+    const int32_t n_places = bins.bin_order(f).n_places();
+    if (std::accumulate(cells, cells + n_places, HistCell(0)) != total)
+      throw WorkersDiffer(
+          "The histograms of the workers do not fit together: memory or a network has changed "
+          "one. Train again.");
+    cells += n_places;
+  }
 }
 
 }  // namespace qgbdt

@@ -43,4 +43,9 @@ std::vector<std::vector<Bytes>> exchange_parts(int64_t n_nodes, const BinnedMatr
 void add_part(const Bytes& part, const BinnedMatrix& bins, FeatureRange features, bool wide,
               HistCell* cells);
 
+// Throws WorkersDiffer unless the cells, which begin with those of the first feature, sum to the
+// node's total for each.
+void check_sums(const HistCell* cells, const BinnedMatrix& bins, FeatureRange features,
+                HistCell total);
+
 }  // namespace qgbdt

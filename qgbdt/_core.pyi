@@ -40,6 +40,10 @@ class SocketComm(Comm):
 
 def thread_comms(world_size: int) -> list[Comm]: ...
 
+class FaultyComm(Comm):
+    n_exchanges: int
+    def __init__(self, sound: Comm, exchange: int, sender: int, byte: int, flip: int) -> None: ...
+
 class SparseMatrix:
     def __init__(
         self,

@@ -61,7 +61,10 @@ class DeviceError(QGBDTError, RuntimeError):
 
 
 class DistributedError(QGBDTError, RuntimeError):
-    """Workers do not find each other, or do not let each other in; the message says who and why."""
+    """Workers do not find each other, do not let each other in, or do not get the same results.
+
+    The message says who and why.
+    """
 
 
 class DisagreementError(DistributedError, ValueError):

@@ -13,11 +13,12 @@ import itertools
 import re
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import hurting_data, targets, train_native
+from conftest import feature_names, hurting_data, native_params, targets, train_native
 from workers import (
     N_CASES,
     Shard,
@@ -33,7 +34,7 @@ from workers import (
 
 from qgbdt import QGBDTClassifier, QGBDTRanker, QGBDTRegressor, _core
 from qgbdt.distributed import connect_threads
-from qgbdt.errors import DataError, DisagreementError, WorkerLost
+from qgbdt.errors import DataError, DisagreementError, DistributedError, WorkerLost
 
 # ------------------------------------------------------------------------------- the native core
 
@@ -64,6 +65,53 @@ def test_workers_make_the_model_of_one(seed):
     parts = shards_in_order(len(data["y"]), edges, data["query_sizes"])
     for model in train_together(_core.thread_comms(len(parts)), parts, **data):
         assert model.to_bytes() == alone.to_bytes()
+
+
+@pytest.mark.parametrize("seed", range(N_CASES))
+def test_a_changed_byte_makes_no_other_model(seed):
+    """Of anything that one of the workers receives while trees grow."""
+    rng = np.random.default_rng(seed)
+    world_size = int(rng.integers(2, 5))
+    objective = str(rng.choice(["regression", "binary", "multiclass", "quantile"]))
+    X = rng.normal(size=(1200, 5))
+    y, _ = targets(X, objective)
+    least = int(rng.choice([1, 90]))
+    params = native_params(
+        objective=objective, n_estimators=3, num_leaves=5, min_child_samples=least
+    )
+    parts = shards_in_order(len(X), np.sort(rng.integers(0, len(X) + 1, world_size - 1)))
+    expected = train_native(X, y, params).to_bytes()
+
+    def train(exchange, sender, byte, flip):
+        comms = _core.thread_comms(world_size)
+        comms[0] = _core.FaultyComm(comms[0], exchange, sender, byte, flip)
+        found = in_threads(comms, partial(train_or_leave, parts=parts, X=X, y=y, params=params))
+        return comms[0], found
+
+    sound, models = train(-1, 0, 0, 0)
+    assert [model for _, model in models] == [expected] * world_size
+    first = models[0][0]
+    for _ in range(5):
+        exchange, byte = int(rng.integers(first, sound.n_exchanges)), int(rng.integers(2**40))
+        sender, flip = int(rng.integers(1, world_size)), 1 << int(rng.integers(8))
+        for _, model in train(exchange, sender, byte, flip)[1]:
+            assert model == expected or isinstance(
+                model, DistributedError | WorkerLost | ValueError | MemoryError
+            )
+
+
+def train_or_leave(comm, *, parts, X, y, params):
+    """The exchanges of binning, and the model's bytes or the error that ends the fit."""
+    part, n_before = parts[comm.rank], 0
+    try:
+        matrix = _core.BinnedMatrix(X[part.rows], 255, 1, comm, part.blocks)
+        n_before = getattr(comm, "n_exchanges", 0)
+        names = feature_names(X)
+        model = _core.train(matrix, y[part.rows], None, None, names, params, 1, comm)[0]
+        return n_before, model.to_bytes()
+    except Exception as error:
+        comm.leave(str(error))
+        return n_before, error
 
 
 @pytest.mark.parametrize("seed", range(N_CASES))

@@ -63,6 +63,7 @@ void CpuBackend::reduce(std::span<const HistogramTask> tasks, std::span<const Ro
     HistCell* const cells = own_tiles_.empty() ? nullptr : cells_of(tasks[i].slot, searched_.begin);
     for (const std::vector<Bytes>& of_worker : parts)
       add_part(of_worker[i], bins_, searched_, wide_, cells);
+    check_sums(cells, bins_, searched_, tasks[i].total);
   });
 }
 

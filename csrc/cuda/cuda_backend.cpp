@@ -364,6 +364,7 @@ void CudaBackend::reduce(std::span<const HistogramTask> tasks, Comm& comm) {
   for (size_t i = 0; i < tasks.size(); ++i) {
     for (const std::vector<Bytes>& of_worker : parts)
       add_part(of_worker[i], bins_, data_.searched, wide_, cells[i].data() + begin);
+    check_sums(cells[i].data() + begin, bins_, data_.searched, tasks[i].total);
     gpu_.copy_in(cells[i].data() + begin, (end - begin) * int64_t(sizeof(HistCell)),
                  slots_[tasks[i].slot].data() + begin);
   }

@@ -25,6 +25,7 @@
 #include "../support/check.h"
 #include "../support/parallel.h"
 #include "../thread_comm.h"
+#include "faulty_comm.h"
 #include "kernels.h"
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -730,6 +731,9 @@ PYBIND11_MODULE(_core, m) {
       if (error) std::rethrow_exception(error);
     } catch (const DeviceFailure& failure) {
       py::set_error(py::module_::import("qgbdt.errors").attr("DeviceError"), failure.what());
+    } catch (const WorkersDiffer& difference) {
+      py::set_error(py::module_::import("qgbdt.errors").attr("DistributedError"),
+                    difference.what());
     }
   });
   py::register_exception<WorkerLost>(m, "WorkerLost", PyExc_ConnectionError);
@@ -807,6 +811,12 @@ PYBIND11_MODULE(_core, m) {
       comms.push_back(std::make_shared<ThreadComm>(hub, rank));
     return comms;
   });
+
+  py::class_<FaultyComm, Comm, std::shared_ptr<FaultyComm>>(
+      m, "FaultyComm", "A worker that receives one changed byte, for tests; no public interface.")
+      .def(py::init<SharedComm, int64_t, int, int64_t, uint8_t>(), py::arg("sound"),
+           py::arg("exchange"), py::arg("sender"), py::arg("byte"), py::arg("flip"))
+      .def_property_readonly("n_exchanges", &FaultyComm::n_exchanges);
 
   py::class_<SparseMatrix>(m, "SparseMatrix")
       .def(py::init<py::array, py::array_t<int32_t, py::array::c_style>,

@@ -17,6 +17,11 @@ struct WorkerLost : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// Workers have other sums, or other trees, than they should: memory or a network has failed.
+struct WorkersDiffer : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 // A device that has too little memory, or fails. The message says what to do.
 struct DeviceFailure : std::runtime_error {
   using std::runtime_error::runtime_error;
