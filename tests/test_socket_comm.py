@@ -4,6 +4,8 @@ Swept: bits of a message, signals, cut cables. Against: a message of its own mak
 Tolerance: none; of times, where the contract names them (docs/distributed.md).
 """
 
+import itertools
+import multiprocessing
 import os
 import re
 import shutil
@@ -17,6 +19,7 @@ import network
 import pytest
 from campaigns import kill_workers
 from conftest import feature_names, hurting_data, native_params
+from network import free_address
 from workers import (
     LOSSES,
     TIMEOUT,
@@ -29,6 +32,7 @@ from workers import (
 )
 
 from qgbdt import QGBDTRegressor, _core
+from qgbdt.distributed import connect
 from qgbdt.errors import WorkerLost
 
 # -------------------------------------------------------------------------------------- messages
@@ -142,16 +146,24 @@ def test_who_has_left_trains_no_more():
 
 
 def test_what_a_worker_was_at_when_another_was_lost():
-    X = hurting_data(300)
+    X, address, told = hurting_data(300), free_address(), itertools.count(1)
 
-    def work(worker):
-        params = native_params(n_estimators=3 - worker.rank)  # worker 1 is done with two trees
-        with worker:
+    def work(rank):
+        def vanish(trees):
+            if rank == 1 and next(told) == 2:
+                os._exit(0)
+
+        with connect(address, 2, rank) as worker:
             matrix = _core.BinnedMatrix(X, 255, 1, worker.native)
-            y, names, comm = X[:, 0], feature_names(X), worker.native
-            return outcome(lambda: _core.train(matrix, y, None, None, names, params, 1, comm))
+            y, names = X[:, 0], feature_names(X)
+            settings = native_params(n_estimators=3), 1, worker.native
+            return _core.train(matrix, y, None, None, names, *settings, on_iteration=vanish)
 
-    error, _ = in_threads(connect_sockets(2), work)
+    other = multiprocessing.get_context("fork").Process(target=work, args=(1,))
+    other.start()
+    error = outcome(lambda: work(0))
+    other.join(TIMEOUT)
+    assert other.exitcode == 0
     assert re.search(r"lost: its connection was closed \(while growing tree [12]\)$", str(error))
 
 
