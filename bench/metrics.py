@@ -16,8 +16,6 @@ SHOWN = {  # the metric a speed table shows for each task
     "tweedie": "deviance",
     "rank": f"ndcg@{NDCG_AT}",
 }
-
-
 RISING = ("auc", SHOWN["rank"])  # more is better; of the others less is
 
 

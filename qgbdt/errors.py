@@ -6,7 +6,7 @@ QGBDTError
 ├── DataError (ValueError)                     X, y, weights or groups that cannot be used
 ├── CheckpointError (ValueError)               a checkpoint that cannot be gone on from
 ├── DeviceError (RuntimeError)                 a device that this build or machine lacks
-└── DistributedError (RuntimeError)            workers that do not find each other
+└── DistributedError (RuntimeError)            workers that do not find each other, or differ
     └── DisagreementError (ValueError)         workers that were told different things
 
 ModelFormatError (ValueError)                  bytes that are no sound model

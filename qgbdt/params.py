@@ -10,6 +10,7 @@ import inspect
 import math
 import re
 import textwrap
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -22,11 +23,11 @@ from qgbdt.errors import ParameterError, UnknownParameterError
 # --- Sets of allowed values: `value in allowed` tests, `str(allowed)` is the wording -------------
 
 
-class Allowed:
+class Allowed(ABC):
     """A set of values and the words for it; ``a | b`` is their union."""
 
-    def __contains__(self, value: Any) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def __contains__(self, value: Any) -> bool: ...
 
     def __or__(self, other: "Allowed") -> "Either":
         return Either((*getattr(self, "choices", (self,)), other))

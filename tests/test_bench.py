@@ -377,6 +377,11 @@ def test_compare_resumes(fits: list[tuple[str, int]], tmp_path: Path) -> None:
     text = output.read_text()
     assert "| sim_year     | regression |             +0.00 ± 0.00 | +0.00 ± 0.00 |" in text
     assert "killed" not in text
+    compare.main([*options, "--seeds", "0,1", "--min-child-samples", "5"])
+    assert len(fits) == 13
+    text = output.read_text()
+    assert "31 leaves of at least 5 rows" in text
+    assert "| sim_year     | regression |             +0.00 ± 0.00 | +0.00 ± 0.00 |" in text
 
 
 def test_mean_ranks() -> None:
