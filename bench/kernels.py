@@ -30,6 +30,8 @@ EVICTING_BYTES = 1 << 26  # twice: more than a core's share of the last cache
 SPARSE_ENTRIES = 3  # of a row
 N_BINS = 256
 N_LEAVES = 255
+BUNDLE_FEATURES, BUNDLE_POSITIONS = 5, 3  # two values and missing
+PASSES = 1000  # over what takes less than a microsecond
 NEVER = 1e300  # a gain that no split has
 LINE = 64  # bytes that come from memory together
 
@@ -230,6 +232,16 @@ def histograms(rng: np.random.Generator, n_features: int) -> Iterator[Work]:
                 ),
                 lanes.itemsize + 2 * 8,
             )
+        positions = np.full(BUNDLE_FEATURES, BUNDLE_POSITIONS, np.int32)
+        codes, places = np.ones(np.prod(positions), lane), np.zeros(8 * len(positions), lane)
+        yield Work(
+            f"part_bundle{bits}",
+            "cached",
+            "code",
+            len(codes) * PASSES,
+            lambda full, of=(positions, codes, places): kernels.part_bundle(*of, full * PASSES),
+            lane().itemsize,
+        )
     sums = (rng.integers(-100, 100, n) << 32) + rng.integers(0, 100, n)
     packed = {full: kernels.pack_cells(sums[: n * full]) for full in (False, True)}
     bytes_a_bin = len(packed[True]) / n

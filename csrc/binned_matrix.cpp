@@ -51,9 +51,16 @@ void interleave(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t s
 }
 
 // Places instead of bins.
-void to_places(uint8_t* bins, int64_t n, uint8_t missing_bin, BinOrder order) {
+void bins_to_places(uint8_t* bins, int64_t n, uint8_t missing_bin, BinOrder order) {
   for (int64_t i = 0; i < n; ++i)
     bins[i] = uint8_t(order.place(position_of_bin(bins[i], missing_bin)));
+}
+
+// The codes of a bundle, in the place of its first column, the next digit in the next.
+void add_digit(const uint8_t* bins, int64_t n, uint8_t missing_bin, uint8_t weight,
+               uint8_t* codes) {
+  for (int64_t i = 0; i < n; ++i)
+    codes[i] = uint8_t(codes[i] + weight * position_of_bin(bins[i], missing_bin));
 }
 
 // Appends what is not in its default place, row after row, and notes how many each row has.
@@ -82,6 +89,7 @@ BinnedMatrix::BinnedMatrix(const View& X, GlobalRows rows, int max_bin,
       has_missing_(X.n_features, 0),
       is_categorical_(X.n_features, 0),
       default_places_(X.n_features, 0),
+      bundle_of_(X.n_features, 0),
       stored_(X.n_features) {
   check(2 <= max_bin && max_bin <= kMaxValueBins, "max_bin must be in [2, 255]");
   check(rows_.n_samples() == n_samples_, "blocks of rows must sum to n_samples");
@@ -128,7 +136,7 @@ std::vector<double> BinnedMatrix::find_default_places(const MatrixView& X, const
     for (int64_t i = 0; i < n; ++i)
       values[i] = data[n_samples_ * i / n * X.row_stride + f * X.column_stride];
     bin_column(tables[f], values, n, uint8_t(n_value_bins(f)), bins);
-    to_places(bins, n, uint8_t(n_value_bins(f)), bin_orders_[f]);
+    bins_to_places(bins, n, uint8_t(n_value_bins(f)), bin_orders_[f]);
     for (int64_t i = 0; i < n; ++i) ++counts[bins[i]];
     const auto most = std::max_element(counts, counts + kBinPlaces);
     default_places_[f] = uint8_t(most - counts);
@@ -152,14 +160,59 @@ std::vector<double> BinnedMatrix::find_default_places(const SparseView& X) {
   return shares;
 }
 
+// Neighbours share a byte as long as it has a code for each combination of their positions.
+std::vector<Bundle> BinnedMatrix::bundle(FeatureRange features) const {
+  std::vector<Bundle> bundles;
+  int32_t n_codes = kBinPlaces;
+  for (int32_t f = features.begin; f < features.end; ++f) {
+    if (n_codes * n_positions(f) > kBinPlaces) {
+      bundles.push_back({f, 0});
+      n_codes = 1;
+    }
+    ++bundles.back().n_features;
+    n_codes *= n_positions(f);
+  }
+  return bundles;
+}
+
+// bundles: of a dense tile, else none. Joins the last tile where both together are a tile.
+void BinnedMatrix::add_tile(FeatureRange features, std::span<const Bundle> bundles) {
+  const int32_t n_bundles = int32_t(bundles.size());
+  FeatureTile* last = tiles_.empty() ? nullptr : &tiles_.back();
+  const bool joins = last && (last->n_bundles > 0) == (n_bundles > 0) &&
+                     last->first_feature + last->n_features == features.begin &&
+                     last->n_bundles + n_bundles <= kTileBytes &&
+                     fits_tile(last->n_features + features.size());
+  if (!joins)
+    last = &tiles_.emplace_back(
+        FeatureTile{.first_feature = features.begin, .first_bundle = int32_t(bundles_.size())});
+  last->n_features += features.size();
+  last->n_bundles += n_bundles;
+  last->stride = last->n_bundles > 0 ? tile_stride(last->n_bundles) : 0;
+  for (const Bundle& bundle : bundles) {
+    for (int32_t f = bundle.first_feature; f < bundle.first_feature + bundle.n_features; ++f)
+      bundle_of_[f] = int32_t(bundles_.size());
+    bundles_.push_back(bundle);
+  }
+}
+
+FeatureTile BinnedMatrix::part_of(FeatureTile tile, FeatureRange range) const {
+  const int32_t first = std::max(tile.first_feature, range.begin);
+  const int32_t last = std::min(tile.first_feature + tile.n_features, range.end) - 1;
+  tile.first_feature = first;
+  tile.n_features = last - first + 1;
+  if (tile.is_sparse()) return tile;
+  tile.bins += bundle_of(first) - tile.first_bundle;
+  tile.first_bundle = bundle_of(first);
+  tile.n_bundles = bundle_of(last) - bundle_of(first) + 1;
+  return tile;
+}
+
 void BinnedMatrix::lay_out(const std::vector<double>& default_shares, bool may_list) {
-  const auto fits_sparse = [&](int32_t width) {  // row_begin counts entries in 32 bits
-    return width <= kSparseTileFeatures && n_samples_ * width <= UINT32_MAX;
-  };
   cell_offsets_.push_back(0);
   int64_t n_in_columns = 0, n_listed = 0;
-  for (int32_t f = 0; f < n_features(); f += kTileFeatures) {
-    const int32_t width = std::min(kTileFeatures, n_features() - f);
+  for (int32_t f = 0; f < n_features(); f += kTileBytes) {
+    const int32_t width = std::min(kTileBytes, n_features() - f);
     const double share =
         std::accumulate(&default_shares[f], &default_shares[f] + width, 0.0) / width;
     const bool listed = may_list && share >= kListedShare;
@@ -172,13 +225,11 @@ void BinnedMatrix::lay_out(const std::vector<double>& default_shares, bool may_l
       cell_offsets_.push_back(cell_offsets_.back() + (listed ? 0 : bin_orders_[i].n_places()));
     }
     if (listed) continue;
-    const bool sparse = share >= kSparseShare && fits_sparse(width);
-    FeatureTile* last = tiles_.empty() ? nullptr : &tiles_.back();
-    const bool joins = sparse && last && last->stride == 0 &&
-                       last->first_feature + last->n_features == f &&
-                       fits_sparse(last->n_features + width);
-    if (joins) last->n_features += width;
-    else tiles_.push_back({f, width, sparse ? 0 : tile_stride(width), nullptr, nullptr, nullptr});
+    const std::vector<Bundle> bundles = bundle({f, f + width});
+    const double sparse_updates = width * (1 - share + kSparseRowUpdates / kMaxTileFeatures);
+    const bool sparse =
+        share >= kSparseShare && sparse_updates < double(bundles.size()) && fits_tile(width);
+    add_tile({f, f + width}, sparse ? std::span<const Bundle>() : bundles);
   }
   std::vector<int64_t> offsets{0};
   for (const FeatureTile& tile : tiles_)
@@ -207,7 +258,7 @@ void BinnedMatrix::assign_bins(const MatrixView& X, const T* data, BinColumn<T> 
   std::vector<std::atomic<uint8_t>> missing(n_features());
   fill_tiles<kBlockRows<T>>(
       team, [&](const FeatureTile& tile, int64_t begin, int64_t n, uint8_t* bins) {
-        T copy[kSparseTileFeatures * kBlockRows<T>];
+        T copy[kMaxTileFeatures * kBlockRows<T>];
         const T* x = data + begin * X.row_stride + tile.first_feature * X.column_stride;
         const bool has_columns = X.row_stride == 1;
         if (!has_columns) copy_columns(X, x, n, tile.n_features, copy);
@@ -264,27 +315,56 @@ void BinnedMatrix::fill_tiles(Team& team, const FillColumns& fill_columns) {
   std::vector<std::vector<uint16_t>> entries(has_sparse_tiles() ? n_tasks : 0);
   team.run(threads, n_tasks, [&](int64_t task, int) {
     const FeatureTile& tile = tiles_[task % n_tiles];
-    // The unused bytes of a tile's rows are 0.
-    uint8_t bins[kSparseTileFeatures * kRows] = {};
+    uint8_t bins[kMaxTileFeatures * kRows] = {};
     const int64_t end = std::min(n_samples_, (task / n_tiles + 1) * kRowsPerTask);
     for (int64_t begin = task / n_tiles * kRowsPerTask; begin < end; begin += kRows) {
       const int64_t n = std::min(kRows, end - begin);
       fill_columns(tile, begin, n, bins);
-      for (int32_t i = 0; i < tile.n_features; ++i) {
-        const int32_t f = tile.first_feature + i;
-        to_places(bins + i * kRows, n, uint8_t(n_value_bins(f)), bin_orders_[f]);
-      }
       if (tile.is_sparse()) {
+        for (int32_t i = 0; i < tile.n_features; ++i)
+          to_places(tile.first_feature + i, n, bins + i * kRows);
         list_entries(bins, kRows, n, tile.n_features, &default_places_[tile.first_feature],
                      &cell_offsets_[tile.first_feature],
                      const_cast<uint32_t*>(tile.row_begin) + begin + 1, entries[task]);
       } else {
+        to_bytes(tile, kRows, n, bins);
         uint8_t* rows = const_cast<uint8_t*>(tile.bins) + begin * tile.stride;
         interleave(bins, kRows, n, tile.stride, rows);
       }
     }
   });
   if (has_sparse_tiles()) join_sparse_tiles(entries, team);
+  count_updates();
+}
+
+void BinnedMatrix::to_places(int32_t feature, int64_t n, uint8_t* bins) const {
+  bins_to_places(bins, n, uint8_t(n_value_bins(feature)), bin_orders_[feature]);
+}
+
+// Columns of bins, one a feature, become columns of a dense tile's bytes; those that are not used
+// are 0.
+void BinnedMatrix::to_bytes(const FeatureTile& tile, int64_t column_size, int64_t n,
+                            uint8_t* bins) const {
+  for (int32_t b = 0; b < tile.n_bundles; ++b) {
+    const Bundle bundle = bundles_[tile.first_bundle + b];
+    const uint8_t* const of_bundle =
+        bins + (bundle.first_feature - tile.first_feature) * column_size;
+    uint8_t* const to = bins + b * column_size;
+    if (!bundle.is_shared()) {
+      std::memmove(to, of_bundle, n);
+      to_places(bundle.first_feature, n, to);
+      continue;
+    }
+    uint8_t codes[kScratchColumn] = {};
+    int32_t weight = 1;
+    for (int32_t i = 0; i < bundle.n_features; ++i) {
+      const int32_t f = bundle.first_feature + i;
+      add_digit(of_bundle + i * column_size, n, uint8_t(n_value_bins(f)), uint8_t(weight), codes);
+      weight *= n_positions(f);
+    }
+    std::memcpy(to, codes, n);
+  }
+  std::memset(bins + tile.n_bundles * column_size, 0, (tile.stride - tile.n_bundles) * column_size);
 }
 
 // row_begin holds the number of entries of the row before it; it becomes their sum. `entries` are
@@ -306,13 +386,22 @@ void BinnedMatrix::join_sparse_tiles(std::vector<std::vector<uint16_t>>& entries
     }
     tiles_[positions[k]].entries = sparse.entries.data();
   });
-  double saved = 0;
-  for (const size_t i : positions) {
+}
+
+void BinnedMatrix::count_updates() {
+  double updates = 0;
+  int64_t n_features = 0;
+  for (const FeatureTile& tile : tiles_) {
+    n_features += tile.n_features;
+    if (!tile.is_sparse()) {
+      updates += tile.n_bundles;
+      continue;
+    }
     const double entries_per_row =
-        double(tiles_[i].row_begin[n_samples_]) / double(n_samples_) + kSparseRowUpdates;
-    saved += std::max(0.0, tiles_[i].n_features - entries_per_row);
+        double(tile.row_begin[n_samples_]) / double(std::max<int64_t>(n_samples_, 1));
+    updates += std::min(double(tile.n_features), entries_per_row + kSparseRowUpdates);
   }
-  updates_per_feature_ = 1 - saved / double(n_features() - int64_t(listed_features_.size()));
+  if (n_features > 0) updates_per_feature_ = updates / double(n_features);
 }
 
 void BinnedMatrix::copy_column(int32_t feature, uint8_t* bins) const {

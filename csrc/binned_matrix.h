@@ -1,5 +1,5 @@
 // The training data as bin numbers, one byte a value, in the two layouts that the kernels read.
-// Histograms add whole rows: tiles of at most 32 features; within a tile, row after row.
+// Histograms add whole rows: tiles of at most 32 bytes; within a tile, row after row.
 //
 //   tile 0: row 0 [f0 f1 ... f31] row 1 [f0 f1 ... f31] ...      stride 32 bytes
 //   tile 1: row 0 [f32 f33 0 0] row 1 [f32 f33 0 0] ...           stride 4 bytes
@@ -11,6 +11,8 @@
 //
 // Its bytes are places: where in the feature's histogram the value counts (bin_order.h).
 //
+// Neighbours of few bins share a byte (bundle.h), so that a tile may have up to 128 features.
+//
 // Where most values are the same (missing, zero), a tile is sparse instead: each row lists its
 // other values only, and what a node's rows have in a feature's default place is their total less
 // the rest.
@@ -18,7 +20,7 @@
 //   row_begin [0 2 2 3 ...]   row 0 has two entries, row 1 none
 //   entries   [f0 p0|f1 p1|f7 p2 ...]  2 bytes: which of the tile's cells in a histogram
 //
-// To find a row's entries costs as much as adding several: sparse tiles are wider, up to 128
+// To find a row's entries costs as much as adding several: sparse tiles, too, have up to 128
 // features, whose packed histogram fits an L2 cache.
 //
 // Of a sparse matrix, features that list next to nothing are in no tile and have no place in a
@@ -34,11 +36,13 @@
 
 #include <stdint.h>
 
+#include <span>
 #include <vector>
 
 #include "bin_order.h"
 #include "bin_search.h"
 #include "binning.h"
+#include "bundle.h"
 #include "comm.h"
 #include "global_rows.h"
 #include "support/buffer.h"
@@ -46,17 +50,19 @@
 
 namespace qgbdt {
 
-constexpr int kTileFeatures = 32;
-constexpr int kSparseTileFeatures = 128;
+constexpr int kTileBytes = 32;
+constexpr int kMaxTileFeatures = 128;
 constexpr int32_t kNotCategorical = -1;
 
 struct FeatureTile {
-  int32_t first_feature;
-  int32_t n_features;
-  int32_t stride;  // bytes per row, 0 if sparse
-  const uint8_t* bins;
-  const uint32_t* row_begin;  // [n_samples + 1] of a sparse tile, else null
-  const uint16_t* entries;
+  int32_t first_feature = 0;
+  int32_t n_features = 0;
+  int32_t first_bundle = 0;  // of a dense tile
+  int32_t n_bundles = 0;
+  int32_t stride = 0;  // bytes per row, 0 if sparse
+  const uint8_t* bins = nullptr;
+  const uint32_t* row_begin = nullptr;  // [n_samples + 1] of a sparse tile, else null
+  const uint16_t* entries = nullptr;
 
   bool is_sparse() const { return row_begin != nullptr; }
 };
@@ -88,6 +94,7 @@ class BinnedMatrix {
   bool has_categories() const { return has_categories_; }
   // The missing bin of a column comes right after the value bins.
   int32_t n_value_bins(int32_t feature) const { return int32_t(thresholds_[feature].size()) + 1; }
+  int32_t n_positions(int32_t feature) const { return n_value_bins(feature) + 1; }
   BinOrder bin_order(int32_t feature) const { return bin_orders_[feature]; }
   // Where the cells of a feature begin in a node's histogram; cell_offset(n_features) is its size.
   int64_t cell_offset(int32_t feature) const { return cell_offsets_[feature]; }
@@ -97,7 +104,13 @@ class BinnedMatrix {
   // The place whose values a sparse tile leaves out.
   uint8_t default_place(int32_t feature) const { return default_places_[feature]; }
 
-  // What adding a row costs, in updates a feature: 1, or less where tiles are sparse.
+  const std::vector<Bundle>& bundles() const { return bundles_; }
+  int32_t bundle_of(int32_t feature) const { return bundle_of_[feature]; }  // in a dense tile
+  // What of a tile holds the features that are in the range, which are some.
+  FeatureTile part_of(FeatureTile tile, FeatureRange range) const;
+
+  // What adding a row costs, in updates a feature: 1, or less where tiles are sparse or bytes
+  // shared.
   double updates_per_feature() const { return updates_per_feature_; }
 
   // Those that are listed; the others are in tiles and have a column.
@@ -130,6 +143,11 @@ class BinnedMatrix {
                                           const std::vector<BinTable<T>>& tables,
                                           BinColumn<T> bin_column);
   std::vector<double> find_default_places(const SparseView& X);
+  std::vector<Bundle> bundle(FeatureRange features) const;
+  bool fits_tile(int64_t width) const {  // row_begin counts entries in 32 bits
+    return width <= kMaxTileFeatures && n_samples_ * width <= UINT32_MAX;
+  }
+  void add_tile(FeatureRange features, std::span<const Bundle> bundles);
   void lay_out(const std::vector<double>& default_shares, bool may_list);
   template <class T>
   void assign_bins(const MatrixView& X, const T* data, BinColumn<T> bin_column, Comm& comm,
@@ -139,7 +157,10 @@ class BinnedMatrix {
                    Team& team);
   template <int64_t kRows, class FillColumns>
   void fill_tiles(Team& team, const FillColumns& fill_columns);
+  void to_places(int32_t feature, int64_t n, uint8_t* bins) const;
+  void to_bytes(const FeatureTile& tile, int64_t column_size, int64_t n, uint8_t* bins) const;
   void join_sparse_tiles(std::vector<std::vector<uint16_t>>& entries, Team& team);
+  void count_updates();
 
   int64_t n_samples_;
   GlobalRows rows_;
@@ -150,6 +171,8 @@ class BinnedMatrix {
   std::vector<BinOrder> bin_orders_;
   std::vector<uint8_t> default_places_;
   std::vector<FeatureTile> tiles_;
+  std::vector<Bundle> bundles_;
+  std::vector<int32_t> bundle_of_;
   std::vector<SparseTile> sparse_;
   double updates_per_feature_ = 1;
   Buffer<uint8_t> tile_storage_, columns_;

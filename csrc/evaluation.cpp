@@ -324,7 +324,7 @@ std::vector<double> Evaluation::values() {
   const size_t per_set = metrics_.size();
   std::vector<Column> columns(sets_.size() * per_set);
   for (size_t s = 0; s < sets_.size(); ++s) {
-    const std::span<Column> own(&columns[s * per_set], per_set);
+    const std::span<Column> own = std::span(columns).subspan(s * per_set, per_set);
     sets_[s].is_ranking() ? weigh_queries(sets_[s], own) : weigh_rows(sets_[s], own);
   }
   std::vector<double> values = sums_of_all(columns);
@@ -335,7 +335,7 @@ std::vector<double> Evaluation::values() {
         values[s * per_set + m] =
             of_mean(values[s * per_set + m] / set.sum_weight, set.of_constant);
     if (!set.signed_weight.empty())
-      find_order_metrics(set, std::span(&values[s * per_set], per_set));
+      find_order_metrics(set, std::span(values).subspan(s * per_set, per_set));
   }
   return values;
 }

@@ -88,6 +88,19 @@ def hurting_data(n_samples=700, n_features=6, seed=0):
     return X
 
 
+def few_valued_data(n_samples=2000, n_features=40, seed=0):
+    """X whose neighbours share bytes of a tile, two to five of them, or none; with missing values.
+
+    All that matter have few values, but one.
+    """
+    rng = np.random.default_rng(seed)
+    n_values = np.resize([2, 2, 2, 2, 2, 2, 3, 5, 1000, 8, 20, 7, 15, 15, 2, 4], n_features)
+    X = np.floor(rng.random((n_samples, n_features)) * n_values)
+    missing = rng.random((n_samples, n_features)) < 0.2 * (rng.random(n_features) < 0.5)
+    X[missing] = np.nan
+    return X
+
+
 def sparse_data(n=2000, n_features=130, seed=0):
     """X and y: columns mostly missing, dense, mostly zero, so tiles of either kind and mixed ones.
 

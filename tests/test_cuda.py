@@ -22,7 +22,15 @@ import gpu
 import numpy as np
 import pytest
 import results
-from conftest import OBJECTIVES, feature_names, hurting_data, native_params, sparse_data, targets
+from conftest import (
+    OBJECTIVES,
+    feature_names,
+    few_valued_data,
+    hurting_data,
+    native_params,
+    sparse_data,
+    targets,
+)
 from test_distributed import drawn_case, in_threads, shards_in_order
 
 from qgbdt import QGBDTRegressor, _core
@@ -78,6 +86,15 @@ def test_objectives(objective, bits, make_device):
 def test_sparse_data(bits, make_device):
     X, y = sparse_data(6000)
     params = native_params(objective="binary", grad_bits=bits, n_estimators=2, num_leaves=31)
+    assert_devices_agree(X, y, params, make_device(bits))
+
+
+@pytest.mark.parametrize("bits", [3, 5, 16])
+@pytest.mark.parametrize("n_features", [2, 5, 40, 150])
+def test_features_that_share_bytes(n_features, bits, make_device):
+    X = few_valued_data(3000, n_features)
+    y = np.nan_to_num(X).clip(0, 3) @ np.random.default_rng(0).normal(size=n_features)
+    params = native_params(grad_bits=bits, n_estimators=1, num_leaves=15)
     assert_devices_agree(X, y, params, make_device(bits))
 
 

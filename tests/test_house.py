@@ -38,6 +38,7 @@ LAYERS = [
         "metric",
         "bin_search",
         "bin_order",
+        "bundle",
         "bit_slices",
     },
     {"binning", "binned_matrix", "histogram_codec", "histogram_pool", "tree"},

@@ -332,6 +332,24 @@ def test_add_sparse_rows(bits, sums_dtype):
     np.testing.assert_array_equal(sums, pack(*expected, sums_dtype))
 
 
+@pytest.mark.parametrize("n_positions", [[2], [256], [3, 85], [16, 16], [2, 3, 4, 5], [2] * 8])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_part_bundle(bits, n_positions):
+    rng = np.random.default_rng(len(n_positions))
+    sums = rng.integers(0, 100, (2, *n_positions[::-1]))  # the last feature is the leading digit
+    codes = pack(*sums.reshape(2, -1), LANES[bits])
+    expected = []
+    for i, n in enumerate(n_positions):
+        others = tuple(axis for axis in range(1, sums.ndim) if axis != sums.ndim - 1 - i)
+        length = 1 << max(0, int(n - 1).bit_length() - 3)  # of eight runs side by side
+        of_places = np.zeros((2, length, 8), np.int64)
+        of_places[:, np.arange(n) % length, np.arange(n) // length] = sums.sum(axis=others)
+        expected.append(pack(*of_places.reshape(2, -1), LANES[bits]))
+    found = np.full(sum(map(len, expected)), 7, LANES[bits])  # it clears what is there
+    kernels.part_bundle(np.array(n_positions, np.int32), codes, found)
+    np.testing.assert_array_equal(found, np.concatenate(expected))
+
+
 @pytest.mark.parametrize(("name", "sign"), [("flush", 1), ("subtract", -1)])
 @pytest.mark.parametrize("bits", [8, 16])
 def test_flush_and_subtract(bits, name, sign):

@@ -11,6 +11,7 @@ import reference
 from conftest import (
     OBJECTIVES,
     feature_names,
+    few_valued_data,
     hurting_data,
     native_params,
     sparse_data,
@@ -66,6 +67,15 @@ def compare(X, y, params, *, weight=None, query_sizes=None, max_bin=63):
 def test_equals_reference_on_sparse_data(shape, bits, objective):
     X, y = sparse_data(*shape)
     params = native_params(objective=objective, grad_bits=bits, n_estimators=3, num_leaves=24)
+    compare(X, y, params)
+
+
+@pytest.mark.parametrize("bits", [2, 5, 8, 16])
+@pytest.mark.parametrize("shape", [(1500, 40), (9000, 40), (300, 200)])
+def test_equals_reference_on_features_that_share_bytes(shape, bits):
+    X = few_valued_data(*shape)
+    y, _ = targets(X, "binary")
+    params = native_params(objective="binary", grad_bits=bits, n_estimators=3, num_leaves=24)
     compare(X, y, params)
 
 

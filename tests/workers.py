@@ -19,6 +19,7 @@ import pytest
 from conftest import (
     OBJECTIVES,
     feature_names,
+    few_valued_data,
     hurting_data,
     native_categories,
     native_params,
@@ -151,8 +152,11 @@ def drawn_case(seed):
     """Keyword arguments of train_native, and the edges of up to eight shards."""
     rng = np.random.default_rng(seed)
     n = int(rng.choice([40, 300, 1500]))
-    if rng.random() < 0.3:
+    kind = rng.random()
+    if kind < 0.3:
         X, _ = sparse_data(n, int(rng.choice([30, 130])), seed)
+    elif kind < 0.5:
+        X = few_valued_data(n, int(rng.choice([6, 40])), seed)
     else:
         X = hurting_data(n, int(rng.choice([3, 6, 40])), seed)
     objective = str(rng.choice(OBJECTIVES))

@@ -34,18 +34,18 @@ int64_t rows_per_chunk(int64_t total_rows, int n_threads) {
 }
 
 // Dense tiles cut into as many parts as may feed n_threads with few nodes.
-std::vector<FeatureTile> cut_tiles(const std::vector<FeatureTile>& tiles, int n_threads) {
+std::vector<FeatureTile> cut_tiles(const BinnedMatrix& bins, const std::vector<FeatureTile>& tiles,
+                                   int n_threads) {
   std::vector<FeatureTile> parts;
   for (const FeatureTile& tile : tiles) {
-    const int32_t n_parts = tile.is_sparse() ? 1 : n_threads;
-    const int32_t fours = (tile.n_features + 3) / 4;  // adds read four bytes at once
-    const int32_t width = (fours + n_parts - 1) / n_parts * 4;
-    for (int32_t i = 0; i < tile.n_features; i += width) {
-      FeatureTile part = tile;
-      part.first_feature += i;
-      part.n_features = std::min(width, tile.n_features - i);
-      part.bins += i;
-      parts.push_back(part);
+    if (tile.is_sparse()) parts.push_back(tile);
+    const int32_t fours = (tile.n_bundles + 3) / 4;  // adds read four bytes at once
+    const int32_t width = (fours + n_threads - 1) / n_threads * 4;
+    const int32_t last_bundle = tile.first_bundle + tile.n_bundles;
+    for (int32_t b = tile.first_bundle; b < last_bundle; b += width) {
+      const Bundle end = bins.bundles()[std::min(b + width, last_bundle) - 1];
+      parts.push_back(bins.part_of(
+          tile, {bins.bundles()[b].first_feature, end.first_feature + end.n_features}));
     }
   }
   return parts;
@@ -61,17 +61,9 @@ std::vector<FeatureTile> tiles_with(const std::vector<FeatureTile>& tiles, Featu
 }
 
 // What of the tiles lies in the range, to be searched.
-std::vector<FeatureTile> clip_tiles(const std::vector<FeatureTile>& tiles, FeatureRange range) {
-  std::vector<FeatureTile> clipped;
-  for (FeatureTile tile : tiles) {
-    const int32_t first = std::max(tile.first_feature, range.begin);
-    const int32_t last = std::min(tile.first_feature + tile.n_features, range.end);
-    if (first >= last) continue;
-    if (!tile.is_sparse()) tile.bins += first - tile.first_feature;
-    tile.first_feature = first;
-    tile.n_features = last - first;
-    clipped.push_back(tile);
-  }
+std::vector<FeatureTile> clip_tiles(const BinnedMatrix& bins, FeatureRange range) {
+  std::vector<FeatureTile> clipped = tiles_with(bins.tiles(), range);
+  for (FeatureTile& tile : clipped) tile = bins.part_of(tile, range);
   return clipped;
 }
 
@@ -99,19 +91,30 @@ void merge(const RangesOfThreads& local, std::span<GradientRange> ranges) {
 
 }  // namespace
 
+// The sums of a node's rows in one tile as lanes: by byte, kBinPlaces each, or by feature, side by
+// side like cells, where the tile is sparse or its byte shared.
+template <class Lane>
+struct CpuBackend::Lanes {
+  Lane* of_bytes;
+  Lane* side_by_side;
+};
+
 // One thread's lanes, and cells for tiles whose own are taken.
 struct CpuBackend::ThreadScratch {
-  Buffer<HistCell> lane_storage;  // 32-bit lanes use half
+  Buffer<HistCell> of_bytes, side_by_side;  // 32-bit lanes use half
   std::vector<Buffer<HistCell>> cells;
   size_t n_used = 0;
 
   template <class Lane>
-  Lane* lanes() {
-    if (!lane_storage.size()) lane_storage = Buffer<HistCell>(kSparseTileFeatures * kBinPlaces);
-    return reinterpret_cast<Lane*>(lane_storage.data());
+  Lanes<Lane> lanes() {
+    if (!of_bytes.size()) {
+      of_bytes = Buffer<HistCell>(kTileBytes * kBinPlaces);
+      side_by_side = Buffer<HistCell>(kMaxTileFeatures * kBinPlaces);
+    }
+    return {reinterpret_cast<Lane*>(of_bytes.data()), reinterpret_cast<Lane*>(side_by_side.data())};
   }
   HistCell* take_cells() {
-    if (n_used == cells.size()) cells.emplace_back(kSparseTileFeatures * kBinPlaces);
+    if (n_used == cells.size()) cells.emplace_back(kMaxTileFeatures * kBinPlaces);
     return cells[n_used++].data();
   }
 };
@@ -135,10 +138,9 @@ struct CpuBackend::QueryScratch {
   }
 };
 
-// The sums of a node's rows in one tile: lanes (kBinPlaces a feature, or side by side like cells
-// where the tile is sparse) or, of more rows than those hold, cells.
+// The sums of a node's rows in one tile: lanes or, of more rows than those hold, cells.
 struct CpuBackend::TileSums {
-  const uint32_t* lanes;
+  Lanes<uint32_t> lanes;
   const HistCell* cells;
 };
 
@@ -156,9 +158,9 @@ CpuBackend::CpuBackend(TrainingData data, Team& team)
       scratch_rows_(n_samples_),
       scratch_(team.n_threads()),
       searched_(data_.searched),
-      tile_parts_(cut_tiles(bins_.tiles(), team.n_threads())),
+      tile_parts_(cut_tiles(bins_, bins_.tiles(), team.n_threads())),
       all_own_tiles_(tiles_with(bins_.tiles(), searched_)),
-      all_searched_tiles_(clip_tiles(bins_.tiles(), searched_)) {
+      all_searched_tiles_(clip_tiles(bins_, searched_)) {
   set_features({});
   rows_ = {n_samples_,       data_.n_outputs, data_.target, data_.weight, raw_prediction_.data(),
            gradient_.data(), hessian_.data()};
@@ -366,9 +368,9 @@ void CpuBackend::set_features(std::span<const uint8_t> allowed) {
     return tiles;
   };
   own_tiles_ = used(all_own_tiles_);
-  own_parts_ = cut_tiles(own_tiles_, team_.n_threads());
+  own_parts_ = cut_tiles(bins_, own_tiles_, team_.n_threads());
   searched_tiles_ = used(all_searched_tiles_);
-  searched_parts_ = cut_tiles(searched_tiles_, team_.n_threads());
+  searched_parts_ = cut_tiles(bins_, searched_tiles_, team_.n_threads());
 }
 
 void CpuBackend::make_slot(int32_t slot) {
@@ -383,26 +385,51 @@ HistCell* CpuBackend::cells_of(int32_t slot, int32_t feature) {
 
 // Sums rows of a dense tile in lanes.
 template <class Lane>
-void CpuBackend::fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64_t n, Lane* lanes) {
-  std::memset(lanes, 0, sizeof(Lane) * kBinPlaces * ((tile.n_features + 3) / 4 * 4));
-  const TileView view{tile.bins, tile.stride, tile.n_features};
+void CpuBackend::fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64_t n,
+                            Lanes<Lane> lanes) {
+  std::memset(lanes.of_bytes, 0, sizeof(Lane) * kBinPlaces * ((tile.n_bundles + 3) / 4 * 4));
+  const TileView view{tile.bins, tile.stride, tile.n_bundles};
   if constexpr (sizeof(Lane) == sizeof(HistCell))
-    kernels_.add_rows16(view, rows, n, pairs16_.data(), lanes);
-  else kernels_.add_rows8(view, rows, n, pairs8_.data(), lanes);
+    kernels_.add_rows16(view, rows, n, pairs16_.data(), lanes.of_bytes);
+  else kernels_.add_rows8(view, rows, n, pairs8_.data(), lanes.of_bytes);
+  for (int32_t b = 0; b < tile.n_bundles; ++b) {
+    const Bundle& bundle = bins_.bundles()[tile.first_bundle + b];
+    if (!bundle.is_shared()) continue;
+    int32_t n_positions[kTileBytes];
+    BinOrder orders[kTileBytes];
+    for (int32_t i = 0; i < bundle.n_features; ++i) {
+      n_positions[i] = bins_.n_positions(bundle.first_feature + i);
+      orders[i] = bins_.bin_order(bundle.first_feature + i);
+    }
+    const BundleView view{n_positions, orders, bundle.n_features};
+    Lane* const codes = lanes.of_bytes + b * kBinPlaces;
+    Lane* const places = lanes.side_by_side + first_cell(tile, bundle.first_feature);
+    if constexpr (sizeof(Lane) == sizeof(HistCell)) kernels_.part_bundle16(view, codes, places);
+    else kernels_.part_bundle8(view, codes, places);
+  }
+}
+
+template <class Lane>
+const Lane* CpuBackend::lanes_of(const Lanes<Lane>& lanes, const FeatureTile& tile,
+                                 int32_t feature) const {
+  const int32_t b = bins_.bundle_of(feature);
+  if (tile.is_sparse() || bins_.bundles()[b].is_shared())
+    return lanes.side_by_side + first_cell(tile, feature);
+  return lanes.of_bytes + (b - tile.first_bundle) * kBinPlaces;
 }
 
 // Adds rows to the cells of a dense tile, through packed lanes that stay in L1 and are flushed
 // before they can overflow.
 template <class Lane>
-void CpuBackend::add_dense_rows(RowRange range, const FeatureTile& tile, Lane* lanes,
+void CpuBackend::add_dense_rows(RowRange range, const FeatureTile& tile, Lanes<Lane> lanes,
                                 HistCell* cells) {
   const int32_t first = tile.first_feature, last = first + tile.n_features;
   const int64_t safe = sizeof(Lane) == sizeof(HistCell) ? range.size() : rows_per_flush_;
   for (int64_t i = range.begin; i < range.end; i += safe) {
     fill_lanes(tile, row_order_.data() + i, std::min(safe, range.end - i), lanes);
     for (int32_t f = first; f < last; ++f) {
-      const Lane* from = lanes + (f - first) * kBinPlaces;
-      HistCell* to = cells + bins_.cell_offset(f) - bins_.cell_offset(first);
+      const Lane* from = lanes_of(lanes, tile, f);
+      HistCell* to = cells + first_cell(tile, f);
       const int32_t n_places = bins_.bin_order(f).n_places();
       if constexpr (sizeof(Lane) == sizeof(HistCell)) kernels_.flush16(from, n_places, to);
       else kernels_.flush8(from, n_places, to);
@@ -431,7 +458,7 @@ HistCell CpuBackend::sum_rows(RowRange range) const {
 template <class Sum>
 void CpuBackend::fill_default_places(const FeatureTile& tile, Sum total, Sum* sums) const {
   for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
-    Sum* of_feature = sums + bins_.cell_offset(f) - bins_.cell_offset(tile.first_feature);
+    Sum* of_feature = sums + first_cell(tile, f);
     of_feature[bins_.default_place(f)] =
         total - std::accumulate(of_feature, of_feature + bins_.bin_order(f).n_places(), Sum(0));
   }
@@ -544,16 +571,17 @@ CpuBackend::TileSums CpuBackend::sum_tile(const FindSplitTask& task, const Featu
     std::memset(cells, 0, n_cells(tile) * sizeof(HistCell));
     add_rows(task.rows, tile, scratch, cells);
     if (tile.is_sparse()) fill_default_places(tile, task.total, cells);
-    return {nullptr, cells};
+    return {{}, cells};
   }
-  uint32_t* lanes = scratch.lanes<uint32_t>();
+  const Lanes<uint32_t> lanes = scratch.lanes<uint32_t>();
   if (!tile.is_sparse()) {
     fill_lanes(tile, row_order_.data() + task.rows.begin, task.rows.size(), lanes);
   } else {
-    std::memset(lanes, 0, n_cells(tile) * sizeof(uint32_t));
+    uint32_t* const places = lanes.side_by_side;
+    std::memset(places, 0, n_cells(tile) * sizeof(uint32_t));
     kernels_.add_sparse_rows8({tile.row_begin, tile.entries}, row_order_.data() + task.rows.begin,
-                              task.rows.size(), pairs8_.data(), lanes);
-    fill_default_places(tile, cell_lane(task.total), lanes);
+                              task.rows.size(), pairs8_.data(), places);
+    fill_default_places(tile, cell_lane(task.total), places);
   }
   return {lanes, nullptr};
 }
@@ -561,12 +589,9 @@ CpuBackend::TileSums CpuBackend::sum_tile(const FindSplitTask& task, const Featu
 FeatureBins CpuBackend::bins_of(const TileSums& sums, const FeatureTile& tile,
                                 int32_t feature) const {
   const BinOrder order = bins_.bin_order(feature);
-  const int64_t first_cell = bins_.cell_offset(feature) - bins_.cell_offset(tile.first_feature);
   const int32_t sign = data_.sign_of(feature);
-  if (!sums.lanes) return {sums.cells + first_cell, nullptr, order, sign};
-  const int64_t first_lane =
-      tile.is_sparse() ? first_cell : (feature - tile.first_feature) * kBinPlaces;
-  return {nullptr, sums.lanes + first_lane, order, sign};
+  if (sums.cells) return {sums.cells + first_cell(tile, feature), nullptr, order, sign};
+  return {nullptr, lanes_of(sums.lanes, tile, feature), order, sign};
 }
 
 void CpuBackend::subtract(const FeatureBins& bins, HistCell* cells) const {
@@ -580,7 +605,7 @@ void CpuBackend::find_tile_splits(SearchedNode& node, SearchedNode* sibling,
                                   const FeatureTile& tile, ThreadScratch& scratch) {
   const auto sums_of = [&](const FindSplitTask& task) {
     return task.slot == kNone ? sum_tile(task, tile, scratch)
-                              : TileSums{nullptr, cells_of(task.slot, tile.first_feature)};
+                              : TileSums{{}, cells_of(task.slot, tile.first_feature)};
   };
   if (!sibling && node.task.allowed && !has_allowed(node.task.allowed, tile)) return;
   const TileSums sums = sums_of(node.task);

@@ -64,6 +64,8 @@ class CpuBackend final : public Backend {
     RowRange rows;
     HistCell* cells;  // of the first tile on
   };
+  template <class Lane>
+  struct Lanes;
   struct SearchedNode;
   struct ThreadScratch;
   struct TileSums;
@@ -79,13 +81,19 @@ class CpuBackend final : public Backend {
   HistCell* cells_of(int32_t slot, int32_t feature);
   std::vector<RowChunk> cut(std::span<const RowRange> ranges, int64_t chunk_rows) const;
   template <class Lane>
-  void fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64_t n, Lane* lanes);
+  void fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64_t n, Lanes<Lane> lanes);
   template <class Lane>
-  void add_dense_rows(RowRange range, const FeatureTile& tile, Lane* lanes, HistCell* cells);
+  const Lane* lanes_of(const Lanes<Lane>& lanes, const FeatureTile& tile, int32_t feature) const;
+  template <class Lane>
+  void add_dense_rows(RowRange range, const FeatureTile& tile, Lanes<Lane> lanes, HistCell* cells);
   void add_rows(RowRange range, const FeatureTile& tile, ThreadScratch& scratch, HistCell* cells);
   bool cuts_tiles(int threads, int64_t n_nodes, bool few_rows) const;
   int32_t n_categories(int32_t feature) const {
     return bins_.is_categorical(feature) ? bins_.n_value_bins(feature) : kNotCategorical;
+  }
+  // Where a feature's cells begin in those of its tile.
+  int64_t first_cell(const FeatureTile& tile, int32_t feature) const {
+    return bins_.cell_offset(feature) - bins_.cell_offset(tile.first_feature);
   }
   int64_t n_cells(const FeatureTile& tile) const;
   int64_t n_cells(const std::vector<FeatureTile>& tiles) const;

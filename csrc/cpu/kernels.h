@@ -56,6 +56,13 @@ struct RankingScratch {
 struct TileView {
   const uint8_t* bins;
   int32_t stride;
+  int32_t n_bytes;  // of these, in use
+};
+
+// A bundle of features (bundle.h): each one's positions, and where they are in its histogram.
+struct BundleView {
+  const int32_t* n_positions;
+  const BinOrder* orders;
   int32_t n_features;
 };
 
@@ -96,7 +103,7 @@ struct Kernels {
   HistCell (*quantize16)(const Quantization&, const float* g, const float* h, int64_t first_row,
                          int64_t begin, int64_t end, Pair16* out);
 
-  // lanes[f * kBinPlaces + place] += the row's pair, for the listed rows.
+  // lanes[i * kBinPlaces + byte i] += the row's pair, for the listed rows.
   void (*add_rows8)(const TileView&, const uint32_t* rows, int64_t n, const Pair8* pairs,
                     uint32_t* lanes);
   void (*add_rows16)(const TileView&, const uint32_t* rows, int64_t n, const Pair16* pairs,
@@ -108,6 +115,10 @@ struct Kernels {
                             const Pair8* pairs, HistCell* cells);
   void (*add_sparse_cells16)(const SparseTileView&, const uint32_t* rows, int64_t n,
                              const Pair16* pairs, HistCell* cells);
+  // Sums of the places of a bundle's features, side by side, from those of its codes, which are
+  // used up.
+  void (*part_bundle8)(const BundleView&, uint32_t* codes, uint32_t* places);
+  void (*part_bundle16)(const BundleView&, HistCell* codes, HistCell* places);
   // cells += lanes of one feature.
   void (*flush8)(const uint32_t* lanes, int64_t n, HistCell* cells);
   void (*flush16)(const HistCell* lanes, int64_t n, HistCell* cells);

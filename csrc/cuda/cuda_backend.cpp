@@ -61,6 +61,7 @@ CudaBackend::CudaBackend(Gpu& gpu, TrainingData data, Team& team)
       n_samples_(bins_.n_samples()),
       n_features_(bins_.n_features()),
       features_(gpu_),
+      bundles_(gpu_),
       dense_tiles_(gpu_),
       sparse_tiles_(gpu_),
       sparse_features_(gpu_),
@@ -118,6 +119,7 @@ void CudaBackend::load_matrix() {
     features.push_back({columns_.back(), bins_.cell_offset(f), bins_.n_value_bins(f),
                         bins_.bin_order(f), bins_.default_place(f), data_.sign_of(f)});
   }
+  bundles_.assign(bins_.bundles());
   std::vector<DenseTile> dense;
   std::vector<SparseTile> sparse;
   std::vector<int32_t> sparse_features;
@@ -127,7 +129,7 @@ void CudaBackend::load_matrix() {
       GpuArray<uint32_t>& words =
           storage_.words.emplace_back(gpu_, std::max<int64_t>(n_samples_ * n_words, 1));
       gpu_.copy_in(tile.bins, n_samples_ * tile.stride, words.data());
-      dense.push_back({words.data(), tile.first_feature, tile.n_features, n_words});
+      dense.push_back({words.data(), bundles_.data() + tile.first_bundle, tile.n_bundles, n_words});
       continue;
     }
     const uint32_t* row_begin =

@@ -94,6 +94,7 @@ class CudaBackend final : public Backend {
 
   Storage storage_;
   GpuArray<DeviceFeature> features_;
+  GpuArray<Bundle> bundles_;
   GpuArray<DenseTile> dense_tiles_;
   GpuArray<SparseTile> sparse_tiles_;
   GpuArray<int32_t> sparse_features_;

@@ -18,6 +18,7 @@
 #pragma once
 
 #include "../bin_order.h"
+#include "../bundle.h"
 #include "../quantize.h"
 #include "atomics.h"
 #include "geometry.h"
@@ -29,14 +30,15 @@ namespace qgbdt {
 struct DeviceFeature {
   const uint8_t* column;
   int64_t cell_offset;
-  int32_t missing_bin;
+  int32_t missing_bin;  // the number of positions less one
   BinOrder order;
   uint8_t default_place;
   int32_t sign;  // +1 if values may not fall with the feature, -1 if they may not rise
 };
 struct DenseTile {
   const uint32_t* words;  // [n_samples][n_words], four bytes each
-  int32_t first_feature, n_features, n_words;
+  const Bundle* bundles;  // of each byte in use
+  int32_t n_bundles, n_words;
 };
 struct SparseTile {
   const uint32_t* row_begin;
@@ -110,16 +112,26 @@ struct AddRows {
     }
   }
 
+  QGBDT_FN void add_to_features(const Bundle& bundle, int32_t code, HistCell sum,
+                                HistCell* to) const {
+    const DeviceFeature* feature = features + bundle.first_feature;
+    if (!bundle.is_shared()) return atomic_add(to + feature->cell_offset + code, sum);
+    for (int32_t i = 0; i < bundle.n_features; ++i, ++feature) {
+      const int32_t n_positions = feature->missing_bin + 1;
+      atomic_add(to + feature->cell_offset + feature->order.place(code % n_positions), sum);
+      code /= n_positions;
+    }
+  }
+
   // Four threads in a row take four cells in a row: 32 bytes.
   QGBDT_FN void flush(const At& at, Shared& sums) const {
     const DenseTile tile = tiles[at.block % n_tiles];
     HistCell* const to = cells[chunks.at(at.block / n_tiles).range];
     for (int32_t i = at.thread; i < kBinPlaces * kBanks; i += kThreads) {
       const int32_t column = i / 4 % kBanks, place = i / (4 * kBanks) * 4 + i % 4;
-      const int32_t f = column % (4 * tile.n_words);
+      const int32_t byte = column % (4 * tile.n_words);
       const HistCell sum = sums.cell(place, column);
-      if (f < tile.n_features && sum != 0)
-        atomic_add(to + features[tile.first_feature + f].cell_offset + place, sum);
+      if (byte < tile.n_bundles && sum != 0) add_to_features(tile.bundles[byte], place, sum, to);
     }
   }
 

@@ -161,9 +161,9 @@ std::pair<int32_t, int32_t> quantize(const Array<float>& gradient, const Array<f
 
 TileView view_of(const Array<uint8_t>& tile, int64_t n_lanes) {
   check(tile.ndim() == 2 && tile.shape(1) % 4 == 0 && tile.shape(1) >= 4 &&
-            tile.shape(1) <= kTileFeatures,
+            tile.shape(1) <= kTileBytes,
         "tile must be [n][4, 8, ... 32]");
-  check(n_lanes == tile.shape(1) * kBinPlaces, "lanes must be 256 a feature");
+  check(n_lanes == tile.shape(1) * kBinPlaces, "lanes must be 256 a byte");
   return {tile.data(), int32_t(tile.shape(1)), int32_t(tile.shape(1))};
 }
 
@@ -178,18 +178,18 @@ void add_rows(const Array<uint8_t>& tile, const Array<uint32_t>& rows, const Arr
   else kernels.add_rows16(view, rows.data(), rows.size(), pairs.data(), lanes.mutable_data());
 }
 
-// The stores of add_rows alone, for a tile of 32 features: its floor.
+// The stores of add_rows alone, for a tile of 32 bytes: its floor.
 void store_rows(const Array<uint8_t>& tile, const Array<uint32_t>& rows, Array<uint32_t>& lanes) {
   const TileView view = view_of(tile, lanes.size());
-  check(view.stride == kTileFeatures, "tile must be [n][32]");
+  check(view.stride == kTileBytes, "tile must be [n][32]");
   uint32_t* const to = lanes.mutable_data();
   const uint32_t* const listed = rows.data();
   const int64_t n = rows.size();
   for (int64_t i = 0; i < n; ++i) {
     const uint32_t row = listed[i];
-    const uint8_t* bins = view.bins + int64_t(row) * kTileFeatures;
+    const uint8_t* bins = view.bins + int64_t(row) * kTileBytes;
 #pragma GCC unroll 8
-    for (int f = 0; f < kTileFeatures; f += 4) {
+    for (int f = 0; f < kTileBytes; f += 4) {
       uint32_t four;
       __builtin_memcpy(&four, bins + f, 4);
       uint32_t* const lane = to + f * kBinPlaces;
@@ -215,6 +215,29 @@ void add_sparse_rows(const Array<uint32_t>& row_begin, const Array<uint16_t>& en
     kernels.add_sparse_cells8(tile, rows.data(), rows.size(), pairs.data(), sums.mutable_data());
   else
     kernels.add_sparse_cells16(tile, rows.data(), rows.size(), pairs.data(), sums.mutable_data());
+}
+
+template <class Lane>
+void part_bundle(const Array<int32_t>& n_positions, Array<Lane>& codes, Array<Lane>& places,
+                 int passes) {
+  std::vector<BinOrder> orders;
+  int64_t n_codes = 1, n_places = 0;
+  for (int64_t i = 0; i < n_positions.size(); ++i) {
+    check(2 <= n_positions.data()[i] && n_positions.data()[i] <= kBinPlaces,
+          "n_positions must be in [2, 256]");
+    n_codes *= n_positions.data()[i];
+    check(n_codes <= kBinPlaces, "a bundle has at most 256 codes");
+    orders.push_back(order_of_bins(n_positions.data()[i] - 1));
+    n_places += orders.back().n_places();
+  }
+  check(codes.size() == n_codes, "codes must be the product of n_positions");
+  check(places.size() == n_places, "places must be those of all features");
+  const BundleView bundle{n_positions.data(), orders.data(), int32_t(orders.size())};
+  const Kernels& kernels = choose_kernels();
+  for (int pass = 0; pass < passes; ++pass)
+    if constexpr (sizeof(Lane) == sizeof(uint32_t))
+      kernels.part_bundle8(bundle, codes.mutable_data(), places.mutable_data());
+    else kernels.part_bundle16(bundle, codes.mutable_data(), places.mutable_data());
 }
 
 template <class Lane>
@@ -327,6 +350,12 @@ void bind_kernels(py::module_& core) {
   def_add_sparse_rows(&add_sparse_rows<Pair8, uint32_t>);
   def_add_sparse_rows(&add_sparse_rows<Pair8, HistCell>);
   def_add_sparse_rows(&add_sparse_rows<Pair16, HistCell>);
+  const auto def_part_bundle = [&](auto function) {
+    def("part_bundle", function, array("n_positions"), array("codes"), array("places"),
+        py::arg("passes") = 1);
+  };
+  def_part_bundle(&part_bundle<uint32_t>);
+  def_part_bundle(&part_bundle<HistCell>);
   def("flush", &flush<uint32_t>, array("lanes"), array("cells"));
   def("flush", &flush<HistCell>, array("lanes"), array("cells"));
   def("subtract", &subtract<uint32_t>, array("lanes"), array("cells"));
