@@ -9,6 +9,7 @@ import numpy as np
 
 from qgbdt.booster import CustomFields
 from qgbdt.errors import DataError
+from qgbdt.matrices import native_array
 from qgbdt.validation import Floats, Rows
 
 GradientFunction = Callable[[Floats], tuple[Floats, Floats]]
@@ -76,7 +77,7 @@ class PythonObjective:
             )
         if not np.isfinite(array).all():
             raise DataError(f"The objective {self.name} returned NaN or infinity.")
-        return np.ascontiguousarray(array.T)
+        return native_array(array.T, np.float64)
 
 
 def source_hash(function: Callable[..., Any]) -> str:

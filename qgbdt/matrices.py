@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from qgbdt._core import SparseMatrix
 
@@ -16,6 +16,11 @@ def is_sparse(X: Any) -> TypeGuard[Any]:
     return hasattr(X, "tocsc")
 
 
+def native_array(values: Any, dtype: DTypeLike) -> NDArray[Any]:
+    """The values as the native module borrows an array: contiguous, and aligned."""
+    return np.require(values, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+
+
 def native_matrix(X: Any) -> NDArray[Any] | SparseMatrix:
     """X of float32 or float64 as the native module borrows it; nothing dense is made of sparse."""
     if isinstance(X, np.ndarray):
@@ -24,8 +29,9 @@ def native_matrix(X: Any) -> NDArray[Any] | SparseMatrix:
     if not columns.has_canonical_format:
         columns = columns.copy()  # the caller's is left as it is
         columns.sum_duplicates()
-    values, rows = np.ascontiguousarray(columns.data), columns.indices.astype(np.int32, copy=False)
-    return SparseMatrix(values, rows, columns.indptr.astype(np.int64, copy=False), columns.shape)
+    values = native_array(columns.data, columns.dtype)
+    rows, begins = native_array(columns.indices, np.int32), native_array(columns.indptr, np.int64)
+    return SparseMatrix(values, rows, begins, columns.shape)
 
 
 DENSE_VALUES = 1 << 22

@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.errors import DataError
+from qgbdt.matrices import native_array
 from qgbdt.params import is_int
 
 Floats = NDArray[np.float64]
@@ -51,7 +52,7 @@ def check_init_score(init_score: Any, n_samples: int, n_outputs: int) -> Floats 
     if init_score is None:
         return None
     try:
-        scores = np.ascontiguousarray(init_score, dtype=np.float64)
+        scores = native_array(init_score, np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"init_score must be numeric: {error}.") from error
     if scores.ndim == 1 and n_outputs == 1:
@@ -201,7 +202,7 @@ def numeric_vector(name: str, values: Any) -> Floats:
     if array.ndim != 1:
         raise DataError(f"{name} must be one-dimensional, got shape {array.shape}.")
     try:
-        return np.ascontiguousarray(array, dtype=np.float64)
+        return native_array(array, np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} must be numeric: {error}.") from error
 

@@ -88,6 +88,12 @@ def hurting_data(n_samples=700, n_features=6, seed=0):
     return X
 
 
+def unaligned(array):
+    """The same in memory that does not begin at a multiple of its items' size."""
+    in_bytes = np.frombuffer(b"\0" + array.tobytes(), np.uint8)
+    return in_bytes[1:].view(array.dtype).reshape(array.shape)
+
+
 def few_valued_data(n_samples=2000, n_features=40, seed=0):
     """X whose neighbours share bytes of a tile, two to five of them, or none; with missing values.
 

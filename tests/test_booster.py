@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import unaligned
 
 from qgbdt import Booster, QGBDTClassifier, QGBDTRanker, QGBDTRegressor
 from qgbdt.booster import write_atomically
@@ -219,7 +220,7 @@ def test_links(booster):
         X.astype(">f8"),
         X.astype(object),
         X.astype(np.longdouble),
-        np.frombuffer(b"\0" + X.tobytes(), np.uint8)[1:].view(np.float64).reshape(X.shape),
+        unaligned(X),
     ],
     ids=["list", "F", "strided", "big-endian", "object", "longdouble", "unaligned"],
 )

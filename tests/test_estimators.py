@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import unaligned
 from sklearn.base import is_classifier, is_regressor
 from sklearn.datasets import load_diabetes, load_iris, make_classification
 from sklearn.utils.class_weight import compute_sample_weight
@@ -253,7 +254,7 @@ def test_default_label_gain():
         np.repeat(X, 2, axis=0)[::2],
         np.repeat(X, 2, axis=1)[:, ::2],
         X[::-1, ::-1].copy()[::-1, ::-1],
-        np.frombuffer(b"\0" + X.tobytes(), np.uint8)[1:].view(np.float64).reshape(X.shape),
+        unaligned(X),
     ],
     ids=["F", "list", "object", "big-endian", "rows", "columns", "negative", "unaligned"],
 )
@@ -261,6 +262,24 @@ def test_layout_does_not_matter(same):
     fitted = regressor().fit(X, SIGNAL)
     assert regressor().fit(same, SIGNAL).booster_ == fitted.booster_
     np.testing.assert_array_equal(fitted.predict(same), fitted.predict(X))
+
+
+def test_the_core_gets_aligned_arrays(monkeypatch):
+    seen = []
+    train = qgbdt._core.train
+
+    def spy(*args, **options):
+        seen.extend(x for x in (*args, *options.values()) if isinstance(x, np.ndarray))
+        return train(*args, **options)
+
+    monkeypatch.setattr(qgbdt._core, "train", spy)
+    weight, init = np.arange(1.0, N + 1), np.linspace(-1, 1, N)
+    given = {"sample_weight": weight, "init_score": init}
+    fitted = regressor().fit(X, SIGNAL, **given)
+    others = {name: unaligned(array) for name, array in given.items()}
+    assert regressor().fit(unaligned(X), unaligned(SIGNAL), **others).booster_ == fitted.booster_
+    assert len(seen) >= 6
+    assert all(array.flags.aligned for array in seen)
 
 
 @pytest.mark.parametrize("dtype", [bool, np.int8, np.uint64, np.int64, np.float16, np.float32])

@@ -12,7 +12,6 @@ import re
 import signal
 import socket
 import ssl
-import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -325,8 +324,9 @@ def test_a_relay_that_cannot_start(tls, monkeypatch):
 
 
 def relay_of(pid):
-    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=True)
-    return int(found.stdout)
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    (relay,) = " ".join(thread.read_text() for thread in threads).split()
+    return int(relay)
 
 
 def wait_until_gone(pid):
