@@ -65,7 +65,7 @@ build/fuzz_frames: $(FUZZ) csrc/frames.cpp csrc/histogram_codec.cpp $(NATIVE)
 
 distributed: $(VENV)/built $(VENV)/extra-test
 	QGBDT_DISTRIBUTED_CASES=1000 $(BIN)/pytest tests/test_distributed.py tests/test_tls.py \
-		tests/test_evaluation.py $(ARGS)
+		tests/test_workers_evaluate.py $(ARGS)
 	$(BIN)/python tests/campaigns/kill_workers.py
 	$(BIN)/python tests/campaigns/kill_resume.py
 

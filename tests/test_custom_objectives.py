@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import sklearn.metrics
 from conftest import hurting_data, targets
+from evaluating import rows, training_data
 from sklearn.base import clone
 from test_continuation import fitted
-from test_evaluation import rows, training_data
 from workers import fit_together, in_threads, outcome, shards
 
 import qgbdt

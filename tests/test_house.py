@@ -148,7 +148,7 @@ def test_one_home_for_openmp_and_one_for_backends():
         if re.search(r"\b(CpuBackend|CudaBackend|CudaDevice)\b", code_of(p))
         and not module_of(p).startswith(MACHINES)
     ]
-    assert naming == ["python/cuda_module", "python/device_on_host", "python/module"]
+    assert naming == ["python/cuda_module", "python/device_on_host", "python/training"]
 
 
 def test_import_is_light_and_silent():

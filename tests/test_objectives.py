@@ -20,8 +20,8 @@ from conftest import (
     targets,
     train_native,
 )
+from evaluating import estimator_for, evaluation_data, rows, training_data
 from test_continuation import fitted
-from test_evaluation import estimator_for, evaluation_data, rows, training_data
 from test_machines_agree import assert_machines_agree
 from test_trainer import compare
 from workers import fit_together, in_threads, outcome, shards, shards_in_order, train_together

@@ -9,29 +9,15 @@
 #include <functional>
 #include <numeric>
 
-#include "../best_splits.h"
 #include "../fixed_point.h"
 #include "../support/check.h"
 #include "searched_node.h"
+#include "tile_sums.h"
 
 namespace qgbdt {
 namespace {
 
-// Work that should outweigh waking a thread (a few microseconds), in units of each verb. 12,500
-// rows x 20, 31 leaves, two threads: with two to four times as much a fit takes a tenth longer.
-constexpr int64_t kRowsPerThread = 2048;      // elementwise passes
-constexpr int64_t kUpdatesPerThread = 16384;  // histogram adds
-constexpr int64_t kBinsPerThread = 2048;      // split scan
-constexpr int64_t kRowBlock = 4096;           // rows of one task of an elementwise pass
-constexpr int64_t kCutRowsPerThread = 8192;   // with fewer, tiles are cut instead of rows
-constexpr int64_t kMinChunkRows = 2048;       // a node is cut over threads into no smaller parts
-constexpr int64_t kMaxChunkRows = 16384;
-constexpr double kMaxDirectUpdates = 512;  // a feature, of a node without cells
-
-// Nodes cut into some chunks for each thread, none too small.
-int64_t rows_per_chunk(int64_t total_rows, int n_threads) {
-  return std::clamp(total_rows / (8 * n_threads), kMinChunkRows, kMaxChunkRows);
-}
+constexpr int64_t kRowBlock = 4096;  // rows of one task of an elementwise pass
 
 // Dense tiles cut into as many parts as may feed n_threads with few nodes.
 std::vector<FeatureTile> cut_tiles(const BinnedMatrix& bins, const std::vector<FeatureTile>& tiles,
@@ -67,11 +53,6 @@ std::vector<FeatureTile> clip_tiles(const BinnedMatrix& bins, FeatureRange range
   return clipped;
 }
 
-bool has_allowed(const uint8_t* allowed, const FeatureTile& tile) {
-  const uint8_t* const first = allowed + tile.first_feature;
-  return std::any_of(first, first + tile.n_features, [](uint8_t is_allowed) { return is_allowed; });
-}
-
 void merge(const Magnitudes& from, Magnitudes* to) {
   to->max = std::max(to->max, from.max);
   for (int e = 0; e < 256; ++e) to->counts[e] += from.counts[e];
@@ -91,34 +72,6 @@ void merge(const RangesOfThreads& local, std::span<GradientRange> ranges) {
 
 }  // namespace
 
-// The sums of a node's rows in one tile as lanes: by byte, kBinPlaces each, or by feature, side by
-// side like cells, where the tile is sparse or its byte shared.
-template <class Lane>
-struct CpuBackend::Lanes {
-  Lane* of_bytes;
-  Lane* side_by_side;
-};
-
-// One thread's lanes, and cells for tiles whose own are taken.
-struct CpuBackend::ThreadScratch {
-  Buffer<HistCell> of_bytes, side_by_side;  // 32-bit lanes use half
-  std::vector<Buffer<HistCell>> cells;
-  size_t n_used = 0;
-
-  template <class Lane>
-  Lanes<Lane> lanes() {
-    if (!of_bytes.size()) {
-      of_bytes = Buffer<HistCell>(kTileBytes * kBinPlaces);
-      side_by_side = Buffer<HistCell>(kMaxTileFeatures * kBinPlaces);
-    }
-    return {reinterpret_cast<Lane*>(of_bytes.data()), reinterpret_cast<Lane*>(side_by_side.data())};
-  }
-  HistCell* take_cells() {
-    if (n_used == cells.size()) cells.emplace_back(kMaxTileFeatures * kBinPlaces);
-    return cells[n_used++].data();
-  }
-};
-
 // What one thread needs for a query.
 struct CpuBackend::QueryScratch {
   std::vector<Document> documents;
@@ -136,12 +89,6 @@ struct CpuBackend::QueryScratch {
   RankingScratch view() {
     return {{score.data(), gain.data(), discount.data(), position.data()}, g.data(), h.data()};
   }
-};
-
-// The sums of a node's rows in one tile: lanes or, of more rows than those hold, cells.
-struct CpuBackend::TileSums {
-  Lanes<uint32_t> lanes;
-  const HistCell* cells;
 };
 
 CpuBackend::CpuBackend(TrainingData data, Team& team)
@@ -371,328 +318,6 @@ void CpuBackend::set_features(std::span<const uint8_t> allowed) {
   own_parts_ = cut_tiles(bins_, own_tiles_, team_.n_threads());
   searched_tiles_ = used(all_searched_tiles_);
   searched_parts_ = cut_tiles(bins_, searched_tiles_, team_.n_threads());
-}
-
-void CpuBackend::make_slot(int32_t slot) {
-  if (slot >= int32_t(slots_.size())) slots_.resize(slot + 1);
-  if (!slots_[slot].size()) slots_[slot] = Buffer<HistCell>(n_cells(all_own_tiles_));
-}
-
-HistCell* CpuBackend::cells_of(int32_t slot, int32_t feature) {
-  return slots_[slot].data() + bins_.cell_offset(feature) -
-         bins_.cell_offset(all_own_tiles_.front().first_feature);
-}
-
-// Sums rows of a dense tile in lanes.
-template <class Lane>
-void CpuBackend::fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64_t n,
-                            Lanes<Lane> lanes) {
-  std::memset(lanes.of_bytes, 0, sizeof(Lane) * kBinPlaces * ((tile.n_bundles + 3) / 4 * 4));
-  const TileView view{tile.bins, tile.stride, tile.n_bundles};
-  if constexpr (sizeof(Lane) == sizeof(HistCell))
-    kernels_.add_rows16(view, rows, n, pairs16_.data(), lanes.of_bytes);
-  else kernels_.add_rows8(view, rows, n, pairs8_.data(), lanes.of_bytes);
-  for (int32_t b = 0; b < tile.n_bundles; ++b) {
-    const Bundle& bundle = bins_.bundles()[tile.first_bundle + b];
-    if (!bundle.is_shared()) continue;
-    int32_t n_positions[kTileBytes];
-    BinOrder orders[kTileBytes];
-    for (int32_t i = 0; i < bundle.n_features; ++i) {
-      n_positions[i] = bins_.n_positions(bundle.first_feature + i);
-      orders[i] = bins_.bin_order(bundle.first_feature + i);
-    }
-    const BundleView view{n_positions, orders, bundle.n_features};
-    Lane* const codes = lanes.of_bytes + b * kBinPlaces;
-    Lane* const places = lanes.side_by_side + first_cell(tile, bundle.first_feature);
-    if constexpr (sizeof(Lane) == sizeof(HistCell)) kernels_.part_bundle16(view, codes, places);
-    else kernels_.part_bundle8(view, codes, places);
-  }
-}
-
-template <class Lane>
-const Lane* CpuBackend::lanes_of(const Lanes<Lane>& lanes, const FeatureTile& tile,
-                                 int32_t feature) const {
-  const int32_t b = bins_.bundle_of(feature);
-  if (tile.is_sparse() || bins_.bundles()[b].is_shared())
-    return lanes.side_by_side + first_cell(tile, feature);
-  return lanes.of_bytes + (b - tile.first_bundle) * kBinPlaces;
-}
-
-// Adds rows to the cells of a dense tile, through packed lanes that stay in L1 and are flushed
-// before they can overflow.
-template <class Lane>
-void CpuBackend::add_dense_rows(RowRange range, const FeatureTile& tile, Lanes<Lane> lanes,
-                                HistCell* cells) {
-  const int32_t first = tile.first_feature, last = first + tile.n_features;
-  const int64_t safe = sizeof(Lane) == sizeof(HistCell) ? range.size() : rows_per_flush_;
-  for (int64_t i = range.begin; i < range.end; i += safe) {
-    fill_lanes(tile, row_order_.data() + i, std::min(safe, range.end - i), lanes);
-    for (int32_t f = first; f < last; ++f) {
-      const Lane* from = lanes_of(lanes, tile, f);
-      HistCell* to = cells + first_cell(tile, f);
-      const int32_t n_places = bins_.bin_order(f).n_places();
-      if constexpr (sizeof(Lane) == sizeof(HistCell)) kernels_.flush16(from, n_places, to);
-      else kernels_.flush8(from, n_places, to);
-    }
-  }
-}
-
-// The cells of a sparse tile take few updates: no lanes, which would have to be flushed.
-void CpuBackend::add_rows(RowRange range, const FeatureTile& tile, ThreadScratch& scratch,
-                          HistCell* cells) {
-  const SparseTileView sparse{tile.row_begin, tile.entries};
-  const uint32_t* rows = row_order_.data() + range.begin;
-  if (!tile.is_sparse() && wide_) add_dense_rows(range, tile, scratch.lanes<HistCell>(), cells);
-  else if (!tile.is_sparse()) add_dense_rows(range, tile, scratch.lanes<uint32_t>(), cells);
-  else if (wide_) kernels_.add_sparse_cells16(sparse, rows, range.size(), pairs16_.data(), cells);
-  else kernels_.add_sparse_cells8(sparse, rows, range.size(), pairs8_.data(), cells);
-}
-
-HistCell CpuBackend::sum_rows(RowRange range) const {
-  HistCell sum = 0;
-  for (uint32_t i = range.begin; i < range.end; ++i) sum += quantized(row_order_.data()[i]);
-  return sum;
-}
-
-// What a sparse tile left out: the default place of each feature has the rest of the rows' total.
-template <class Sum>
-void CpuBackend::fill_default_places(const FeatureTile& tile, Sum total, Sum* sums) const {
-  for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
-    Sum* of_feature = sums + first_cell(tile, f);
-    of_feature[bins_.default_place(f)] =
-        total - std::accumulate(of_feature, of_feature + bins_.bin_order(f).n_places(), Sum(0));
-  }
-}
-
-// A part of a tile costs its rows' overhead once more: rather cut the rows where there are many.
-bool CpuBackend::cuts_tiles(int threads, int64_t n_nodes, bool few_rows) const {
-  const bool too_few = n_nodes * int64_t(bins_.tiles().size()) < 4 * threads;
-  return threads > 1 && few_rows && too_few;
-}
-
-int64_t CpuBackend::n_cells(const std::vector<FeatureTile>& tiles) const {
-  return std::accumulate(tiles.begin(), tiles.end(), int64_t(0),
-                         [&](int64_t sum, const FeatureTile& tile) { return sum + n_cells(tile); });
-}
-
-int64_t CpuBackend::n_cells(const FeatureTile& tile) const {
-  return bins_.cell_offset(tile.first_feature + tile.n_features) -
-         bins_.cell_offset(tile.first_feature);
-}
-
-void CpuBackend::build_histograms(std::span<const HistogramTask> tasks, Comm& comm) {
-  std::vector<RowSums> nodes, own, whole;
-  for (const HistogramTask& task : tasks) {
-    make_slot(task.slot);
-    const bool own_only = comm.world_size() == 1 || sends_rows(task.rows);
-    if (!own_only && whole.size() == whole_.size()) whole_.emplace_back(bins_.n_cells());
-    HistCell* cells = own_only ? slots_[task.slot].data() : whole_[whole.size()].data();
-    nodes.push_back({task.rows, cells});
-    (own_only ? own : whole).push_back(nodes.back());
-  }
-  if (!own_tiles_.empty())
-    sum_rows(own, own_tiles_, own_parts_, bins_.cell_offset(all_own_tiles_.front().first_feature));
-  sum_rows(whole, bins_.tiles(), tile_parts_, 0);
-  if (comm.world_size() > 1) reduce(tasks, nodes, comm);
-}
-
-// One unit is one tile of one node. Its rows are cut into chunks, so that it can feed all threads.
-// The first thread to come adds to the node's own cells, any other to cells of its own, which are
-// added up in the end.
-void CpuBackend::sum_rows(std::span<const RowSums> nodes,
-                          const std::vector<FeatureTile>& whole_tiles,
-                          const std::vector<FeatureTile>& tile_parts, int64_t first_cell) {
-  if (nodes.empty()) return;
-  std::vector<RowRange> ranges;
-  int64_t total_rows = 0;
-  for (const RowSums& node : nodes) {
-    ranges.push_back(node.rows);
-    total_rows += node.rows.size();
-  }
-  const int threads = team_.threads_for(total_rows * bins_.n_features(), kUpdatesPerThread);
-  const bool few_rows = total_rows < kCutRowsPerThread * threads;
-  const auto& tiles =
-      cuts_tiles(threads, int64_t(nodes.size()), few_rows) ? tile_parts : whole_tiles;
-  const int64_t n_tiles = int64_t(tiles.size()), n_units = int64_t(nodes.size()) * n_tiles;
-  const bool cut_nodes = threads > 1 && n_units < 8 * threads && !few_rows;
-  const int64_t chunk_rows =
-      cut_nodes ? rows_per_chunk(total_rows, threads) : std::max<int64_t>(n_samples_, 1);
-  const std::vector<RowChunk> chunks = cut(ranges, chunk_rows);
-
-  const auto unit_cells = [&](int64_t unit) {
-    return nodes[unit / n_tiles].cells + bins_.cell_offset(tiles[unit % n_tiles].first_feature) -
-           first_cell;
-  };
-  std::vector<std::atomic<bool>> taken(n_units);
-  std::vector<std::vector<HistCell*>> cells(threads, std::vector<HistCell*>(n_units));
-  for (ThreadScratch& scratch : scratch_) scratch.n_used = 0;
-  for (int64_t unit = 0; unit < n_units; ++unit)  // no chunk of rows will
-    if (nodes[unit / n_tiles].rows.size() == 0)
-      std::memset(unit_cells(unit), 0, n_cells(tiles[unit % n_tiles]) * sizeof(HistCell));
-  team_.run(threads, int64_t(chunks.size()) * n_tiles, [&](int64_t i, int thread) {
-    const RowChunk& chunk = chunks[i / n_tiles];
-    const FeatureTile& tile = tiles[i % n_tiles];
-    const int64_t unit = chunk.task * n_tiles + i % n_tiles;
-    ThreadScratch& scratch = scratch_[thread];
-    HistCell*& to = cells[thread][unit];
-    if (!to) {
-      to = taken[unit].exchange(true) ? scratch.take_cells() : unit_cells(unit);
-      std::memset(to, 0, n_cells(tile) * sizeof(HistCell));
-    }
-    add_rows(chunk.rows, tile, scratch, to);
-  });
-  if (!cut_nodes && !bins_.has_sparse_tiles()) return;
-  std::vector<HistCell> totals(nodes.size());
-  if (bins_.has_sparse_tiles())
-    team_.run(threads, int64_t(nodes.size()),
-              [&](int64_t i, int) { totals[i] = sum_rows(ranges[i]); });
-  team_.run(threads, n_units, [&](int64_t unit, int) {
-    HistCell* to = unit_cells(unit);
-    for (const auto& of_thread : cells)
-      if (of_thread[unit] && of_thread[unit] != to)
-        kernels_.flush16(of_thread[unit], n_cells(tiles[unit % n_tiles]), to);
-    if (tiles[unit % n_tiles].is_sparse())
-      fill_default_places(tiles[unit % n_tiles], totals[unit / n_tiles], to);
-  });
-}
-
-// A small node needs no cells of its own: its sums are made, searched and forgotten tile by tile,
-// without leaving the cache. (Subtraction would move more bytes than the rows have.)
-int64_t CpuBackend::max_direct_rows() const {
-  if (bins_.tiles().empty()) return INT64_MAX;
-  return int64_t(kMaxDirectUpdates / bins_.updates_per_feature());
-}
-
-CpuBackend::TileSums CpuBackend::sum_tile(const FindSplitTask& task, const FeatureTile& tile,
-                                          ThreadScratch& scratch) {
-  if (wide_ || task.rows.size() > rows_per_flush_) {
-    scratch.n_used = 0;
-    HistCell* cells = scratch.take_cells();
-    std::memset(cells, 0, n_cells(tile) * sizeof(HistCell));
-    add_rows(task.rows, tile, scratch, cells);
-    if (tile.is_sparse()) fill_default_places(tile, task.total, cells);
-    return {{}, cells};
-  }
-  const Lanes<uint32_t> lanes = scratch.lanes<uint32_t>();
-  if (!tile.is_sparse()) {
-    fill_lanes(tile, row_order_.data() + task.rows.begin, task.rows.size(), lanes);
-  } else {
-    uint32_t* const places = lanes.side_by_side;
-    std::memset(places, 0, n_cells(tile) * sizeof(uint32_t));
-    kernels_.add_sparse_rows8({tile.row_begin, tile.entries}, row_order_.data() + task.rows.begin,
-                              task.rows.size(), pairs8_.data(), places);
-    fill_default_places(tile, cell_lane(task.total), places);
-  }
-  return {lanes, nullptr};
-}
-
-FeatureBins CpuBackend::bins_of(const TileSums& sums, const FeatureTile& tile,
-                                int32_t feature) const {
-  const BinOrder order = bins_.bin_order(feature);
-  const int32_t sign = data_.sign_of(feature);
-  if (sums.cells) return {sums.cells + first_cell(tile, feature), nullptr, order, sign};
-  return {nullptr, lanes_of(sums.lanes, tile, feature), order, sign};
-}
-
-void CpuBackend::subtract(const FeatureBins& bins, HistCell* cells) const {
-  const int32_t n = bins.order.n_places();
-  if (bins.lanes) kernels_.subtract8(bins.lanes, n, cells);
-  else kernels_.subtract16(bins.cells, n, cells);
-}
-
-// The sums of at most one of the two are not in a slot.
-void CpuBackend::find_tile_splits(SearchedNode& node, SearchedNode* sibling,
-                                  const FeatureTile& tile, ThreadScratch& scratch) {
-  const auto sums_of = [&](const FindSplitTask& task) {
-    return task.slot == kNone ? sum_tile(task, tile, scratch)
-                              : TileSums{{}, cells_of(task.slot, tile.first_feature)};
-  };
-  if (!sibling && node.task.allowed && !has_allowed(node.task.allowed, tile)) return;
-  const TileSums sums = sums_of(node.task);
-  const TileSums sibling_sums = sibling ? sums_of(sibling->task) : TileSums{};
-  const bool search_sibling =  // it may be there to be subtracted only
-      sibling && enough_rows_for_two(sibling->task.count, sibling->rules.params);
-  for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
-    const int32_t n_categories = this->n_categories(f);
-    if (sibling) {
-      const FeatureBins bins = bins_of(sibling_sums, tile, f);
-      subtract(bins, cells_of(node.task.slot, f));
-      if (search_sibling) sibling->search(kernels_, f, bins, n_categories);
-    }
-    node.search(kernels_, f, bins_of(sums, tile, f), n_categories);
-  }
-}
-
-void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) {
-  const int32_t n_features = bins_.n_features();
-  const int64_t n_tasks = int64_t(tasks.size());
-  const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kBinsPerThread);
-  const auto& tiles = cuts_tiles(threads, n_tasks, true) ? searched_parts_ : searched_tiles_;
-  const int64_t n_tiles = int64_t(tiles.size());
-  feature_splits_.assign(n_tasks * n_features, {});
-  category_sets_.assign(bins_.has_categories() ? n_tasks * n_features : 0, {});
-  nodes_.clear();
-  std::vector<bool> is_sibling(n_tasks);
-  for (const FindSplitTask& task : tasks) {
-    const size_t first = nodes_.size() * n_features;
-    nodes_.emplace_back(task, rules_of_node(params, task.total, task.count, task.bounds),
-                        &feature_splits_[first],
-                        bins_.has_categories() ? &category_sets_[first] : nullptr);
-    if (task.sibling != kNone) is_sibling[task.sibling] = true;
-  }
-  team_.run(threads, n_tasks * n_tiles, [&](int64_t i, int thread) {
-    const int64_t t = i / n_tiles;
-    if (is_sibling[t]) return;
-    const int32_t sibling = tasks[t].sibling;
-    find_tile_splits(nodes_[t], sibling == kNone ? nullptr : &nodes_[sibling], tiles[i % n_tiles],
-                     scratch_[thread]);
-  });
-  find_listed_splits();
-}
-
-std::vector<SplitCandidate> CpuBackend::best_splits(int32_t node_index, int32_t n) const {
-  const SearchedNode& node = nodes_[node_index];
-  std::vector<SplitCandidate> best =
-      qgbdt::best_splits({node.features, size_t(bins_.n_features())}, searched_, node.rules, n);
-  for (SplitCandidate& split : best)
-    if (bins_.is_categorical(split.feature)) split.categories = node.categories[split.feature];
-  return best;
-}
-
-void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) {
-  int64_t total_rows = 0;
-  for (const CountTask& t : tasks) total_rows += nodes_[t.node].task.rows.size();
-  std::fill(counts.begin(), counts.end(), 0);
-  count_tasks_.assign(tasks.begin(), tasks.end());
-  counted_cells_.assign(counts.size(), 0);
-  team_.run(team_.threads_for(total_rows, kRowsPerThread), int64_t(tasks.size()),
-            [&](int64_t t, int) {
-              const FindSplitTask& node = nodes_[tasks[t].node].task;
-              const int32_t feature = tasks[t].feature;
-              const uint8_t* column = bins_.column(feature);
-              const int32_t missing_bin = bins_.n_value_bins(feature);
-              const BinOrder order = bins_.bin_order(feature);
-              HistCell* const to = &counts[t * kBinPlaces];
-              HistCell* const cells = &counted_cells_[t * kBinPlaces];
-              for (uint32_t i = node.rows.begin; i < node.rows.end; ++i) {
-                const uint32_t row = row_order_.data()[i];
-                const int32_t place = order.place(position_of_bin(column[row], missing_bin));
-                ++to[place];
-                if (node.slot == kNone) cells[place] += quantized(row);
-              }
-            });
-}
-
-void CpuBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
-  const auto [node_index, feature] = count_tasks_[task];
-  if (!searched_.contains(feature)) return;
-  SearchedNode& node = nodes_[node_index];
-  uint32_t counts[kBinPlaces];
-  std::transform(row_counts, row_counts + kBinPlaces, counts, cell_hessian);
-  const HistCell* cells = node.task.slot == kNone ? &counted_cells_[task * kBinPlaces]
-                                                  : cells_of(node.task.slot, feature);
-  const FeatureBins bins{cells, nullptr, bins_.bin_order(feature), data_.sign_of(feature)};
-  node.features[feature] = node.find(kernels_, feature, bins, n_categories(feature), counts, 0);
 }
 
 std::vector<CpuBackend::RowChunk> CpuBackend::cut(std::span<const RowRange> ranges,

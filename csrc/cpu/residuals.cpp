@@ -8,8 +8,7 @@
 namespace qgbdt {
 namespace {
 
-constexpr int64_t kRowsPerThread = 2048;  // that outweigh waking a thread
-constexpr int64_t kChunkRows = 16384;     // counted by a thread before it adds to the others' sums
+constexpr int64_t kChunkRows = 16384;  // counted by a thread before it adds to the others' sums
 
 }  // namespace
 

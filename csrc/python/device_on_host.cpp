@@ -1,15 +1,8 @@
 // The GPU's machine on the host, and how its kernels are cut, for tests.
-#include <pybind11/stl.h>
-
 #include <algorithm>
-#include <tuple>
-#include <utility>
-#include <vector>
 
 #include "../cuda/cuda_backend.h"
-#include "kernels.h"
-
-namespace py = pybind11;
+#include "border.h"
 
 namespace qgbdt {
 namespace {

@@ -1,21 +1,13 @@
-#include "kernels.h"
-
-#include <pybind11/numpy.h>
-#include <pybind11/stl.h>
+// Single kernels for tests and benchmarks: the submodule qgbdt._core.kernels.
+#include "../cpu/kernels.h"
 
 #include <cmath>
 #include <numeric>
-#include <optional>
-#include <tuple>
-#include <vector>
 
 #include "../binned_matrix.h"
-#include "../cpu/kernels.h"
 #include "../histogram_codec.h"
 #include "../model_io.h"
-#include "../support/check.h"
-
-namespace py = pybind11;
+#include "border.h"
 
 namespace qgbdt {
 namespace {

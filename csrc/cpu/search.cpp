@@ -1,0 +1,125 @@
+// The best splits of nodes, by the features that are in tiles.
+
+#include <algorithm>
+
+#include "../best_splits.h"
+#include "searched_node.h"
+#include "tile_sums.h"
+
+namespace qgbdt {
+namespace {
+
+constexpr int64_t kBinsPerThread = 2048;  // as kRowsPerThread, of the search
+
+}  // namespace
+
+FeatureBins CpuBackend::bins_of(const TileSums& sums, const FeatureTile& tile,
+                                int32_t feature) const {
+  const BinOrder order = bins_.bin_order(feature);
+  const int32_t sign = data_.sign_of(feature);
+  if (sums.cells) return {sums.cells + first_cell(tile, feature), nullptr, order, sign};
+  return {nullptr, lanes_of(sums.lanes, tile, feature), order, sign};
+}
+
+void CpuBackend::subtract(const FeatureBins& bins, HistCell* cells) const {
+  const int32_t n = bins.order.n_places();
+  if (bins.lanes) kernels_.subtract8(bins.lanes, n, cells);
+  else kernels_.subtract16(bins.cells, n, cells);
+}
+
+// The sums of at most one of the two are not in a slot.
+void CpuBackend::find_tile_splits(SearchedNode& node, SearchedNode* sibling,
+                                  const FeatureTile& tile, ThreadScratch& scratch) {
+  const auto sums_of = [&](const FindSplitTask& task) {
+    return task.slot == kNone ? sum_tile(task, tile, scratch)
+                              : TileSums{{}, cells_of(task.slot, tile.first_feature)};
+  };
+  if (!sibling && node.task.allowed && !has_allowed(node.task.allowed, tile)) return;
+  const TileSums sums = sums_of(node.task);
+  const TileSums sibling_sums = sibling ? sums_of(sibling->task) : TileSums{};
+  const bool search_sibling =  // it may be there to be subtracted only
+      sibling && enough_rows_for_two(sibling->task.count, sibling->rules.params);
+  for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
+    const int32_t n_categories = this->n_categories(f);
+    if (sibling) {
+      const FeatureBins bins = bins_of(sibling_sums, tile, f);
+      subtract(bins, cells_of(node.task.slot, f));
+      if (search_sibling) sibling->search(kernels_, f, bins, n_categories);
+    }
+    node.search(kernels_, f, bins_of(sums, tile, f), n_categories);
+  }
+}
+
+void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) {
+  const int32_t n_features = bins_.n_features();
+  const int64_t n_tasks = int64_t(tasks.size());
+  const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kBinsPerThread);
+  const auto& tiles = cuts_tiles(threads, n_tasks, true) ? searched_parts_ : searched_tiles_;
+  const int64_t n_tiles = int64_t(tiles.size());
+  feature_splits_.assign(n_tasks * n_features, {});
+  category_sets_.assign(bins_.has_categories() ? n_tasks * n_features : 0, {});
+  nodes_.clear();
+  std::vector<bool> is_sibling(n_tasks);
+  for (const FindSplitTask& task : tasks) {
+    const size_t first = nodes_.size() * n_features;
+    nodes_.emplace_back(task, rules_of_node(params, task.total, task.count, task.bounds),
+                        &feature_splits_[first],
+                        bins_.has_categories() ? &category_sets_[first] : nullptr);
+    if (task.sibling != kNone) is_sibling[task.sibling] = true;
+  }
+  team_.run(threads, n_tasks * n_tiles, [&](int64_t i, int thread) {
+    const int64_t t = i / n_tiles;
+    if (is_sibling[t]) return;
+    const int32_t sibling = tasks[t].sibling;
+    find_tile_splits(nodes_[t], sibling == kNone ? nullptr : &nodes_[sibling], tiles[i % n_tiles],
+                     scratch_[thread]);
+  });
+  find_listed_splits();
+}
+
+std::vector<SplitCandidate> CpuBackend::best_splits(int32_t node_index, int32_t n) const {
+  const SearchedNode& node = nodes_[node_index];
+  std::vector<SplitCandidate> best =
+      qgbdt::best_splits({node.features, size_t(bins_.n_features())}, searched_, node.rules, n);
+  for (SplitCandidate& split : best)
+    if (bins_.is_categorical(split.feature)) split.categories = node.categories[split.feature];
+  return best;
+}
+
+void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) {
+  int64_t total_rows = 0;
+  for (const CountTask& t : tasks) total_rows += nodes_[t.node].task.rows.size();
+  std::fill(counts.begin(), counts.end(), 0);
+  count_tasks_.assign(tasks.begin(), tasks.end());
+  counted_cells_.assign(counts.size(), 0);
+  team_.run(team_.threads_for(total_rows, kRowsPerThread), int64_t(tasks.size()),
+            [&](int64_t t, int) {
+              const FindSplitTask& node = nodes_[tasks[t].node].task;
+              const int32_t feature = tasks[t].feature;
+              const uint8_t* column = bins_.column(feature);
+              const int32_t missing_bin = bins_.n_value_bins(feature);
+              const BinOrder order = bins_.bin_order(feature);
+              HistCell* const to = &counts[t * kBinPlaces];
+              HistCell* const cells = &counted_cells_[t * kBinPlaces];
+              for (uint32_t i = node.rows.begin; i < node.rows.end; ++i) {
+                const uint32_t row = row_order_.data()[i];
+                const int32_t place = order.place(position_of_bin(column[row], missing_bin));
+                ++to[place];
+                if (node.slot == kNone) cells[place] += quantized(row);
+              }
+            });
+}
+
+void CpuBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
+  const auto [node_index, feature] = count_tasks_[task];
+  if (!searched_.contains(feature)) return;
+  SearchedNode& node = nodes_[node_index];
+  uint32_t counts[kBinPlaces];
+  std::transform(row_counts, row_counts + kBinPlaces, counts, cell_hessian);
+  const HistCell* cells = node.task.slot == kNone ? &counted_cells_[task * kBinPlaces]
+                                                  : cells_of(node.task.slot, feature);
+  const FeatureBins bins{cells, nullptr, bins_.bin_order(feature), data_.sign_of(feature)};
+  node.features[feature] = node.find(kernels_, feature, bins, n_categories(feature), counts, 0);
+}
+
+}  // namespace qgbdt

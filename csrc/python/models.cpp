@@ -1,0 +1,174 @@
+// Models: what they predict and why, and their files.
+#include <climits>
+
+#include "../cpu/kernels.h"
+#include "../model_io.h"
+#include "../predictor.h"
+#include "../shap.h"
+#include "../support/parallel.h"
+#include "border.h"
+
+namespace qgbdt {
+namespace {
+
+template <class View>
+void check_prediction(const Model& model, const View& X, int64_t begin, int64_t end) {
+  check(X.n_features == model.n_features(), "X has another number of features than the model");
+  check(0 <= begin && begin <= end && end <= model.n_iterations(), "iterations out of range");
+}
+
+py::array_t<double> predict_matrix(const Predictor& predictor, const Matrix& X, int64_t begin,
+                                   int64_t end, bool raw, int n_threads,
+                                   const std::optional<DoubleArray>& init_score) {
+  const Model& model = predictor.model();
+  return std::visit(
+      [&](const auto& view) {
+        check_prediction(model, view, begin, end);
+        py::array_t<double> out({view.n_samples, int64_t(model.n_outputs)});
+        double* to = out.mutable_data();
+        const double* const from = init_score ? init_score->data() : nullptr;
+        check(!from || init_score->size() == out.size(), "init_score must have a value an output");
+        const PredictKernels& kernels = choose_kernels().prediction;
+        const py::gil_scoped_release release;
+        with_team(
+            predictor.useful_threads(view.n_samples, end - begin, n_threads),
+            [&](Team& team) { predictor.predict(view, begin, end, raw, kernels, team, to, from); });
+        return out;
+      },
+      view_of(X));
+}
+
+// SHAP values [n_samples][n_outputs][n_features + 1], or interactions with one more such dimension.
+py::array_t<double> explain(const Predictor& predictor, const py::array& X, int64_t begin,
+                            int64_t end, int n_threads, bool pairs) {
+  const Model& model = predictor.model();
+  const MatrixView view = matrix_view(X);
+  check_prediction(model, view, begin, end);
+  const int64_t places = model.n_features() + 1;
+  std::vector<int64_t> shape{view.n_samples, model.n_outputs, places};
+  if (pairs) shape.push_back(places);
+  py::array_t<double> out(shape);
+  double* to = out.mutable_data();
+  const py::gil_scoped_release release;
+  with_team(n_threads, [&](Team& team) {
+    (pairs ? shap_interactions : shap_values)(model, view, begin, end, team, to);
+  });
+  return out;
+}
+
+// [n_samples][n_trees]
+py::array_t<int32_t> leaf_numbers(const Predictor& predictor, const py::array& X, int64_t begin,
+                                  int64_t end, int n_threads) {
+  const MatrixView view = matrix_view(X);
+  check_prediction(predictor.model(), view, begin, end);
+  py::array_t<int32_t> out({view.n_samples, (end - begin) * predictor.model().n_outputs});
+  int32_t* to = out.mutable_data();
+  const py::gil_scoped_release release;
+  with_team(predictor.useful_threads(view.n_samples, end - begin, n_threads),
+            [&](Team& team) { predictor.leaf_numbers(view, begin, end, team, to); });
+  return out;
+}
+
+// The trees of all models, in their order, on the base scores of the first.
+std::unique_ptr<Predictor> joined(const std::vector<const Predictor*>& models) {
+  check(!models.empty(), "at least one model");
+  Model all = models[0]->model();
+  for (size_t i = 1; i < models.size(); ++i) {
+    const Model& next = models[i]->model();
+    check(next.is_alike(all), "the models are of different kinds");
+    all.trees.insert(all.trees.end(), next.trees.begin(), next.trees.end());
+  }
+  return std::make_unique<Predictor>(std::move(all));
+}
+
+// A model of trees from elsewhere, proved as that of a file is.
+std::unique_ptr<Predictor> of_trees(
+    const std::string& objective, int32_t n_outputs, std::vector<double> base_score,
+    std::vector<std::string> feature_names,
+    const std::vector<py::array_t<Node, py::array::c_style>>& trees) {
+  Model model{{}, n_outputs, std::move(feature_names), std::move(base_score), {}};
+  check(objective_from_name(objective, &model.objective), "unknown objective");
+  for (const auto& nodes : trees)
+    model.trees.emplace_back().assign(nodes.data(), nodes.data() + nodes.size());
+  return std::make_unique<Predictor>(model_from_text(model_to_text(model)));
+}
+
+// The codes that go left in each categorical split of a tree.
+std::vector<std::vector<int32_t>> category_sets(const Predictor& predictor, int64_t tree) {
+  const Model& model = predictor.model();
+  check(0 <= tree && tree < int64_t(model.trees.size()), "tree out of range");
+  std::vector<std::vector<int32_t>> sets;
+  for (const CategorySet& set : model.trees[tree].category_sets) {
+    sets.emplace_back();
+    for (int32_t code = 0; code < kMaxValueBins; ++code)
+      if (set.contains(code)) sets.back().push_back(code);
+  }
+  return sets;
+}
+
+}  // namespace
+
+void bind_models(py::module_& m) {
+  PYBIND11_NUMPY_DTYPE(Node, feature, left, right, missing_left, is_categorical, threshold, value,
+                       gain, count, sum_hessian);
+  py::class_<Predictor>(m, "Model")
+      .def_property_readonly("objective",
+                             [](const Predictor& p) { return objective_name(p.model().objective); })
+      .def_property_readonly("custom",
+                             [](const Predictor& p) -> std::optional<CustomFields> {
+                               const auto& custom = p.model().custom;
+                               if (!custom) return {};
+                               return CustomFields{custom->name, link_name(custom->link),
+                                                   custom->source, custom->parameters};
+                             })
+      .def_property_readonly("n_features",
+                             [](const Predictor& p) { return p.model().n_features(); })
+      .def_property_readonly("n_outputs", [](const Predictor& p) { return p.model().n_outputs; })
+      .def_property_readonly("n_trees", [](const Predictor& p) { return p.model().trees.size(); })
+      .def_property_readonly("feature_names",
+                             [](const Predictor& p) { return p.model().feature_names; })
+      .def_property_readonly("categories", [](const Predictor& p) { return p.model().categories; })
+      .def_property_readonly("refuses_unseen",
+                             [](const Predictor& p) { return p.model().refuses_unseen; })
+      .def("category_sets", &category_sets, py::arg("tree"))
+      .def_property_readonly("base_score",
+                             [](const Predictor& p) { return array_of(p.model().base_score); })
+      .def("tree",
+           [](const Predictor& p, int64_t i) {
+             check(0 <= i && i < int64_t(p.model().trees.size()), "tree out of range");
+             return array_of(p.model().trees[i]);
+           })
+      .def("predict", &predict_matrix, py::arg("X"), py::arg("start_iteration"),
+           py::arg("end_iteration"), py::arg("raw"), py::arg("n_threads"),
+           py::arg("init_score") = py::none())
+      .def("explain", &explain, py::arg("X"), py::arg("start_iteration"), py::arg("end_iteration"),
+           py::arg("n_threads"), py::arg("pairs"))
+      .def("leaf_numbers", &leaf_numbers, py::arg("X"), py::arg("start_iteration"),
+           py::arg("end_iteration"), py::arg("n_threads"))
+      .def(
+          "useful_threads",
+          [](const Predictor& p, int64_t n_samples, int64_t begin, int64_t end) {
+            return p.useful_threads(n_samples, end - begin, INT_MAX);
+          },
+          py::arg("n_samples"), py::arg("start_iteration"), py::arg("end_iteration"))
+      .def("to_bytes", [](const Predictor& p) { return py::bytes(model_to_text(p.model())); })
+      .def_static("from_bytes",
+                  [](const py::bytes& data) {
+                    return std::make_unique<Predictor>(model_from_text(std::string_view(data)));
+                  })
+      .def(
+          "iterations",
+          [](const Predictor& p, int64_t begin, int64_t end) {
+            check(0 <= begin && begin <= end && end <= p.model().n_iterations(),
+                  "iterations out of range");
+            return std::make_unique<Predictor>(p.model().iterations(begin, end));
+          },
+          py::arg("begin"), py::arg("end"))
+      .def_static("joined", &joined)
+      .def_static("of_trees", &of_trees, py::arg("objective"), py::arg("n_outputs"),
+                  py::arg("base_score"), py::arg("feature_names"), py::arg("trees"))
+      .def_property_readonly_static("node_dtype",
+                                    [](const py::object&) { return py::dtype::of<Node>(); });
+}
+
+}  // namespace qgbdt
