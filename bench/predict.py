@@ -1,8 +1,8 @@
 """Time predictions of GBDT libraries side by side, each in a process of its own.
 
 Every library trains a model of the same size on the same data, then predicts: all test rows at
-once, and one row a call. lleaves compiles the model that LightGBM trained, and its "lightgbm-fast"
-is LightGBM's C function for single rows, called from Python.
+once, and one row a call. lleaves compiles the model that LightGBM trained, treelite reads it, and
+"lightgbm-fast" is LightGBM's C function for single rows, called from Python.
 
 Examples
 --------
@@ -21,7 +21,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,15 +75,31 @@ def lightgbm_fast(peer: peers.Peer) -> Predict:
     return predict
 
 
-def lleaves(peer: peers.Peer) -> Predict:
-    import lleaves
-
+@contextmanager
+def model_file(peer: peers.Peer) -> Iterator[Path]:
+    """LightGBM's model as a text file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.txt")
         peer.model.save_model(path)
+        yield path
+
+
+def lleaves(peer: peers.Peer) -> Predict:
+    import lleaves
+
+    with model_file(peer) as path:
         compiled = lleaves.Model(model_file=path)
         compiled.compile()
     return lambda X, threads: compiled.predict(X, n_jobs=threads)
+
+
+def treelite(peer: peers.Peer) -> Predict:
+    """Its own reader of trees; nothing is compiled."""
+    import treelite
+
+    with model_file(peer) as path:
+        model = treelite.frontend.load_lightgbm_model(path)
+    return lambda X, threads: treelite.gtil.predict(model, X, nthread=threads)
 
 
 def xgboost(peer: peers.Peer) -> Predict:
@@ -103,6 +120,7 @@ LIBRARIES: dict[str, tuple[str, str, Callable[[peers.Peer], Predict], bool]] = {
     "lightgbm": ("lightgbm", "lightgbm", lightgbm, True),
     "lightgbm-fast": ("lightgbm", "lightgbm", lightgbm_fast, False),
     "lleaves": ("lightgbm", "lleaves", lleaves, True),
+    "treelite": ("lightgbm", "treelite", treelite, True),
     "xgboost": ("xgboost", "xgboost", xgboost, True),
     "catboost": ("catboost", "catboost", catboost, True),  # symmetric trees
     "qgbdt-contrib": ("qgbdt", "qgbdt", qgbdt_contrib, True),  # SHAP values
