@@ -318,6 +318,15 @@ def test_nothing_is_left_on_the_scheduler(client):
 # ------------------------------------------------------------------------------- cancelled fits
 
 
+@pytest.fixture
+def interruptible():
+    """Python leaves SIGINT ignored where it was when it began, as in a shell's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("where", [[0, 1, 2] * 2, [1] * 6], ids=["three workers", "one worker"])
 def test_an_interrupt_ends_the_tasks(where, client):
     dask_X, y = (lay_out(client, values, ENDS, where) for values in (X, REAL))
