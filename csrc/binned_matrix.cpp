@@ -50,13 +50,7 @@ void interleave(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t s
   }
 }
 
-// Places instead of bins.
-void bins_to_places(uint8_t* bins, int64_t n, uint8_t missing_bin, BinOrder order) {
-  for (int64_t i = 0; i < n; ++i)
-    bins[i] = uint8_t(order.place(position_of_bin(bins[i], missing_bin)));
-}
-
-// The codes of a bundle, in the place of its first column, the next digit in the next.
+// The next digit of a bundle's codes (bundle.h).
 void add_digit(const uint8_t* bins, int64_t n, uint8_t missing_bin, uint8_t weight,
                uint8_t* codes) {
   for (int64_t i = 0; i < n; ++i)
@@ -136,7 +130,7 @@ std::vector<double> BinnedMatrix::find_default_places(const MatrixView& X, const
     for (int64_t i = 0; i < n; ++i)
       values[i] = data[n_samples_ * i / n * X.row_stride + f * X.column_stride];
     bin_column(tables[f], values, n, uint8_t(n_value_bins(f)), bins);
-    bins_to_places(bins, n, uint8_t(n_value_bins(f)), bin_orders_[f]);
+    to_places(f, n, bins);
     for (int64_t i = 0; i < n; ++i) ++counts[bins[i]];
     const auto most = std::max_element(counts, counts + kBinPlaces);
     default_places_[f] = uint8_t(most - counts);
@@ -315,7 +309,7 @@ void BinnedMatrix::fill_tiles(Team& team, const FillColumns& fill_columns) {
   std::vector<std::vector<uint16_t>> entries(has_sparse_tiles() ? n_tasks : 0);
   team.run(threads, n_tasks, [&](int64_t task, int) {
     const FeatureTile& tile = tiles_[task % n_tiles];
-    uint8_t bins[kMaxTileFeatures * kRows] = {};
+    uint8_t bins[kMaxTileFeatures * kRows];
     const int64_t end = std::min(n_samples_, (task / n_tiles + 1) * kRowsPerTask);
     for (int64_t begin = task / n_tiles * kRowsPerTask; begin < end; begin += kRows) {
       const int64_t n = std::min(kRows, end - begin);
@@ -337,8 +331,12 @@ void BinnedMatrix::fill_tiles(Team& team, const FillColumns& fill_columns) {
   count_updates();
 }
 
+// Places instead of bins.
 void BinnedMatrix::to_places(int32_t feature, int64_t n, uint8_t* bins) const {
-  bins_to_places(bins, n, uint8_t(n_value_bins(feature)), bin_orders_[feature]);
+  const BinOrder order = bin_orders_[feature];
+  const int32_t missing_bin = n_value_bins(feature);
+  for (int64_t i = 0; i < n; ++i)
+    bins[i] = uint8_t(order.place(position_of_bin(bins[i], missing_bin)));
 }
 
 // Columns of bins, one a feature, become columns of a dense tile's bytes; those that are not used

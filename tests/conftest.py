@@ -95,16 +95,14 @@ def unaligned(array):
 
 
 def few_valued_data(n_samples=2000, n_features=40, seed=0):
-    """X whose neighbours share bytes of a tile, two to five of them, or none; with missing values.
-
-    All that matter have few values, but one.
-    """
+    """X and y: neighbours share bytes of a tile, two to five of them, or none; missing values."""
     rng = np.random.default_rng(seed)
     n_values = np.resize([2, 2, 2, 2, 2, 2, 3, 5, 1000, 8, 20, 7, 15, 15, 2, 4], n_features)
     X = np.floor(rng.random((n_samples, n_features)) * n_values)
     missing = rng.random((n_samples, n_features)) < 0.2 * (rng.random(n_features) < 0.5)
     X[missing] = np.nan
-    return X
+    signal = np.nan_to_num(X).clip(0, 3) @ rng.normal(size=n_features)
+    return X, (signal > np.median(signal)).astype(float)
 
 
 def sparse_data(n=2000, n_features=130, seed=0):

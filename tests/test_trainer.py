@@ -73,8 +73,7 @@ def test_equals_reference_on_sparse_data(shape, bits, objective):
 @pytest.mark.parametrize("bits", [2, 5, 8, 16])
 @pytest.mark.parametrize("shape", [(1500, 40), (9000, 40), (300, 200)])
 def test_equals_reference_on_features_that_share_bytes(shape, bits):
-    X = few_valued_data(*shape)
-    y, _ = targets(X, "binary")
+    X, y = few_valued_data(*shape)
     params = native_params(objective="binary", grad_bits=bits, n_estimators=3, num_leaves=24)
     compare(X, y, params)
 

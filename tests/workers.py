@@ -156,7 +156,7 @@ def drawn_case(seed):
     if kind < 0.3:
         X, _ = sparse_data(n, int(rng.choice([30, 130])), seed)
     elif kind < 0.5:
-        X = few_valued_data(n, int(rng.choice([6, 40])), seed)
+        X, _ = few_valued_data(n, int(rng.choice([6, 40])), seed)
     else:
         X = hurting_data(n, int(rng.choice([3, 6, 40])), seed)
     objective = str(rng.choice(OBJECTIVES))

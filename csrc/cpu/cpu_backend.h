@@ -95,6 +95,8 @@ class CpuBackend final : public Backend {
   HistCell* cells_of(int32_t slot, int32_t feature);
   std::vector<RowChunk> cut(std::span<const RowRange> ranges, int64_t chunk_rows) const;
   template <class Lane>
+  void part_bundles(const FeatureTile& tile, Lanes<Lane> lanes);
+  template <class Lane>
   void fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64_t n, Lanes<Lane> lanes);
   template <class Lane>
   const Lane* lanes_of(const Lanes<Lane>& lanes, const FeatureTile& tile, int32_t feature) const;

@@ -26,15 +26,9 @@ HistCell* CpuBackend::cells_of(int32_t slot, int32_t feature) {
          bins_.cell_offset(all_own_tiles_.front().first_feature);
 }
 
-// Sums rows of a dense tile in lanes.
+// The sums of features that share a byte, from those of its codes.
 template <class Lane>
-void CpuBackend::fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64_t n,
-                            Lanes<Lane> lanes) {
-  std::memset(lanes.of_bytes, 0, sizeof(Lane) * kBinPlaces * ((tile.n_bundles + 3) / 4 * 4));
-  const TileView view{tile.bins, tile.stride, tile.n_bundles};
-  if constexpr (sizeof(Lane) == sizeof(HistCell))
-    kernels_.add_rows16(view, rows, n, pairs16_.data(), lanes.of_bytes);
-  else kernels_.add_rows8(view, rows, n, pairs8_.data(), lanes.of_bytes);
+void CpuBackend::part_bundles(const FeatureTile& tile, Lanes<Lane> lanes) {
   for (int32_t b = 0; b < tile.n_bundles; ++b) {
     const Bundle& bundle = bins_.bundles()[tile.first_bundle + b];
     if (!bundle.is_shared()) continue;
@@ -50,6 +44,18 @@ void CpuBackend::fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64
     if constexpr (sizeof(Lane) == sizeof(HistCell)) kernels_.part_bundle16(view, codes, places);
     else kernels_.part_bundle8(view, codes, places);
   }
+}
+
+// Sums rows of a dense tile in lanes.
+template <class Lane>
+void CpuBackend::fill_lanes(const FeatureTile& tile, const uint32_t* rows, int64_t n,
+                            Lanes<Lane> lanes) {
+  std::memset(lanes.of_bytes, 0, sizeof(Lane) * kBinPlaces * ((tile.n_bundles + 3) / 4 * 4));
+  const TileView view{tile.bins, tile.stride, tile.n_bundles};
+  if constexpr (sizeof(Lane) == sizeof(HistCell))
+    kernels_.add_rows16(view, rows, n, pairs16_.data(), lanes.of_bytes);
+  else kernels_.add_rows8(view, rows, n, pairs8_.data(), lanes.of_bytes);
+  part_bundles(tile, lanes);
 }
 
 // Adds rows to the cells of a dense tile, through packed lanes that stay in L1 and are flushed

@@ -9,6 +9,7 @@
 #endif
 
 namespace qgbdt {
+
 void check_signals() {
   const py::gil_scoped_acquire acquire;
   if (PyErr_CheckSignals() != 0) throw py::error_already_set();

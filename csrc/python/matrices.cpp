@@ -107,6 +107,7 @@ SparseMatrix::SparseMatrix(py::array values, py::array_t<int32_t, py::array::c_s
   }
   view_ = {values_.data(), is_float32, row, begin, n_samples, n_features};
 }
+
 View view_of(const Matrix& X) {
   if (const auto* sparse = std::get_if<const SparseMatrix*>(&X)) {
     check(*sparse, "X must be an array");
