@@ -27,7 +27,8 @@ namespace qgbdt {
 struct HistogramTask {
   int32_t slot;  // of the histogram pool
   RowRange rows;
-  HistCell total;  // over all workers
+  HistCell total;                 // over all workers
+  const uint8_t* live = nullptr;  // as of a FindSplitTask: others may have no histogram
 };
 
 constexpr int32_t kNone = -1;
@@ -39,6 +40,7 @@ struct FindSplitTask {
   int64_t count;  // over all workers, as the next
   HistCell total;
   Bounds bounds = {};
+  const uint8_t* live = nullptr;     // [n_features]: live_features of a node above; null: all
   const uint8_t* allowed = nullptr;  // [n_features]: what the node may be split by; null: all
 };
 
@@ -107,8 +109,12 @@ class Backend {
 
   // Looks for the best split of each feature that this worker searches, as if all children had
   // min_child_samples rows. Where a sibling is named, slot <- parent - sibling: exactly this
-  // node's.
+  // node's, but for features that are not live.
   virtual void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) = 0;
+
+  // The features that may split the children of a node of the last find_splits, as far as that is
+  // known: the others have no two bins with rows that count.
+  virtual FeatureMask live_features(int32_t) const { return {}; }
 
   // The n best of the splits that were found for a node, best first, but none after the first that
   // is_allowed: its children are known to have min_child_samples rows.

@@ -54,6 +54,8 @@ constexpr int kTileBytes = 32;
 constexpr int kMaxTileFeatures = 128;
 constexpr int32_t kNotCategorical = -1;
 
+using FeatureMask = std::vector<uint8_t>;  // [n_features], 1 if in it; empty: all are
+
 struct FeatureTile {
   int32_t first_feature = 0;
   int32_t n_features = 0;

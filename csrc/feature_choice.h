@@ -12,8 +12,6 @@
 
 namespace qgbdt {
 
-using FeatureMask = std::vector<uint8_t>;  // [n_features], 1 if allowed; empty: all are
-
 class FeatureChoice {
  public:
   // Of the features that have anything to split. An output's tree of an iteration draws its own.

@@ -23,6 +23,7 @@ struct Leaf {
   int32_t depth;
   uint64_t key;                    // of what is drawn for it
   std::vector<int32_t> used = {};  // the features of the splits above, where they matter
+  FeatureMask live = {};           // those that may split it or what comes of it
   Bounds bounds = {};
   int32_t slot = kNone;       // its histogram, while it may still be split
   int32_t node = kNone;       // its place in the tree, once committed
@@ -94,14 +95,20 @@ class Grower {
     if (params_.num_leaves < 2 || !may_split(root)) return;
     if (root.count > max_direct_rows_) {
       root.slot = pool_.take();
-      const HistogramTask whole{root.slot, root.rows, root.total};
+      const HistogramTask whole = histogram_task(root);
       backend_.build_histograms({&whole, 1}, comm_);
     }
     find_splits({find_task(root, kNone)}, {0});
   }
 
+  static const uint8_t* live(const Leaf& leaf) {
+    return leaf.live.empty() ? nullptr : leaf.live.data();
+  }
+  static HistogramTask histogram_task(const Leaf& leaf) {
+    return {leaf.slot, leaf.rows, leaf.total, live(leaf)};
+  }
   static FindSplitTask find_task(const Leaf& leaf, int32_t sibling) {
-    return {leaf.slot, sibling, leaf.rows, leaf.count, leaf.total, leaf.bounds};
+    return {leaf.slot, sibling, leaf.rows, leaf.count, leaf.total, leaf.bounds, live(leaf)};
   }
 
   void find_splits(std::vector<FindSplitTask> tasks, const std::vector<int32_t>& ids) {
@@ -113,7 +120,9 @@ class Grower {
     const std::vector<SplitCandidate> best = split_finder_.find(tasks);
     for (size_t i = 0; i < ids.size(); ++i) {
       leaves_[ids[i]].split = best[i];
-      if (best[i].exists()) known_.insert(ids[i]);
+      if (!best[i].exists()) continue;
+      leaves_[ids[i]].live = backend_.live_features(int32_t(i));
+      known_.insert(ids[i]);
     }
   }
 
@@ -174,13 +183,14 @@ class Grower {
     if (params_.limits_interactions() &&
         std::find(used.begin(), used.end(), s.feature) == used.end())
       used.push_back(s.feature);
+    const FeatureMask live = parent.live;
     const ChildBounds bounds = bounds_of_children(parent, right_total);
     const uint64_t left_key = FeatureChoice::child_key(parent.key, false);
     const uint64_t right_key = FeatureChoice::child_key(parent.key, true);
     leaves_.push_back(
-        {{rows.begin, middle}, left_count, s.left, depth, left_key, used, bounds.left});
+        {{rows.begin, middle}, left_count, s.left, depth, left_key, used, live, bounds.left});
     leaves_.push_back(
-        {{middle, rows.end}, right_count, right_total, depth, right_key, used, bounds.right});
+        {{middle, rows.end}, right_count, right_total, depth, right_key, used, live, bounds.right});
   }
 
   ChildBounds bounds_of_children(const Leaf& parent, HistCell right_total) const {
@@ -213,7 +223,7 @@ class Grower {
       }
       if (subtract && small.count > max_direct_rows_) {
         small.slot = pool_.take();
-        build.push_back({small.slot, small.rows, small.total});
+        build.push_back(histogram_task(small));
       }
       give_back_slot(leaves_[id]);
       if (may_split(small) || subtract) look_for(small_id, kNone);

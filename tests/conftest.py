@@ -120,6 +120,21 @@ def sparse_data(n=2000, n_features=130, seed=0):
     return X, (signal > np.median(signal)).astype(float)
 
 
+def station_data(n=2000, n_features=48, seed=0):
+    """X and y: a row has values at one or two of eight stations, so nodes lack most features.
+
+    Of half of the features what is not there is missing, of the others it is 0.
+    """
+    rng = np.random.default_rng(seed)
+    station = np.sort(np.arange(n_features) % 8)
+    visits = np.eye(8, dtype=bool)[rng.integers(0, 8, (n, 2))].any(axis=1)
+    X = np.round(rng.normal(size=(n, n_features)), 1)
+    absent = np.where(np.arange(n_features) % 2, np.nan, 0.0)
+    X = np.where(visits[:, station], X, absent)
+    signal = np.nan_to_num(X) @ rng.normal(size=n_features) + visits @ rng.normal(size=8)
+    return X, (signal > np.median(signal)).astype(float)
+
+
 def targets(X, objective, seed=0):
     """A learnable target that is legal for the objective, and query sizes for the ranker."""
     rng = np.random.default_rng(seed + 1)

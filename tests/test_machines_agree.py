@@ -17,6 +17,7 @@ from conftest import (
     native_params,
     real_set,
     sparse_data,
+    station_data,
     targets,
     train_native,
 )
@@ -57,6 +58,14 @@ def test_small_data(objective, bits, monkeypatch):
 @pytest.mark.parametrize("bits", [3, 5, 16])
 def test_sparse_data(bits, monkeypatch):
     X, y = sparse_data(20_000)
+    params = native_params(objective="binary", grad_bits=bits, n_estimators=2, num_leaves=63)
+    assert_machines_agree(X, y, params, monkeypatch)
+
+
+@pytest.mark.parametrize("bits", [3, 16])
+@pytest.mark.parametrize("n_features", [48, 260])
+def test_nodes_that_have_nothing_of_features(n_features, bits, monkeypatch):
+    X, y = station_data(20_000, n_features)
     params = native_params(objective="binary", grad_bits=bits, n_estimators=2, num_leaves=63)
     assert_machines_agree(X, y, params, monkeypatch)
 

@@ -15,6 +15,7 @@ from conftest import (
     hurting_data,
     native_params,
     sparse_data,
+    station_data,
     targets,
     train_native,
 )
@@ -68,6 +69,28 @@ def test_equals_reference_on_sparse_data(shape, bits, objective):
     X, y = sparse_data(*shape)
     params = native_params(objective=objective, grad_bits=bits, n_estimators=3, num_leaves=24)
     compare(X, y, params)
+
+
+# A weight that a child must have rules out features without any; without it one row may do.
+@pytest.mark.parametrize("min_child_weight", [0.0, 1e-3])
+@pytest.mark.parametrize("bits", [2, 5, 16])
+@pytest.mark.parametrize(("rows", "n_features", "num_leaves"), [(400, 24, 200), (6000, 48, 50)])
+def test_equals_reference_where_nodes_have_nothing_of_features(
+    rows, n_features, num_leaves, bits, min_child_weight
+):
+    X, y = station_data(rows, n_features)
+    params = native_params(
+        objective="binary",
+        grad_bits=bits,
+        learning_rate=1.0,
+        n_estimators=3,
+        num_leaves=num_leaves,
+        min_child_samples=1,
+        min_child_weight=min_child_weight,
+        reg_lambda=0.1,
+    )
+    model = compare(X, y, params)
+    assert {int(f) % 2 for f in model.tree(0)["feature"] if f >= 0} == {0, 1}
 
 
 @pytest.mark.parametrize("bits", [2, 5, 8, 16])

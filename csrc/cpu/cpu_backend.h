@@ -50,6 +50,7 @@ class CpuBackend final : public Backend {
   void build_histograms(std::span<const HistogramTask> tasks, Comm& comm) override;
   int64_t max_direct_rows() const override;
   void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) override;
+  FeatureMask live_features(int32_t node) const override;
   std::vector<SplitCandidate> best_splits(int32_t node, int32_t n) const override;
   void count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) override;
   void find_counted_split(int32_t task, const HistCell* row_counts) override;
@@ -76,7 +77,8 @@ class CpuBackend final : public Backend {
   };
   struct RowSums {
     RowRange rows;
-    HistCell* cells;  // of the first tile on
+    HistCell* cells;      // of the first tile on
+    const uint8_t* live;  // features; null: all
   };
   template <class Lane>
   struct Lanes;
@@ -118,10 +120,18 @@ class CpuBackend final : public Backend {
                  : lane_cell(pair_lane(pairs8_.data()[row]));
   }
   HistCell sum_rows(RowRange range) const;
+  template <class Visit>
+  static void for_live(const FeatureTile& tile, const uint8_t* live, const Visit& visit);
   template <class Sum>
-  void fill_default_places(const FeatureTile& tile, Sum total, Sum* sums) const;
+  void clear(const FeatureTile& tile, const uint8_t* live, Sum* sums) const;
+  void add_cells(const FeatureTile& tile, const uint8_t* live, const HistCell* from,
+                 HistCell* to) const;
+  template <class Sum>
+  void fill_default_places(const FeatureTile& tile, const uint8_t* live, Sum total,
+                           Sum* sums) const;
   TileSums sum_tile(const FindSplitTask& task, const FeatureTile& tile, ThreadScratch& scratch);
   FeatureBins bins_of(const TileSums& sums, const FeatureTile& tile, int32_t feature) const;
+  bool can_split(const FeatureBins& bins, int32_t feature, HistCell total) const;
   void subtract(const FeatureBins& bins, HistCell* cells) const;
   void find_tile_splits(SearchedNode& node, SearchedNode* sibling, const FeatureTile& tile,
                         ThreadScratch& scratch);

@@ -108,13 +108,17 @@ struct Kernels {
                     uint32_t* lanes);
   void (*add_rows16)(const TileView&, const uint32_t* rows, int64_t n, const Pair16* pairs,
                      HistCell* lanes);
-  // The same for a sparse tile, without default places, into its lanes or cells side by side.
+  // The same for a sparse tile, without default places, into its lanes or cells side by side. Those
+  // of features that nobody will look at may hold anything.
   void (*add_sparse_rows8)(const SparseTileView&, const uint32_t* rows, int64_t n,
                            const Pair8* pairs, uint32_t* lanes);
   void (*add_sparse_cells8)(const SparseTileView&, const uint32_t* rows, int64_t n,
                             const Pair8* pairs, HistCell* cells);
   void (*add_sparse_cells16)(const SparseTileView&, const uint32_t* rows, int64_t n,
                              const Pair16* pairs, HistCell* cells);
+  // The sum of a feature's places.
+  uint32_t (*total8)(const uint32_t* lanes, int64_t n);
+  HistCell (*total16)(const HistCell* cells, int64_t n);
   // Sums of the places of a bundle's features, side by side, from those of its codes, which are
   // used up.
   void (*part_bundle8)(const BundleView&, uint32_t* codes, uint32_t* places);

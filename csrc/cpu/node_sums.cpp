@@ -94,14 +94,33 @@ HistCell CpuBackend::sum_rows(RowRange range) const {
   return sum;
 }
 
+template <class Sum>
+void CpuBackend::clear(const FeatureTile& tile, const uint8_t* live, Sum* sums) const {
+  for_live(tile, live, [&](int32_t f) {
+    std::memset(sums + first_cell(tile, f), 0, bins_.bin_order(f).n_places() * sizeof(Sum));
+  });
+}
+
+void CpuBackend::add_cells(const FeatureTile& tile, const uint8_t* live, const HistCell* from,
+                           HistCell* to) const {
+  for_live(tile, live, [&](int32_t f) {
+    const int64_t first = first_cell(tile, f);
+    kernels_.flush16(from + first, bins_.bin_order(f).n_places(), to + first);
+  });
+}
+
 // What a sparse tile left out: the default place of each feature has the rest of the rows' total.
 template <class Sum>
-void CpuBackend::fill_default_places(const FeatureTile& tile, Sum total, Sum* sums) const {
-  for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
-    Sum* of_feature = sums + first_cell(tile, f);
-    of_feature[bins_.default_place(f)] =
-        total - std::accumulate(of_feature, of_feature + bins_.bin_order(f).n_places(), Sum(0));
-  }
+void CpuBackend::fill_default_places(const FeatureTile& tile, const uint8_t* live, Sum total,
+                                     Sum* sums) const {
+  for_live(tile, live, [&](int32_t f) {
+    Sum* const of_feature = sums + first_cell(tile, f);
+    const int32_t n_places = bins_.bin_order(f).n_places();
+    Sum& of_default = of_feature[bins_.default_place(f)];
+    if constexpr (sizeof(Sum) == sizeof(HistCell))
+      of_default = total - kernels_.total16(of_feature, n_places);
+    else of_default = total - kernels_.total8(of_feature, n_places);
+  });
 }
 
 // A part of a tile costs its rows' overhead once more: rather cut the rows where there are many.
@@ -127,7 +146,7 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks, Comm& co
     const bool own_only = comm.world_size() == 1 || sends_rows(task.rows);
     if (!own_only && whole.size() == whole_.size()) whole_.emplace_back(bins_.n_cells());
     HistCell* cells = own_only ? slots_[task.slot].data() : whole_[whole.size()].data();
-    nodes.push_back({task.rows, cells});
+    nodes.push_back({task.rows, cells, comm.world_size() == 1 ? task.live : nullptr});
     (own_only ? own : whole).push_back(nodes.back());
   }
   if (!own_tiles_.empty())
@@ -168,7 +187,7 @@ void CpuBackend::sum_rows(std::span<const RowSums> nodes,
   for (ThreadScratch& scratch : scratch_) scratch.n_used = 0;
   for (int64_t unit = 0; unit < n_units; ++unit)  // no chunk of rows will
     if (nodes[unit / n_tiles].rows.size() == 0)
-      std::memset(unit_cells(unit), 0, n_cells(tiles[unit % n_tiles]) * sizeof(HistCell));
+      clear(tiles[unit % n_tiles], nodes[unit / n_tiles].live, unit_cells(unit));
   team_.run(threads, int64_t(chunks.size()) * n_tiles, [&](int64_t i, int thread) {
     const RowChunk& chunk = chunks[i / n_tiles];
     const FeatureTile& tile = tiles[i % n_tiles];
@@ -177,7 +196,7 @@ void CpuBackend::sum_rows(std::span<const RowSums> nodes,
     HistCell*& to = cells[thread][unit];
     if (!to) {
       to = taken[unit].exchange(true) ? scratch.take_cells() : unit_cells(unit);
-      std::memset(to, 0, n_cells(tile) * sizeof(HistCell));
+      clear(tile, nodes[chunk.task].live, to);
     }
     add_rows(chunk.rows, tile, scratch, to);
   });
@@ -187,12 +206,13 @@ void CpuBackend::sum_rows(std::span<const RowSums> nodes,
     team_.run(threads, int64_t(nodes.size()),
               [&](int64_t i, int) { totals[i] = sum_rows(ranges[i]); });
   team_.run(threads, n_units, [&](int64_t unit, int) {
+    const int64_t i = unit / n_tiles;
+    const FeatureTile& tile = tiles[unit % n_tiles];
     HistCell* to = unit_cells(unit);
     for (const auto& of_thread : cells)
       if (of_thread[unit] && of_thread[unit] != to)
-        kernels_.flush16(of_thread[unit], n_cells(tiles[unit % n_tiles]), to);
-    if (tiles[unit % n_tiles].is_sparse())
-      fill_default_places(tiles[unit % n_tiles], totals[unit / n_tiles], to);
+        add_cells(tile, nodes[i].live, of_thread[unit], to);
+    if (tile.is_sparse()) fill_default_places(tile, nodes[i].live, totals[i], to);
   });
 }
 
@@ -208,9 +228,9 @@ CpuBackend::TileSums CpuBackend::sum_tile(const FindSplitTask& task, const Featu
   if (wide_ || task.rows.size() > rows_per_flush_) {
     scratch.n_used = 0;
     HistCell* cells = scratch.take_cells();
-    std::memset(cells, 0, n_cells(tile) * sizeof(HistCell));
+    clear(tile, task.live, cells);
     add_rows(task.rows, tile, scratch, cells);
-    if (tile.is_sparse()) fill_default_places(tile, task.total, cells);
+    if (tile.is_sparse()) fill_default_places(tile, task.live, task.total, cells);
     return {{}, cells};
   }
   const Lanes<uint32_t> lanes = scratch.lanes<uint32_t>();
@@ -218,10 +238,10 @@ CpuBackend::TileSums CpuBackend::sum_tile(const FindSplitTask& task, const Featu
     fill_lanes(tile, row_order_.data() + task.rows.begin, task.rows.size(), lanes);
   } else {
     uint32_t* const places = lanes.side_by_side;
-    std::memset(places, 0, n_cells(tile) * sizeof(uint32_t));
+    clear(tile, task.live, places);
     kernels_.add_sparse_rows8({tile.row_begin, tile.entries}, row_order_.data() + task.rows.begin,
                               task.rows.size(), pairs8_.data(), places);
-    fill_default_places(tile, cell_lane(task.total), places);
+    fill_default_places(tile, task.live, cell_lane(task.total), places);
   }
   return {lanes, nullptr};
 }

@@ -11,6 +11,24 @@ namespace {
 
 constexpr int64_t kBinsPerThread = 2048;  // as kRowsPerThread, of the search
 
+// Rows by place. Neighbours often share one, and an addition waits for the one before it: rows take
+// turns.
+struct CountedPlaces {
+  static constexpr int kTurns = 4;
+  struct Place {
+    HistCell n_rows, sum;
+  };
+  Place places[kTurns][kBinPlaces] = {};
+
+  void add_to(HistCell* counts, HistCell* sums) const {
+    for (const auto& of_turn : places)
+      for (int32_t i = 0; i < kBinPlaces; ++i) {
+        counts[i] += of_turn[i].n_rows;
+        sums[i] += of_turn[i].sum;
+      }
+  }
+};
+
 }  // namespace
 
 FeatureBins CpuBackend::bins_of(const TileSums& sums, const FeatureTile& tile,
@@ -27,6 +45,14 @@ void CpuBackend::subtract(const FeatureBins& bins, HistCell* cells) const {
   else kernels_.subtract16(bins.cells, n, cells);
 }
 
+// Where some bin has all that counts, no cut leaves a child its hessian: not in this node, and not
+// in one that comes of it. Sparse tiles have many such features, dense ones few.
+bool CpuBackend::can_split(const FeatureBins& bins, int32_t feature, HistCell total) const {
+  const uint8_t place = bins_.default_place(feature);
+  const HistCell of_default = bins.lanes ? lane_cell(bins.lanes[place]) : bins.cells[place];
+  return cell_hessian(of_default) < cell_hessian(total);
+}
+
 // The sums of at most one of the two are not in a slot.
 void CpuBackend::find_tile_splits(SearchedNode& node, SearchedNode* sibling,
                                   const FeatureTile& tile, ThreadScratch& scratch) {
@@ -39,15 +65,17 @@ void CpuBackend::find_tile_splits(SearchedNode& node, SearchedNode* sibling,
   const TileSums sibling_sums = sibling ? sums_of(sibling->task) : TileSums{};
   const bool search_sibling =  // it may be there to be subtracted only
       sibling && enough_rows_for_two(sibling->task.count, sibling->rules.params);
-  for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f) {
-    const int32_t n_categories = this->n_categories(f);
-    if (sibling) {
-      const FeatureBins bins = bins_of(sibling_sums, tile, f);
-      subtract(bins, cells_of(node.task.slot, f));
-      if (search_sibling) sibling->search(kernels_, f, bins, n_categories);
-    }
-    node.search(kernels_, f, bins_of(sums, tile, f), n_categories);
-  }
+  const auto search = [&](SearchedNode& searched, const TileSums& of_node, int32_t f) {
+    const FeatureBins bins = bins_of(of_node, tile, f);
+    searched.search(kernels_, f, bins, n_categories(f));
+    if (tile.is_sparse() && !searched.live.empty())
+      searched.live[f] = can_split(bins, f, searched.task.total);
+  };
+  for_live(tile, node.task.live, [&](int32_t f) {
+    if (sibling) subtract(bins_of(sibling_sums, tile, f), cells_of(node.task.slot, f));
+    if (search_sibling) search(*sibling, sibling_sums, f);
+    search(node, sums, f);
+  });
 }
 
 void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) {
@@ -66,6 +94,10 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
                         &feature_splits_[first],
                         bins_.has_categories() ? &category_sets_[first] : nullptr);
     if (task.sibling != kNone) is_sibling[task.sibling] = true;
+    if (!bins_.has_sparse_tiles() || least_hessian(params) == 0) continue;
+    FeatureMask& live = nodes_.back().live;
+    if (task.live) live.assign(task.live, task.live + n_features);
+    else live.assign(n_features, 1);
   }
   team_.run(threads, n_tasks * n_tiles, [&](int64_t i, int thread) {
     const int64_t t = i / n_tiles;
@@ -76,6 +108,8 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
   });
   find_listed_splits();
 }
+
+FeatureMask CpuBackend::live_features(int32_t node) const { return nodes_[node].live; }
 
 std::vector<SplitCandidate> CpuBackend::best_splits(int32_t node_index, int32_t n) const {
   const SearchedNode& node = nodes_[node_index];
@@ -99,14 +133,15 @@ void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell
               const uint8_t* column = bins_.column(feature);
               const int32_t missing_bin = bins_.n_value_bins(feature);
               const BinOrder order = bins_.bin_order(feature);
-              HistCell* const to = &counts[t * kBinPlaces];
-              HistCell* const cells = &counted_cells_[t * kBinPlaces];
+              CountedPlaces counted;
               for (uint32_t i = node.rows.begin; i < node.rows.end; ++i) {
                 const uint32_t row = row_order_.data()[i];
                 const int32_t place = order.place(position_of_bin(column[row], missing_bin));
-                ++to[place];
-                if (node.slot == kNone) cells[place] += quantized(row);
+                auto& to = counted.places[i % CountedPlaces::kTurns][place];
+                to.n_rows += 1;
+                if (node.slot == kNone) to.sum += quantized(row);
               }
+              counted.add_to(&counts[t * kBinPlaces], &counted_cells_[t * kBinPlaces]);
             });
 }
 

@@ -14,6 +14,7 @@ struct CpuBackend::SearchedNode {
   NodeRules rules;
   FeatureSplit* features;
   CategorySet* categories;  // of these, or null
+  FeatureMask live;         // of what comes of the node
   std::atomic<double> sure_gain{0};
 
   SearchedNode(const FindSplitTask& task_, const NodeRules& rules_, FeatureSplit* features_,

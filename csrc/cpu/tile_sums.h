@@ -50,6 +50,13 @@ const Lane* CpuBackend::lanes_of(const Lanes<Lane>& lanes, const FeatureTile& ti
   return lanes.of_bytes + (b - tile.first_bundle) * kBinPlaces;
 }
 
+// live: as of a FindSplitTask.
+template <class Visit>
+void CpuBackend::for_live(const FeatureTile& tile, const uint8_t* live, const Visit& visit) {
+  for (int32_t f = tile.first_feature; f < tile.first_feature + tile.n_features; ++f)
+    if (!live || live[f]) visit(f);
+}
+
 inline bool has_allowed(const uint8_t* allowed, const FeatureTile& tile) {
   const uint8_t* const first = allowed + tile.first_feature;
   return std::any_of(first, first + tile.n_features, [](uint8_t is_allowed) { return is_allowed; });
