@@ -151,6 +151,25 @@ def test_one_home_for_openmp_and_one_for_backends():
     assert naming == ["python/cuda_module", "python/device_on_host", "python/training"]
 
 
+def test_every_feature_that_is_ticked_has_a_test_and_the_others_a_reason():
+    rows = [
+        [cell.strip() for cell in line.strip()[1:-1].split("|")]
+        for line in (ROOT / "docs/features.md").read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    rows = [row for row in rows if row[0]]
+    assert len(rows) > 50
+    for row in rows:
+        assert len(row) == 7, row
+        assert row[5] in ("", "✓"), row
+        tests = re.findall(r"`(\w+\.py)(?:::(\w+))?`", row[6])
+        assert bool(tests) == (row[5] == "✓"), row
+        assert row[6], row
+        for file, name in tests:
+            text = (ROOT / "tests" / file).read_text()
+            assert f"def {name}(" in text or not name, row
+
+
 def test_import_is_light_and_silent():
     code = (
         "import sys, qgbdt; print([m for m in ('sklearn', 'dask', 'narwhals') if m in sys.modules])"
