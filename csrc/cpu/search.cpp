@@ -11,22 +11,40 @@ namespace {
 
 constexpr int64_t kBinsPerThread = 2048;  // as kRowsPerThread, of the search
 
-// Rows by place. Neighbours often share one, and an addition waits for the one before it: rows take
-// turns.
-struct CountedPlaces {
-  static constexpr int kTurns = 4;
-  struct Place {
-    HistCell n_rows, sum;
-  };
-  Place places[kTurns][kBinPlaces] = {};
-
-  void add_to(HistCell* counts, HistCell* sums) const {
-    for (const auto& of_turn : places)
+// Rows by place, and their sums. Neighbours often share one, and an addition waits for the one
+// before it: where rows are many they take turns.
+class CountedPlaces {
+ public:
+  CountedPlaces(int64_t n_rows, HistCell* counts, HistCell* sums)
+      : n_turns_(n_rows < kRowsThatTakeTurns ? 1 : kMostTurns), counts_{counts}, sums_{sums} {
+    for (uint32_t turn = 1; turn < n_turns_; ++turn) {
+      counts_[turn] = others_[turn - 1];
+      sums_[turn] = others_[turn - 1] + kBinPlaces;
+    }
+    for (uint32_t turn = 0; turn < n_turns_; ++turn) {
+      std::fill_n(counts_[turn], kBinPlaces, 0);
+      std::fill_n(sums_[turn], kBinPlaces, 0);
+    }
+  }
+  void add(uint32_t turn, int32_t place, HistCell cell) {
+    turn &= n_turns_ - 1;
+    counts_[turn][place] += 1;
+    sums_[turn][place] += cell;
+  }
+  void finish() {
+    for (uint32_t turn = 1; turn < n_turns_; ++turn)
       for (int32_t i = 0; i < kBinPlaces; ++i) {
-        counts[i] += of_turn[i].n_rows;
-        sums[i] += of_turn[i].sum;
+        counts_[0][i] += counts_[turn][i];
+        sums_[0][i] += sums_[turn][i];
       }
   }
+
+ private:
+  static constexpr int64_t kRowsThatTakeTurns = 1024;
+  static constexpr uint32_t kMostTurns = 4;  // a power of two
+  const uint32_t n_turns_;
+  HistCell *counts_[kMostTurns], *sums_[kMostTurns];
+  HistCell others_[kMostTurns - 1][2 * kBinPlaces];
 };
 
 }  // namespace
@@ -123,9 +141,8 @@ std::vector<SplitCandidate> CpuBackend::best_splits(int32_t node_index, int32_t 
 void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) {
   int64_t total_rows = 0;
   for (const CountTask& t : tasks) total_rows += nodes_[t.node].task.rows.size();
-  std::fill(counts.begin(), counts.end(), 0);
   count_tasks_.assign(tasks.begin(), tasks.end());
-  counted_cells_.assign(counts.size(), 0);
+  counted_cells_.resize(counts.size());
   team_.run(team_.threads_for(total_rows, kRowsPerThread), int64_t(tasks.size()),
             [&](int64_t t, int) {
               const FindSplitTask& node = nodes_[tasks[t].node].task;
@@ -133,15 +150,14 @@ void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell
               const uint8_t* column = bins_.column(feature);
               const int32_t missing_bin = bins_.n_value_bins(feature);
               const BinOrder order = bins_.bin_order(feature);
-              CountedPlaces counted;
+              CountedPlaces counted(node.rows.size(), &counts[t * kBinPlaces],
+                                    &counted_cells_[t * kBinPlaces]);
               for (uint32_t i = node.rows.begin; i < node.rows.end; ++i) {
                 const uint32_t row = row_order_.data()[i];
                 const int32_t place = order.place(position_of_bin(column[row], missing_bin));
-                auto& to = counted.places[i % CountedPlaces::kTurns][place];
-                to.n_rows += 1;
-                if (node.slot == kNone) to.sum += quantized(row);
+                counted.add(i, place, node.slot == kNone ? quantized(row) : 0);
               }
-              counted.add_to(&counts[t * kBinPlaces], &counted_cells_[t * kBinPlaces]);
+              counted.finish();
             });
 }
 
