@@ -265,7 +265,7 @@ def histograms(rng: np.random.Generator, n_features: int) -> Iterator[Work]:
     histogram = np.stack([np.int64(60 * drawn[0]), drawn[1], drawn[1]], axis=2)
     settings = dict.fromkeys(["reg_alpha", "reg_lambda", "min_split_gain", "min_child_weight"], 0.0)
     for as_lanes in (False, True):
-        for name, least in (("find_split", 0.0), ("find_split, bounds alone", NEVER)):
+        for name, least in (("find_split", 0.0), ("bound_splits", NEVER)):
             at_least = np.full(n_features, least)
             yield Work(
                 f"{name}, {'lanes' if as_lanes else 'cells'}",
@@ -275,6 +275,7 @@ def histograms(rng: np.random.Generator, n_features: int) -> Iterator[Work]:
                 lambda full, at_least=at_least, as_lanes=as_lanes: kernels.find_splits(
                     histogram,
                     at_least,
+                    bound_first=True,
                     as_lanes=as_lanes,
                     check_counts=False,
                     gradient_scale=1.0,

@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -87,16 +87,21 @@ def measure_set(
     cases: Sequence[Case], names: Sequence[str], store: Store, repeats: int, timeout: float
 ) -> None:
     """The same for cases of one set, whose data is made when the first fit needs it."""
-    shape, rows, features = cases[0].data
     with ExitStack() as stack:
 
         @cache
         def folder() -> Path:
-            return stack.enter_context(sources.saved(shapes.make(shape, rows, n_features=features)))
+            return stack.enter_context(saved(cases[0]))
 
         for case in cases:
             fit = partial(fit_case, case, folder, timeout)
             interleave(fit, names, repeats, store.of(case, names), store.add, TRAILING)
+
+
+def saved(case: Case) -> AbstractContextManager[Path]:
+    """The case's data in a folder."""
+    shape, rows, features = case.data
+    return sources.saved(shapes.make(shape, rows, n_features=features))
 
 
 def fit_case(case: Case, folder: Callable[[], Path], timeout: float, name: str) -> Record:

@@ -234,6 +234,15 @@ QGBDT_FN double bounded_sides_score(HistCell left, HistCell right, int sign,
          score_of_value(right, right_value, rules.params);
 }
 
+// No cut is allowed: the bound is zero.
+constexpr float kLeastBound = __FLT_MIN__;
+
+// A split whose bound is below this gains less.
+QGBDT_FN float bound_of_gain(double gain, const NodeRules& rules) {
+  const float bound = rules.bound.usable ? reached_bound(rules.score + gain, rules.bound) : 0;
+  return bound > kLeastBound ? bound : kLeastBound;
+}
+
 // The best cut of one feature.
 struct FeatureSplit {
   double gain;  // <= 0: none

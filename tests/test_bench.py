@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 
+import builds
 import compare
 import demo
 import fit_once
@@ -254,7 +255,7 @@ def test_kernels_prints_a_row_a_kernel(
     assert {("add_rows8", rows) for rows in ("cached", "all", "scattered")} <= set(kernel_rows)
     named = {name.split(",")[0].rstrip("0123456789") for name, _ in kernel_rows}
     offered = {name for name in dir(kernels.kernels) if not name.startswith("_")}
-    assert named - {"find_split"} == offered - {"find_splits", "store_rows"}
+    assert named - {"find_split", "bound_splits"} == offered - {"find_splits", "store_rows"}
     kernels.main(["--rows", "500", "--features", "8", "--repeat", "1", "--only", "flush"])
     assert capsys.readouterr().out.count("| flush") == 2
 
@@ -614,6 +615,29 @@ def test_plots(launched: list[tuple[str, int]], tmp_path: Path) -> None:
     plots.main([path, "--folder", str(tmp_path / "plots")])
     found = sorted(file.name for file in (tmp_path / "plots").iterdir())
     assert found == ["metric-1.png", "scaling.png"]
+
+
+def test_builds_are_fitted_in_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths: list[str] = []
+    metric = iter([0.5, 0.5, 0.5, 0.25])
+
+    def launch(name: str, settings: peers.Settings, folder: Path, timeout: float) -> dict:
+        paths.append(os.environ["PYTHONPATH"].split(os.pathsep)[0])
+        seconds = 3.0 if paths[-1] == str(tmp_path) else 1.5
+        times = {"binning_seconds": 0.0, "training_seconds": seconds}
+        return {"status": "ok", "task": "regression", **times, "rmse": next(metric)}
+
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    monkeypatch.setattr(fit_once, "launch", launch)
+    command = ["--before", str(tmp_path), "--sets", "year", "--scale", "0.001", "--repeat", "1"]
+    builds.main([*command, "--rounds", "10"])
+    rows = cells_of(capsys.readouterr().out)
+    assert rows["year", "1"] == ["300 (300 to 300)", "150 (150 to 150)", "2.00", "yes"]
+    assert rows["year", "2"][-1] == "NO"
+    assert paths == [str(tmp_path), "elsewhere"] * 2
+    assert os.environ["PYTHONPATH"] == "elsewhere"
 
 
 def test_sparse_text(capsys: pytest.CaptureFixture[str]) -> None:

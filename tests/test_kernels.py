@@ -158,11 +158,12 @@ def best_cut(s: Search):
     )
 
 
-def find_splits(s: Search, at_least):
+def find_splits(s: Search, at_least, bound_first=False):
     p = s.params
     return kernels.find_splits(
         np.repeat(s.histogram[None], len(at_least), axis=0),
         np.array(at_least, np.float64),
+        bound_first=bound_first,
         as_lanes=s.as_lanes,
         check_counts=s.check_counts,
         gradient_scale=s.gradient_scale,
@@ -179,19 +180,26 @@ def find_splits(s: Search, at_least):
 
 
 def assert_best_is_found(search, best):
-    """Unless its gain is below what is asked for: then what is found has no more."""
+    """Unless its gain is below what is asked for: then what is found has no more.
+
+    Returns whether a bound told that nothing has twice its gain.
+    """
     gain = best[0]
     below, above = math.nextafter(gain, 0), math.nextafter(gain, math.inf)
-    *found, of_above, of_twice = find_splits(search, [0, gain / 2, below, gain, above, 2 * gain])
-    assert found == [best] * 4, search
-    assert max(of_above[0], of_twice[0]) <= gain, search
+    for bound_first in (False, True):
+        *found, of_above, of_twice = find_splits(
+            search, [0, gain / 2, below, gain, above, 2 * gain], bound_first
+        )
+        assert found == [best] * 4, search
+        assert max(of_above[0], of_twice[0]) <= gain, search
+    return of_twice[0] == 0
 
 
 @pytest.mark.parametrize("draw", [draw_search, draw_monotone_search])
 @pytest.mark.parametrize("seed", range(8))
 def test_best_cut_is_found(seed, draw):
     rng = np.random.default_rng(seed)
-    n_found = 0
+    n_found = n_ruled_out = 0
     for _ in range(1000 if draw is draw_search else 500):
         search = draw(rng)
         best = best_cut(search)
@@ -199,8 +207,9 @@ def test_best_cut_is_found(seed, draw):
             assert find_splits(search, [0])[0][0] <= 0, search
         else:
             n_found += 1
-            assert_best_is_found(search, best)
+            n_ruled_out += assert_best_is_found(search, best)
     assert n_found > (300 if draw is draw_search else 50)
+    assert n_ruled_out > n_found / (4 if draw is draw_search else 20)  # bounds know no sign
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -237,7 +246,7 @@ def test_find_splits_checks_its_input(change, message):
     numbers = "gradient_scale hessian_scale reg_alpha reg_lambda min_split_gain min_child_weight"
     arguments |= dict.fromkeys([*numbers.split(), "max_step"], 1.0)
     arguments |= {"min_child_samples": 1, "as_lanes": False, "check_counts": False}
-    arguments |= {"constant_hessian": False}
+    arguments |= {"constant_hessian": False, "bound_first": False}
     kernels.find_splits(**arguments)
     with pytest.raises(ValueError, match=message):
         kernels.find_splits(**arguments | change)

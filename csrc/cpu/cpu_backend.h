@@ -84,6 +84,7 @@ class CpuBackend final : public Backend {
   struct Lanes;
   struct SearchedNode;
   struct ThreadScratch;
+  struct TileBounds;
   struct TileSums;
 
   void find_magnitudes();
@@ -135,6 +136,15 @@ class CpuBackend final : public Backend {
   void subtract(const FeatureBins& bins, HistCell* cells) const;
   void find_tile_splits(SearchedNode& node, SearchedNode* sibling, const FeatureTile& tile,
                         ThreadScratch& scratch);
+  void bound(SearchedNode& node, const TileSums& sums, const FeatureTile& tile, int32_t feature,
+             TileBounds& bounds) const;
+  void search(SearchedNode& node, const TileSums& sums, const FeatureTile& tile,
+              const TileBounds& bounds);
+  void search(SearchedNode& node, int32_t feature, const FeatureBins& bins);
+  bool leaves_enough_rows(RowRange rows, int32_t feature, const FeatureSplit& split,
+                          const SplitParams& params) const;
+  template <class Count>
+  void count_places(RowRange rows, int32_t feature, Count* counts) const;
   void find_listed_splits();
   void search_listed(int32_t feature, ListedScratch& scratch);
   void spread_listed_columns(std::span<const PartitionTask> tasks);
@@ -189,8 +199,7 @@ class CpuBackend final : public Backend {
   std::vector<CategorySet> category_sets_;  // of these, where features are categorical
   Buffer<uint32_t> searched_node_of_row_;   // while listed features are searched
   Buffer<uint8_t> spread_bins_;             // of the rows of nodes that a listed feature splits
-  std::vector<CountTask> count_tasks_;      // of the last count_rows, and
-  std::vector<HistCell> counted_cells_;     // its sums, where a node has no histogram
+  std::vector<CountTask> count_tasks_;      // of the last count_rows
 };
 
 }  // namespace qgbdt

@@ -130,6 +130,8 @@ struct Kernels {
   void (*subtract8)(const uint32_t* lanes, int64_t n, HistCell* cells);
   void (*subtract16)(const HistCell* lanes, int64_t n, HistCell* cells);
 
+  // What is below bound_of_gain(gain, rules) only if no split of the feature gains that much.
+  float (*bound_splits)(const FeatureBins&, const NodeRules&);
   // The best split of one feature, or none if its gain is below at_least. counts: exact rows per
   // place and of the node, or null to leave them unchecked.
   FeatureSplit (*find_split)(const FeatureBins&, const uint32_t* counts, int32_t total_count,

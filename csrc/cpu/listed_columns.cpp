@@ -103,8 +103,9 @@ void CpuBackend::search_listed(int32_t feature, ListedScratch& scratch) {
     const int32_t rest = place_of(column.default_bin);
     cells[rest] += node.task.total - std::accumulate(cells, cells + n_places, HistCell(0));
     counts[rest] += uint32_t(node.task.count) - scratch.n_listed[i];
-    node.search(kernels_, feature, {cells, nullptr, order, data_.sign_of(feature)}, kNotCategorical,
-                counts);
+    if (node.task.allowed && !node.task.allowed[feature]) continue;
+    const FeatureBins bins{cells, nullptr, order, data_.sign_of(feature)};
+    node.add(feature, node.find(kernels_, feature, bins, kNotCategorical, counts, node.sure()));
   }
 }
 

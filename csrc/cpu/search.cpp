@@ -11,40 +11,20 @@ namespace {
 
 constexpr int64_t kBinsPerThread = 2048;  // as kRowsPerThread, of the search
 
-// Rows by place, and their sums. Neighbours often share one, and an addition waits for the one
-// before it: where rows are many they take turns.
-class CountedPlaces {
+// Rows by place. Neighbours often share one, and an addition waits for the one before it: they take
+// turns.
+class PlaceCounts {
  public:
-  CountedPlaces(int64_t n_rows, HistCell* counts, HistCell* sums)
-      : n_turns_(n_rows < kRowsThatTakeTurns ? 1 : kMostTurns), counts_{counts}, sums_{sums} {
-    for (uint32_t turn = 1; turn < n_turns_; ++turn) {
-      counts_[turn] = others_[turn - 1];
-      sums_[turn] = others_[turn - 1] + kBinPlaces;
-    }
-    for (uint32_t turn = 0; turn < n_turns_; ++turn) {
-      std::fill_n(counts_[turn], kBinPlaces, 0);
-      std::fill_n(sums_[turn], kBinPlaces, 0);
-    }
-  }
-  void add(uint32_t turn, int32_t place, HistCell cell) {
-    turn &= n_turns_ - 1;
-    counts_[turn][place] += 1;
-    sums_[turn][place] += cell;
-  }
-  void finish() {
-    for (uint32_t turn = 1; turn < n_turns_; ++turn)
-      for (int32_t i = 0; i < kBinPlaces; ++i) {
-        counts_[0][i] += counts_[turn][i];
-        sums_[0][i] += sums_[turn][i];
-      }
+  void add(uint32_t turn, int32_t place) { counts_[turn % kTurns][place] += 1; }
+  uint32_t operator[](int32_t place) const {
+    uint32_t sum = 0;
+    for (const auto& counts : counts_) sum += counts[place];
+    return sum;
   }
 
  private:
-  static constexpr int64_t kRowsThatTakeTurns = 1024;
-  static constexpr uint32_t kMostTurns = 4;  // a power of two
-  const uint32_t n_turns_;
-  HistCell *counts_[kMostTurns], *sums_[kMostTurns];
-  HistCell others_[kMostTurns - 1][2 * kBinPlaces];
+  static constexpr uint32_t kTurns = 4;
+  uint32_t counts_[kTurns][kBinPlaces] = {};
 };
 
 }  // namespace
@@ -83,17 +63,65 @@ void CpuBackend::find_tile_splits(SearchedNode& node, SearchedNode* sibling,
   const TileSums sibling_sums = sibling ? sums_of(sibling->task) : TileSums{};
   const bool search_sibling =  // it may be there to be subtracted only
       sibling && enough_rows_for_two(sibling->task.count, sibling->rules.params);
-  const auto search = [&](SearchedNode& searched, const TileSums& of_node, int32_t f) {
-    const FeatureBins bins = bins_of(of_node, tile, f);
-    searched.search(kernels_, f, bins, n_categories(f));
-    if (tile.is_sparse() && !searched.live.empty())
-      searched.live[f] = can_split(bins, f, searched.task.total);
-  };
+  TileBounds bounds, sibling_bounds;
   for_live(tile, node.task.live, [&](int32_t f) {
     if (sibling) subtract(bins_of(sibling_sums, tile, f), cells_of(node.task.slot, f));
-    if (search_sibling) search(*sibling, sibling_sums, f);
-    search(node, sums, f);
+    if (search_sibling) bound(*sibling, sibling_sums, tile, f, sibling_bounds);
+    bound(node, sums, tile, f, bounds);
   });
+  if (search_sibling) search(*sibling, sibling_sums, tile, sibling_bounds);
+  search(node, sums, tile, bounds);
+}
+
+void CpuBackend::bound(SearchedNode& node, const TileSums& sums, const FeatureTile& tile,
+                       int32_t feature, TileBounds& bounds) const {
+  const FeatureBins bins = bins_of(sums, tile, feature);
+  const float bound = node.bound(kernels_, feature, bins, n_categories(feature));
+  bounds.of_features[feature - tile.first_feature] = bound;
+  bounds.highest = std::max(bounds.highest, bound);
+  if (tile.is_sparse() && !node.live.empty())
+    node.live[feature] = can_split(bins, feature, node.task.total);
+}
+
+// The feature that may have the highest gain first: it rules out most of the others.
+void CpuBackend::search(SearchedNode& node, const TileSums& sums, const FeatureTile& tile,
+                        const TileBounds& bounds) {
+  for (const bool is_highest : {true, false})
+    for (int32_t i = 0; i < tile.n_features; ++i) {
+      const float bound = bounds.of_features[i];
+      if ((bound == bounds.highest) != is_highest || !node.is_worth_searching(bound)) continue;
+      const int32_t feature = tile.first_feature + i;
+      search(node, feature, bins_of(sums, tile, feature));
+    }
+}
+
+// Where hessians do not prove that the best split leaves enough rows, those are counted, if all are
+// here; and if it does not, the best that does is looked for.
+void CpuBackend::search(SearchedNode& node, int32_t feature, const FeatureBins& bins) {
+  const double sure = node.sure();
+  const RowRange rows = node.task.rows;
+  FeatureSplit best = node.find(kernels_, feature, bins, n_categories(feature), nullptr, sure);
+  const bool may_win = best.gain > 0 && best.gain >= sure;
+  if (may_win && !has_enough_rows(best, node.rules) && rows.size() == node.task.count) {
+    best.is_counted = !bins_.is_categorical(feature) &&
+                      leaves_enough_rows(rows, feature, best, node.rules.params);
+    if (!best.is_counted) {
+      uint32_t counts[kBinPlaces];
+      count_places(rows, feature, counts);
+      best = node.find(kernels_, feature, bins, n_categories(feature), counts, sure);
+    }
+  }
+  node.add(feature, best);
+}
+
+bool CpuBackend::leaves_enough_rows(RowRange rows, int32_t feature, const FeatureSplit& split,
+                                    const SplitParams& params) const {
+  const uint8_t* column = bins_.column(feature);
+  const SplitRule rule{split.bin, split.missing_left ? bins_.n_value_bins(feature) : -1};
+  int64_t left = 0;
+  for (uint32_t i = rows.begin; i < rows.end; ++i)
+    left += rule.goes_left(column[row_order_.data()[i]]);
+  return std::min(left, rows.size() - left) >= params.min_child_samples;
 }
 
 void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) {
@@ -138,27 +166,25 @@ std::vector<SplitCandidate> CpuBackend::best_splits(int32_t node_index, int32_t 
   return best;
 }
 
+template <class Count>
+void CpuBackend::count_places(RowRange rows, int32_t feature, Count* counts) const {
+  const uint8_t* column = bins_.column(feature);
+  const int32_t missing_bin = bins_.n_value_bins(feature);
+  const BinOrder order = bins_.bin_order(feature);
+  PlaceCounts in_turns;
+  for (uint32_t i = rows.begin; i < rows.end; ++i)
+    in_turns.add(i, order.place(position_of_bin(column[row_order_.data()[i]], missing_bin)));
+  for (int32_t place = 0; place < kBinPlaces; ++place) counts[place] = in_turns[place];
+}
+
 void CpuBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) {
   int64_t total_rows = 0;
   for (const CountTask& t : tasks) total_rows += nodes_[t.node].task.rows.size();
   count_tasks_.assign(tasks.begin(), tasks.end());
-  counted_cells_.resize(counts.size());
-  team_.run(team_.threads_for(total_rows, kRowsPerThread), int64_t(tasks.size()),
-            [&](int64_t t, int) {
-              const FindSplitTask& node = nodes_[tasks[t].node].task;
-              const int32_t feature = tasks[t].feature;
-              const uint8_t* column = bins_.column(feature);
-              const int32_t missing_bin = bins_.n_value_bins(feature);
-              const BinOrder order = bins_.bin_order(feature);
-              CountedPlaces counted(node.rows.size(), &counts[t * kBinPlaces],
-                                    &counted_cells_[t * kBinPlaces]);
-              for (uint32_t i = node.rows.begin; i < node.rows.end; ++i) {
-                const uint32_t row = row_order_.data()[i];
-                const int32_t place = order.place(position_of_bin(column[row], missing_bin));
-                counted.add(i, place, node.slot == kNone ? quantized(row) : 0);
-              }
-              counted.finish();
-            });
+  team_.run(
+      team_.threads_for(total_rows, kRowsPerThread), int64_t(tasks.size()), [&](int64_t t, int) {
+        count_places(nodes_[tasks[t].node].task.rows, tasks[t].feature, &counts[t * kBinPlaces]);
+      });
 }
 
 void CpuBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
@@ -167,9 +193,8 @@ void CpuBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
   SearchedNode& node = nodes_[node_index];
   uint32_t counts[kBinPlaces];
   std::transform(row_counts, row_counts + kBinPlaces, counts, cell_hessian);
-  const HistCell* cells = node.task.slot == kNone ? &counted_cells_[task * kBinPlaces]
-                                                  : cells_of(node.task.slot, feature);
-  const FeatureBins bins{cells, nullptr, bins_.bin_order(feature), data_.sign_of(feature)};
+  const FeatureBins bins{cells_of(node.task.slot, feature), nullptr, bins_.bin_order(feature),
+                         data_.sign_of(feature)};
   node.features[feature] = node.find(kernels_, feature, bins, n_categories(feature), counts, 0);
 }
 

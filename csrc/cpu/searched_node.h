@@ -1,11 +1,18 @@
 #pragma once
 
 #include <atomic>
+#include <cmath>
 
 #include "../category_split.h"
 #include "cpu_backend.h"
 
 namespace qgbdt {
+
+// What a node's splits by the features of a tile gain no more than.
+struct CpuBackend::TileBounds {
+  float of_features[kMaxTileFeatures] = {};
+  float highest = 0;
+};
 
 // A node that is searched, by many threads at once: the best split of each feature, with counts
 // unchecked. What is below a split that is sure to be allowed is not looked for.
@@ -37,15 +44,20 @@ struct CpuBackend::SearchedNode {
     return find_category_split(in_order, rules, &categories[feature]);
   }
 
-  void search(const Kernels& kernels, int32_t feature, const FeatureBins& bins,
-              int32_t n_categories, const uint32_t* counts = nullptr) {
-    if (task.allowed && !task.allowed[feature]) return;
-    double sure = sure_gain.load(std::memory_order_relaxed);
-    const FeatureSplit best = find(kernels, feature, bins, n_categories, counts, sure);
-    features[feature] = best;
-    if (best.gain > sure && has_enough_rows(best, rules))
-      while (sure < best.gain && !sure_gain.compare_exchange_weak(sure, best.gain)) {
-      }
+  // What no split of the feature gains more than, as kernels bound it.
+  float bound(const Kernels& kernels, int32_t feature, const FeatureBins& bins,
+              int32_t n_categories) const {
+    if (task.allowed && !task.allowed[feature]) return 0;
+    return n_categories == kNotCategorical ? kernels.bound_splits(bins, rules) : HUGE_VALF;
+  }
+  bool is_worth_searching(float bound) const { return bound >= bound_of_gain(sure(), rules); }
+
+  double sure() const { return sure_gain.load(std::memory_order_relaxed); }
+  void add(int32_t feature, const FeatureSplit& split) {
+    features[feature] = split;
+    if (!has_enough_rows(split, rules)) return;
+    for (double known = sure(); known < split.gain;)
+      if (sure_gain.compare_exchange_weak(known, split.gain)) break;
   }
 };
 

@@ -72,10 +72,12 @@ SearchedFeatures lay_out(const Array<int64_t>& histograms, bool as_lanes, const 
   return f;
 }
 
+// bound_first: as a machine does, only where a split may gain at_least.
 std::vector<PlainSplit> find_splits(const Array<int64_t>& histograms, const Array<double>& at_least,
-                                    bool as_lanes, bool check_counts, double gradient_scale,
-                                    double hessian_scale, double reg_alpha, double reg_lambda,
-                                    double min_split_gain, double min_child_weight, double max_step,
+                                    bool bound_first, bool as_lanes, bool check_counts,
+                                    double gradient_scale, double hessian_scale, double reg_alpha,
+                                    double reg_lambda, double min_split_gain,
+                                    double min_child_weight, double max_step,
                                     int32_t min_child_samples, bool constant_hessian,
                                     const std::optional<MonotoneRules>& monotone, int passes) {
   check(min_child_samples >= 1, "min_child_samples must be at least 1");
@@ -93,6 +95,10 @@ std::vector<PlainSplit> find_splits(const Array<int64_t>& histograms, const Arra
     for (int64_t i = 0; i < f.n; ++i) {
       const int64_t at = i * f.order.n_places();
       const FeatureBins bins{&f.cells[at], as_lanes ? &f.lanes[at] : nullptr, f.order, sign};
+      found[i] = {};
+      if (bound_first &&
+          kernels.bound_splits(bins, f.rules[i]) < bound_of_gain(at_least.data()[i], f.rules[i]))
+        continue;
       const FeatureSplit s = kernels.find_split(bins, check_counts ? &f.counts[at] : nullptr,
                                                 f.total_counts[i], f.rules[i], at_least.data()[i]);
       found[i] = {s.gain, cell_gradient(s.left), cell_hessian(s.left), s.bin, s.missing_left};
@@ -315,11 +321,11 @@ void bind_kernels(py::module_& core) {
   };
 
   def("find_splits", &find_splits, array("histograms"), array("at_least"), py::kw_only(),
-      py::arg("as_lanes"), py::arg("check_counts"), py::arg("gradient_scale"),
-      py::arg("hessian_scale"), py::arg("reg_alpha"), py::arg("reg_lambda"),
-      py::arg("min_split_gain"), py::arg("min_child_weight"), py::arg("max_step"),
-      py::arg("min_child_samples"), py::arg("constant_hessian"), py::arg("monotone") = py::none(),
-      py::arg("passes") = 1);
+      py::arg("bound_first"), py::arg("as_lanes"), py::arg("check_counts"),
+      py::arg("gradient_scale"), py::arg("hessian_scale"), py::arg("reg_alpha"),
+      py::arg("reg_lambda"), py::arg("min_split_gain"), py::arg("min_child_weight"),
+      py::arg("max_step"), py::arg("min_child_samples"), py::arg("constant_hessian"),
+      py::arg("monotone") = py::none(), py::arg("passes") = 1);
   def("gradients", &gradients, py::arg("objective"), array("target"), array("weight"),
       array("raw_prediction"), array("gradient"), array("hessian"));
   const auto def_quantize = [&](auto function) {
