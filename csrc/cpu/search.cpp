@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "../best_splits.h"
+#include "../support/check.h"
 #include "searched_node.h"
 #include "tile_sums.h"
 
@@ -191,6 +192,7 @@ void CpuBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
   const auto [node_index, feature] = count_tasks_[task];
   if (!searched_.contains(feature)) return;
   SearchedNode& node = nodes_[node_index];
+  check(node.task.slot != kNone, "where all rows are here they were counted at once");
   uint32_t counts[kBinPlaces];
   std::transform(row_counts, row_counts + kBinPlaces, counts, cell_hessian);
   const FeatureBins bins{cells_of(node.task.slot, feature), nullptr, bins_.bin_order(feature),
