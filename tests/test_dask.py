@@ -570,19 +570,20 @@ def test_a_frozen_worker(client, starts, monkeypatch):
 
 
 def test_a_fit_goes_on_where_a_killed_worker_left_it(client, starts, tmp_path):
-    estimator = DaskQGBDTRegressor(n_estimators=400, client=client)
+    rounds = 800  # so that most are still to come when the worker is killed
+    estimator = DaskQGBDTRegressor(n_estimators=rounds, client=client)
     local = estimator.to_local().fit(X, REAL, checkpoint_dir=tmp_path / "local").booster_
     kept = tmp_path / "dask" / FILE_NAME
     dask_X, y = (lay_out(client, values, ENDS, [0, 1] * 3) for values in (X, REAL))
-    killed = workers_of(client)[1]
+    process = client.run(os.getpid)[workers_of(client)[1]]
     with ThreadPoolExecutor(1) as pool:
         fitted = pool.submit(estimator.fit, dask_X, y, checkpoint_dir=kept.parent)
         eventually(lambda: kept.exists() and kept.stat().st_size > 20_000)
-        os.kill(client.run(os.getpid)[killed], signal.SIGKILL)
+        os.kill(process, signal.SIGKILL)
         assert fitted.result(60).booster_ == local
     assert len(starts) >= 2
     assert kept.read_bytes() == (tmp_path / "local" / FILE_NAME).read_bytes()
-    assert len(fitted.result().worker_profiles_[0]["seconds"]) < 400  # the rest was there
+    assert len(fitted.result().worker_profiles_[0]["seconds"]) < rounds  # the rest was there
 
 
 def test_a_fit_goes_on_from_a_model(client):
