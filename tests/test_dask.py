@@ -80,7 +80,8 @@ def workers_of(client):
 
 def lay_out(client, values, ends, where):
     """A Dask Array whose partition i lies with worker where[i], as long as that lives."""
-    client.wait_for_workers(max(where) + 1, timeout=60)  # a test before may have killed one
+    # A test before may have killed one; whoever comes later would change the others' places.
+    client.wait_for_workers(N_WORKERS, timeout=60)
     addresses = workers_of(client)
     name = f"part-{os.urandom(8).hex()}"
     graph = {}
@@ -570,8 +571,7 @@ def test_a_frozen_worker(client, starts, monkeypatch):
 
 
 def test_a_fit_goes_on_where_a_killed_worker_left_it(client, starts, tmp_path):
-    rounds = 800  # so that most are still to come when the worker is killed
-    estimator = DaskQGBDTRegressor(n_estimators=rounds, client=client)
+    estimator = DaskQGBDTRegressor(n_estimators=400, client=client)
     local = estimator.to_local().fit(X, REAL, checkpoint_dir=tmp_path / "local").booster_
     kept = tmp_path / "dask" / FILE_NAME
     dask_X, y = (lay_out(client, values, ENDS, [0, 1] * 3) for values in (X, REAL))
@@ -583,7 +583,7 @@ def test_a_fit_goes_on_where_a_killed_worker_left_it(client, starts, tmp_path):
         assert fitted.result(60).booster_ == local
     assert len(starts) >= 2
     assert kept.read_bytes() == (tmp_path / "local" / FILE_NAME).read_bytes()
-    assert len(fitted.result().worker_profiles_[0]["seconds"]) < rounds  # the rest was there
+    assert len(fitted.result().worker_profiles_[0]["seconds"]) < 400  # the rest was there
 
 
 def test_a_fit_goes_on_from_a_model(client):
