@@ -3,7 +3,7 @@
 Swept: the three estimators, Arrays and DataFrames, where partitions lie (spread, on one worker,
 empty ones, fewer than workers), fits side by side, killed workers, cancelled fits, wrong data.
 Against: the local estimator on the rows in the order of partitions. Tolerance: none. One cluster of
-three processes with a thread each serves all tests.
+three processes with a thread each serves all tests; those that hurt workers have one each.
 """
 
 import os
@@ -50,8 +50,9 @@ QUERY_ENDS = [0, *np.cumsum(SIZES)[[2, 3, 3, 9, 10]].tolist(), N]
 ENDLESS = 10**6  # trees, of a fit that is not waited for
 
 
-@pytest.fixture(scope="module")
-def client():
+@contextmanager
+def cluster_of_workers():
+    """A client of three processes with a thread each."""
     with (
         LocalCluster(
             n_workers=N_WORKERS,
@@ -63,6 +64,19 @@ def client():
         ) as cluster,
         Client(cluster) as client,
     ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def client():
+    with cluster_of_workers() as client:
+        yield client
+
+
+@pytest.fixture
+def hurt_client():
+    """A client whose workers may be killed: the nannies bring most of them back, at some time."""
+    with cluster_of_workers() as client:
         yield client
 
 
@@ -80,8 +94,6 @@ def workers_of(client):
 
 def lay_out(client, values, ends, where):
     """A Dask Array whose partition i lies with worker where[i], as long as that lives."""
-    # A test before may have killed one; whoever comes later would change the others' places.
-    client.wait_for_workers(N_WORKERS, timeout=60)
     addresses = workers_of(client)
     name = f"part-{os.urandom(8).hex()}"
     graph = {}
@@ -523,14 +535,18 @@ def test_the_key_of_a_fit_is_not_shown():
 
 
 @pytest.mark.parametrize("waiting", [False, True], ids=["training", "before its task runs"])
-def test_a_killed_worker(waiting, client, starts):
-    estimator = DaskQGBDTRegressor(n_estimators=400, client=client)
-    dask_X, y = (lay_out(client, values, ENDS, [0, 1] * 3) for values in (X, REAL))
-    killed = workers_of(client)[1]
-    with ThreadPoolExecutor(1) as pool, busy(client, killed if waiting else None):
+def test_a_killed_worker(waiting, hurt_client, starts):
+    estimator = DaskQGBDTRegressor(n_estimators=400, client=hurt_client)
+    dask_X, y = (lay_out(hurt_client, values, ENDS, [0, 1] * 3) for values in (X, REAL))
+    killed = workers_of(hurt_client)[1]
+    process = hurt_client.run(os.getpid)[killed]
+    with ThreadPoolExecutor(1) as pool, busy(hurt_client, killed if waiting else None):
         fitted = pool.submit(estimator.fit, dask_X, y)
-        eventually(lambda: len(fit_tasks(client)) == 1 if waiting else n_training(client) == 2)
-        os.kill(client.run(os.getpid)[killed], signal.SIGKILL)
+        if waiting:
+            eventually(lambda: len(fit_tasks(hurt_client)) == 1)
+        else:
+            eventually(lambda: n_training(hurt_client) == 2)
+        os.kill(process, signal.SIGKILL)
         assert fitted.result(60).booster_ == estimator.to_local().fit(X, REAL).booster_
     assert len(starts) >= 2
     assert killed in starts[0]
@@ -551,31 +567,31 @@ def heartbeats(client, seconds):
         client.run(set_heartbeat, connect)
 
 
-def test_a_frozen_worker(client, starts, monkeypatch):
+def test_a_frozen_worker(hurt_client, starts, monkeypatch):
     """The others notice, and their next fit waits until Dask, too, takes it for lost."""
     monkeypatch.setattr(on_dask, "GRACE_SECONDS", 0.1)
-    estimator = DaskQGBDTRegressor(n_estimators=400, client=client)
-    dask_X, y = (lay_out(client, values, ENDS, [0, 1] * 3) for values in (X, REAL))
-    frozen = workers_of(client)[1]
-    process = client.run(os.getpid)[frozen]
-    with ThreadPoolExecutor(1) as pool, heartbeats(client, 1.0):
+    estimator = DaskQGBDTRegressor(n_estimators=400, client=hurt_client)
+    dask_X, y = (lay_out(hurt_client, values, ENDS, [0, 1] * 3) for values in (X, REAL))
+    frozen = workers_of(hurt_client)[1]
+    process = hurt_client.run(os.getpid)[frozen]
+    with ThreadPoolExecutor(1) as pool, heartbeats(hurt_client, 1.0):
         fitted = pool.submit(estimator.fit, dask_X, y)
-        eventually(lambda: n_training(client) == 2)
+        eventually(lambda: n_training(hurt_client) == 2)
         os.kill(process, signal.SIGSTOP)
         eventually(lambda: len(starts) == 2)
         # What the scheduler does after its worker-ttl.
-        client.restart_workers([frozen], timeout=1, raise_for_error=False)
+        hurt_client.restart_workers([frozen], timeout=1, raise_for_error=False)
         assert fitted.result(60).booster_ == estimator.to_local().fit(X, REAL).booster_
     assert frozen in starts[1]
     assert frozen not in starts[-1]
 
 
-def test_a_fit_goes_on_where_a_killed_worker_left_it(client, starts, tmp_path):
-    estimator = DaskQGBDTRegressor(n_estimators=400, client=client)
+def test_a_fit_goes_on_where_a_killed_worker_left_it(hurt_client, starts, tmp_path):
+    estimator = DaskQGBDTRegressor(n_estimators=400, client=hurt_client)
     local = estimator.to_local().fit(X, REAL, checkpoint_dir=tmp_path / "local").booster_
     kept = tmp_path / "dask" / FILE_NAME
-    dask_X, y = (lay_out(client, values, ENDS, [0, 1] * 3) for values in (X, REAL))
-    process = client.run(os.getpid)[workers_of(client)[1]]
+    dask_X, y = (lay_out(hurt_client, values, ENDS, [0, 1] * 3) for values in (X, REAL))
+    process = hurt_client.run(os.getpid)[workers_of(hurt_client)[1]]
     with ThreadPoolExecutor(1) as pool:
         fitted = pool.submit(estimator.fit, dask_X, y, checkpoint_dir=kept.parent)
         eventually(lambda: kept.exists() and kept.stat().st_size > 20_000)
