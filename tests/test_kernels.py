@@ -372,7 +372,7 @@ def test_flush_and_subtract(bits, name, sign):
         np.testing.assert_array_equal(cells, before + sign * pack(g, h, np.int64))
 
 
-@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 63, 64, 65, 72, 700])
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 15, 16, 17, 63, 64, 65, 72, 80, 81, 700])
 @pytest.mark.parametrize("missing_left", [False, True])
 @pytest.mark.parametrize("bin", [0, 3, 9, 253])
 def test_partition(bin, missing_left, n):
@@ -384,7 +384,9 @@ def test_partition(bin, missing_left, n):
     matrix = ref.BinnedMatrix(column[:, None], thresholds, has_missing, ~has_missing)
     left, right = ref.partition(matrix, rows, ref.Split(0, 0, bin, missing_left, 0))
     out = np.empty_like(rows)
-    n_left = kernels.partition(rows, column, bin, n_value_bins if missing_left else -1, out)
+    missing_left_bin = n_value_bins if missing_left else -1
+    assert kernels.count_left(rows, column, bin, missing_left_bin) == len(left)
+    n_left = kernels.partition(rows, column, bin, missing_left_bin, out)
     np.testing.assert_array_equal(rows[:n_left], left)
     np.testing.assert_array_equal(out[: n - n_left], right)
 

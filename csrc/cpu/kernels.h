@@ -137,6 +137,9 @@ struct Kernels {
   FeatureSplit (*find_split)(const FeatureBins&, const uint32_t* counts, int32_t total_count,
                              const NodeRules&, double at_least);
 
+  // How many of n rows go left.
+  int64_t (*count_left)(const uint32_t* rows, int64_t n, const uint8_t* column, int32_t bin,
+                        int32_t missing_left_bin);
   // Stable: left rows to the front of `rows`, right rows to right[0..]; returns how many went left.
   // right is [n].
   int64_t (*partition)(uint32_t* rows, int64_t n, const uint8_t* column, int32_t bin,

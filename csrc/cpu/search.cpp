@@ -118,12 +118,13 @@ void CpuBackend::search(SearchedNode& node, int32_t feature, const FeatureBins& 
 
 bool CpuBackend::leaves_enough_rows(RowRange rows, int32_t feature, const FeatureSplit& split,
                                     const SplitParams& params) const {
-  const uint8_t* column = bins_.column(feature);
-  const SplitRule rule{split.bin, split.missing_left ? bins_.n_value_bins(feature) : -1};
+  const int32_t missing_left_bin = split.missing_left ? bins_.n_value_bins(feature) : -1;
   int64_t left = 0;
   for (uint32_t i = rows.begin; i < rows.end;) {
-    const uint32_t end = std::min(i + kRowsPerLook, rows.end);
-    for (; i < end; ++i) left += rule.goes_left(column[row_order_.data()[i]]);
+    const uint32_t n = std::min(kRowsPerLook, rows.end - i);
+    left += kernels_.count_left(row_order_.data() + i, n, bins_.column(feature), split.bin,
+                                missing_left_bin);
+    i += n;
     if (std::min(left, int64_t(i - rows.begin) - left) >= params.min_child_samples) return true;
   }
   return false;

@@ -273,6 +273,12 @@ void add_packed(const py::bytes& bytes, Array<HistCell>& cells) {
 
 // ---- rows
 
+int64_t count_left(const Array<uint32_t>& rows, const Array<uint8_t>& column, int32_t bin,
+                   int32_t missing_left_bin) {
+  return choose_kernels().count_left(rows.data(), rows.size(), column.data(), bin,
+                                     missing_left_bin);
+}
+
 int64_t partition(Array<uint32_t>& rows, const Array<uint8_t>& column, int32_t bin,
                   int32_t missing_left_bin, Array<uint32_t>& right) {
   check(right.size() == rows.size(), "right must be as long as rows");
@@ -360,6 +366,8 @@ void bind_kernels(py::module_& core) {
   def("subtract", &subtract<HistCell>, array("lanes"), array("cells"));
   m.def("pack_cells", &pack, array("cells"));
   m.def("add_packed_cells", &add_packed, py::arg("bytes"), array("cells"));
+  def("count_left", &count_left, array("rows"), array("column"), py::arg("bin"),
+      py::arg("missing_left_bin"));
   def("partition", &partition, array("rows"), array("column"), py::arg("bin"),
       py::arg("missing_left_bin"), array("right"));
   def("mark_leaf", &mark_leaf, array("rows"), py::arg("leaf"), array("leaf_of_row"));
