@@ -90,7 +90,7 @@ class CpuBackend final : public Backend {
   void find_magnitudes();
   void draw_rows(const RowSample& sample);
   void partition_rows(std::span<const RowCut> cuts, std::span<int64_t> left_counts);
-  void rank_documents(int64_t query, Document* documents) const;
+  void rank_documents(int64_t query, Document* documents);
   void compute_query_gradients(uint64_t key, int64_t query, QueryScratch& scratch,
                                GradientRange* range);
   void compute_custom_gradients(int64_t begin, int64_t end, GradientRange* ranges);
@@ -168,6 +168,7 @@ class CpuBackend final : public Backend {
   Buffer<float> gradient_, hessian_;
 
   RankingTables ranking_tables_;
+  Buffer<uint32_t> ranked_positions_;  // of each query's documents, as they were ranked last
   RankingData ranking_{};
 
   Buffer<uint32_t> magnitude_bits_;  // of all rows, where they are sampled by gradient
