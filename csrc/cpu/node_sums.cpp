@@ -12,7 +12,7 @@ namespace {
 
 constexpr int64_t kUpdatesPerThread = 16384;  // as kRowsPerThread, of adds
 constexpr int64_t kCutRowsPerThread = 8192;   // with fewer, tiles are cut instead of rows
-constexpr double kMaxDirectUpdates = 512;     // a feature, of a node without cells
+constexpr double kMaxDirectUpdates = 1024;    // a feature, of a node without cells
 
 }  // namespace
 
