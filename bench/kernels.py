@@ -200,6 +200,12 @@ def listed_rows(rng: np.random.Generator, rows: Rows, n_features: int) -> Iterat
             stores=1,
         )
     yield work(
+        "count_left",
+        lambda r: kernels.count_left(r, column, N_BINS // 2, -1),
+        1,
+        4 + rows.gathered(1),
+    )
+    yield work(
         "partition",
         lambda r: kernels.partition(r, column, N_BINS // 2, -1, right[: len(r)]),
         1,
