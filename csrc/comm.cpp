@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "support/crc32.h"
+
 namespace qgbdt {
 namespace {
 
@@ -20,6 +22,30 @@ void allreduce(Comm& comm, std::span<T> values, Combine combine) {
 }
 
 }  // namespace
+
+void seal(Bytes* message) {
+  const uint32_t checksum = crc32(*message);
+  append(std::span(&checksum, 1), message);
+}
+
+bool unseal(Bytes* message) {
+  if (message->size() < sizeof(uint32_t)) return false;
+  const size_t size = message->size() - sizeof(uint32_t);
+  const auto checksum = ByteReader(std::span(*message).subspan(size)).take<uint32_t>(1)[0];
+  message->resize(size);
+  return crc32(*message) == checksum;
+}
+
+std::vector<Bytes> Comm::exchange(std::vector<Bytes> messages) {
+  for (int worker = 0; worker < world_size(); ++worker)
+    if (worker != rank()) seal(&messages[worker]);
+  std::vector<Bytes> received = deliver(std::move(messages));
+  for (int worker = 0; worker < world_size(); ++worker)
+    if (worker != rank() && !unseal(&received[worker]))
+      throw WorkersDiffer("A message of worker " + std::to_string(worker) +
+                          " was changed on its way: memory or a network has failed. Train again.");
+  return received;
+}
 
 std::vector<Bytes> Comm::allgather(Bytes message) {
   return exchange(std::vector<Bytes>(world_size(), std::move(message)));

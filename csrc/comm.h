@@ -28,8 +28,11 @@ class Comm {
 
   // Sends messages[i] to worker i and returns what each worker sent to this one, by rank. All
   // workers call it, the same number of times and for the same purposes. What a worker sends to
-  // itself comes back unchanged.
-  virtual std::vector<Bytes> exchange(std::vector<Bytes> messages) = 0;
+  // itself comes back unchanged. Throws WorkersDiffer if a message was changed on its way, from
+  // where it is written to where it is read.
+  std::vector<Bytes> exchange(std::vector<Bytes> messages);
+  // The same, and whatever arrives is taken as it is.
+  virtual std::vector<Bytes> deliver(std::vector<Bytes> messages) = 0;
 
   // What the workers are at, for messages. Like an exchange, it ends a fit whose worker has left.
   virtual void begin_phase(const std::string&) {}
@@ -47,11 +50,15 @@ class Comm {
   void allreduce_max(std::span<double> values);
 };
 
+// A message with its checksum behind it. unseal takes that off: whether it fits.
+void seal(Bytes* message);
+bool unseal(Bytes* message);
+
 class AloneComm final : public Comm {
  public:
   int rank() const override { return 0; }
   int world_size() const override { return 1; }
-  std::vector<Bytes> exchange(std::vector<Bytes> messages) override { return messages; }
+  std::vector<Bytes> deliver(std::vector<Bytes> messages) override { return messages; }
   void leave(const std::string&) noexcept override {}
 };
 

@@ -1,9 +1,8 @@
 // What workers write to each other's sockets: frames, of a head and a payload. Integers are
 // little-endian.
 //
-//   head      kind 4 | checksum of the payload 4 | number 8 | length of the payload 8 |
-//             checksum of the head so far 4
-//   payload
+//   head      kind 4 | number 8 | length of the payload 8 | checksum of the head so far 4
+//   payload   as it is: a message has a checksum of its own (comm.cpp)
 #pragma once
 
 #include <stdint.h>
@@ -26,10 +25,10 @@ struct Frame {
   Bytes payload;
 };
 
-constexpr size_t kFrameHead = 28;
+constexpr size_t kFrameHead = 24;
 constexpr uint64_t kMaxPayload = uint64_t(1) << 40;
 
-Bytes frame_head(FrameKind kind, uint64_t number, std::span<const uint8_t> payload);
+Bytes frame_head(FrameKind kind, uint64_t number, uint64_t length);
 
 // Frames out of a stream of bytes, whoever wrote it. What is no frame throws std::runtime_error,
 // and after that nothing more can be read.
@@ -48,7 +47,6 @@ class FrameReader {
   size_t n_filled_ = 0;  // of the head, then of the payload
   bool in_payload_ = false;
   uint64_t length_ = 0;
-  uint32_t checksum_ = 0;
   Frame frame_{};
 };
 

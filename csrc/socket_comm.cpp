@@ -114,7 +114,7 @@ CommReport SocketComm::report() const {
   return report_;
 }
 
-std::vector<Bytes> SocketComm::exchange(std::vector<Bytes> messages) {
+std::vector<Bytes> SocketComm::deliver(std::vector<Bytes> messages) {
   check_not_forked();
   std::unique_lock lock(mutex_);
   if (!lost_.empty()) throw WorkerLost(lost_);
@@ -169,7 +169,7 @@ bool SocketComm::is_complete() const {
 
 void SocketComm::send(Peer& peer, FrameKind kind, uint64_t number, Bytes payload) {
   if (peer.socket < 0) return;
-  Bytes head = frame_head(kind, number, payload);
+  Bytes head = frame_head(kind, number, payload.size());
   report_.bytes_sent += int64_t(head.size() + payload.size());
   peer.to_send.push_back(std::move(head));
   if (!payload.empty()) peer.to_send.push_back(std::move(payload));

@@ -36,7 +36,7 @@ class SocketComm final : public Comm {
 
   int rank() const override { return rank_; }
   int world_size() const override { return int(names_.size()); }
-  std::vector<Bytes> exchange(std::vector<Bytes> messages) override;
+  std::vector<Bytes> deliver(std::vector<Bytes> messages) override;
   void leave(const std::string& why) noexcept override;
   void begin_phase(const std::string& phase) override;
 

@@ -33,7 +33,7 @@ class ThreadComm final : public Comm {
   ThreadComm(std::shared_ptr<ThreadHub> hub, int rank) : hub_(std::move(hub)), rank_(rank) {}
   int rank() const override { return rank_; }
   int world_size() const override { return hub_->world_size(); }
-  std::vector<Bytes> exchange(std::vector<Bytes> messages) override {
+  std::vector<Bytes> deliver(std::vector<Bytes> messages) override {
     return hub_->exchange(rank_, std::move(messages));
   }
   void leave(const std::string& why) noexcept override { hub_->leave(rank_, why); }

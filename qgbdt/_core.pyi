@@ -42,7 +42,9 @@ def thread_comms(world_size: int) -> list[Comm]: ...
 
 class FaultyComm(Comm):
     n_exchanges: int
-    def __init__(self, sound: Comm, exchange: int, sender: int, byte: int, flip: int) -> None: ...
+    def __init__(
+        self, sound: Comm, exchange: int, sender: int, byte: int, flip: int, on_its_way: bool
+    ) -> None: ...
 
 class SparseMatrix:
     def __init__(

@@ -68,50 +68,82 @@ def test_workers_make_the_model_of_one(seed):
 
 
 @pytest.mark.parametrize("seed", range(N_CASES))
-def test_a_changed_byte_makes_no_other_model(seed):
-    """Of anything that one of the workers receives while trees grow."""
+def test_a_byte_changed_on_its_way_is_noticed(seed):
+    """Any of what one of the workers receives, from binning to the end."""
     rng = np.random.default_rng(seed)
     world_size = int(rng.integers(2, 5))
+    data = faulty_data(rng, world_size)
+    expected = train_native(data["X"], data["y"], data["params"]).to_bytes()
+    n_exchanges, models = train_with_faulty(world_size, (-1, 0, 0, 0, True), **data)
+    assert models == [expected] * world_size
+    for _ in range(5):
+        exchange, byte = int(rng.integers(n_exchanges)), int(rng.integers(2**40))
+        sender, flip = int(rng.integers(1, world_size)), 1 << int(rng.integers(8))
+        fault = (exchange, sender, byte, flip, True)
+        _, (hit, *others) = train_with_faulty(world_size, fault, **data)
+        assert isinstance(hit, DistributedError)
+        assert str(hit) == (
+            f"A message of worker {sender} was changed on its way: memory or a network has failed. "
+            "Train again."
+        )
+        assert all(other == expected or isinstance(other, WorkerLost) for other in others)
+
+
+def faulty_data(rng, world_size):
     objective = str(rng.choice(["regression", "binary", "multiclass", "quantile"]))
     X = rng.normal(size=(1200, 5))
-    y, _ = targets(X, objective)
-    least = int(rng.choice([1, 90]))
     params = native_params(
-        objective=objective, n_estimators=3, num_leaves=5, min_child_samples=least
+        objective=objective,
+        n_estimators=3,
+        num_leaves=5,
+        min_child_samples=int(rng.choice([1, 90])),
     )
     parts = shards_in_order(len(X), np.sort(rng.integers(0, len(X) + 1, world_size - 1)))
-    expected = train_native(X, y, params).to_bytes()
+    return {"X": X, "y": targets(X, objective)[0], "params": params, "parts": parts}
 
-    def train(exchange, sender, byte, flip):
-        comms = _core.thread_comms(world_size)
-        comms[0] = _core.FaultyComm(comms[0], exchange, sender, byte, flip)
-        found = in_threads(comms, partial(train_or_leave, parts=parts, X=X, y=y, params=params))
-        return comms[0], found
 
-    sound, models = train(-1, 0, 0, 0)
-    assert [model for _, model in models] == [expected] * world_size
-    first = models[0][0]
-    for _ in range(5):
-        exchange, byte = int(rng.integers(first, sound.n_exchanges)), int(rng.integers(2**40))
-        sender, flip = int(rng.integers(1, world_size)), 1 << int(rng.integers(8))
-        for _, model in train(exchange, sender, byte, flip)[1]:
-            assert model == expected or isinstance(
-                model, DistributedError | WorkerLost | ValueError | MemoryError
-            )
+def train_with_faulty(world_size, fault, **data):
+    """How many exchanges the worker with this fault saw, and what became of each worker."""
+    comms = _core.thread_comms(world_size)
+    comms[0] = _core.FaultyComm(comms[0], *fault)
+    found = in_threads(comms, partial(train_or_leave, **data))
+    return comms[0].n_exchanges, found
 
 
 def train_or_leave(comm, *, parts, X, y, params):
-    """The exchanges of binning, and the model's bytes or the error that ends the fit."""
-    part, n_before = parts[comm.rank], 0
+    """The model's bytes, or the error that ends the fit."""
+    part = parts[comm.rank]
     try:
         matrix = _core.BinnedMatrix(X[part.rows], 255, 1, comm, part.blocks)
-        n_before = getattr(comm, "n_exchanges", 0)
         names = feature_names(X)
-        model = _core.train(matrix, y[part.rows], None, None, names, params, 1, comm)[0]
-        return n_before, model.to_bytes()
+        return _core.train(matrix, y[part.rows], None, None, names, params, 1, comm)[0].to_bytes()
     except Exception as error:
         comm.leave(str(error))
-        return n_before, error
+        return error
+
+
+def test_sums_that_do_not_fit_are_noticed():
+    """A byte is changed before the checksum is made; in some messages it is of a cell."""
+    data = faulty_data(np.random.default_rng(0), 2)
+    n_exchanges, _ = train_with_faulty(2, (-1, 0, 0, 0, False), **data)
+    found = [
+        str(train_with_faulty(2, (exchange, 1, 60, 1, False), **data)[1][0])
+        for exchange in range(n_exchanges)
+    ]
+    assert any("The histograms of the workers do not fit together" in words for words in found)
+
+
+def test_workers_with_other_trees_are_noticed():
+    X = hurting_data(400)
+    y, _ = targets(X, "regression")
+    parts = shards_in_order(len(X), [150])
+
+    def train(comm):
+        params = native_params(n_estimators=3, learning_rate=0.1 + 1e-9 * comm.rank)
+        return train_or_leave(comm, parts=parts, X=X, y=y, params=params)
+
+    for error in in_threads(_core.thread_comms(2), train):
+        assert "The workers have grown different trees" in str(error)
 
 
 @pytest.mark.parametrize("seed", range(N_CASES))

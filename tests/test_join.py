@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from campaigns import hostile
 from network import free_address
-from workers import TIMEOUT, connected, frame, in_threads, outcome
+from workers import TIMEOUT, connected, frame, in_threads, outcome, sealed
 
 from qgbdt.distributed import connect
 from qgbdt.distributed.join import MAX_STRANGERS, Address, Channel, Deadline, Listener, Pass, dial
@@ -252,7 +252,7 @@ def test_a_connection_that_is_led_astray(astray):
             pool.submit(worker.result(TIMEOUT).gather, rank) for rank, worker in enumerate(workers)
         ]
         for channel in (lead, dialled[1]):
-            channel.send(frame(1, b"2"), deadline)
+            channel.send(frame(1, sealed(b"2")), deadline)
         assert [future.result(TIMEOUT) for future in gathered] == [[0, 1, 2]] * 2
     for channel in (lead, *dialled):
         channel.close()

@@ -29,11 +29,12 @@ from workers import (
     in_a_fork,
     in_threads,
     outcome,
+    sealed,
 )
 
 from qgbdt import QGBDTRegressor, _core
 from qgbdt.distributed import connect
-from qgbdt.errors import WorkerLost
+from qgbdt.errors import DistributedError, WorkerLost
 
 # -------------------------------------------------------------------------------------- messages
 
@@ -65,12 +66,12 @@ def test_a_worker_that_is_done_may_leave():
     comm, (zero, two) = one_worker_and_two_sockets()
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(comm.exchange, [b"", b"mine", b""])
-        zero.sendall(frame(1, b"first"))
-        assert zero.recv(100) == frame(1, b"")
+        zero.sendall(frame(1, sealed(b"first")))
+        assert zero.recv(100) == frame(1, sealed(b""))
         zero.close()
         with pytest.raises(TimeoutError):
             answer.result(0.3)  # worker 2 is late, worker 0 is not missed
-        two.sendall(frame(1, b"third" * 10_000))
+        two.sendall(frame(1, sealed(b"third" * 10_000)))
         assert answer.result(TIMEOUT) == [b"first", b"mine", b"third" * 10_000]
     with pytest.raises(WorkerLost, match=r"worker 0 \(a\) is lost: its connection was closed"):
         comm.exchange([b"", b"", b""])
@@ -78,25 +79,40 @@ def test_a_worker_that_is_done_may_leave():
 
 def test_a_message_out_of_turn_is_noticed():
     comm, (zero, two) = one_worker_and_two_sockets()
-    zero.sendall(frame(1, b"") + frame(0, b"", kind=2))
-    two.sendall(frame(1, b"") + frame(3, b""))
+    zero.sendall(frame(1, sealed(b"")) + frame(0, b"", kind=2))
+    two.sendall(frame(1, sealed(b"")) + frame(3, b""))
     assert comm.exchange([b"", b"", b""]) == [b"", b"", b""]
     with pytest.raises(WorkerLost, match=r"worker 2 \(c\) is lost: it sent a message out of turn"):
         comm.exchange([b"", b"", b""])
 
 
-@pytest.mark.parametrize("flipped", range(0, 8 * 34, 7))
+HEAD = 24  # bytes of a frame
+
+
+@pytest.mark.parametrize("flipped", range(0, 8 * (HEAD + 10), 7))
 def test_every_damaged_bit_is_noticed(flipped):
     comm, (zero, two) = one_worker_and_two_sockets()
-    sent = bytearray(frame(1, b"third!"))
+    sent = bytearray(frame(1, sealed(b"third!")))
     sent[flipped // 8] ^= 1 << flipped % 8
-    zero.sendall(frame(1, b""))
+    zero.sendall(frame(1, sealed(b"")))
     two.sendall(sent)
-    with pytest.raises(WorkerLost, match=r"worker 2 \(c\) is lost: it sent "):
+    if flipped < 8 * HEAD:
+        error, words = WorkerLost, r"worker 2 \(c\) is lost: it sent "
+    else:
+        error, words = DistributedError, "A message of worker 2 was changed on its way"
+    with pytest.raises(error, match=words):
         comm.exchange([b"", b"", b""])
 
 
-@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n" * 2, os.urandom(100), b"\0" * 28])
+def test_a_message_without_a_checksum_is_noticed():
+    comm, (zero, two) = one_worker_and_two_sockets()
+    zero.sendall(frame(1, sealed(b"")))
+    two.sendall(frame(1, b"abc"))
+    with pytest.raises(DistributedError, match="A message of worker 2 was changed on its way"):
+        comm.exchange([b"", b"", b""])
+
+
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n" * 2, os.urandom(100), b"\0" * 24])
 def test_nonsense_on_a_connection_is_noticed(sent):
     ours, theirs = socket.socketpair()
     comm = _core.SocketComm(0, [-1, ours.detach()], ["a", "b"], 10.0)

@@ -80,8 +80,13 @@ def connected():
 
 def frame(number, payload, kind=1):
     """A frame as csrc/frames.h draws it."""
-    head = struct.pack("<IIQQ", kind, zlib.crc32(payload), number, len(payload))
+    head = struct.pack("<IQQ", kind, number, len(payload))
     return head + struct.pack("<I", zlib.crc32(head)) + payload
+
+
+def sealed(message):
+    """As csrc/comm.cpp seals it."""
+    return message + struct.pack("<I", zlib.crc32(message))
 
 
 # ------------------------------------------------------------------------------------------ fits

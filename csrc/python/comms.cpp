@@ -78,8 +78,9 @@ void bind_comms(py::module_& m) {
 
   py::class_<FaultyComm, Comm, std::shared_ptr<FaultyComm>>(
       m, "FaultyComm", "A worker that receives one changed byte, for tests; no public interface.")
-      .def(py::init<SharedComm, int64_t, int, int64_t, uint8_t>(), py::arg("sound"),
-           py::arg("exchange"), py::arg("sender"), py::arg("byte"), py::arg("flip"))
+      .def(py::init<SharedComm, int64_t, int, int64_t, uint8_t, bool>(), py::arg("sound"),
+           py::arg("exchange"), py::arg("sender"), py::arg("byte"), py::arg("flip"),
+           py::arg("on_its_way"))
       .def_property_readonly("n_exchanges", &FaultyComm::n_exchanges);
 }
 
