@@ -100,8 +100,9 @@ class Backend {
   virtual void set_features(std::span<const uint8_t> allowed) = 0;
 
   // Histograms of the tasks' rows, of all workers, into their slots, overwriting them: of the
-  // features that this worker searches.
-  virtual void build_histograms(std::span<const HistogramTask> tasks, Comm& comm) = 0;
+  // features that this worker searches. On the way counts become those of all workers.
+  virtual void build_histograms(std::span<const HistogramTask> tasks, std::span<int64_t> counts,
+                                Comm& comm) = 0;
 
   // Up to this many rows find_splits needs no histogram, where this worker has all rows of a node.
   // It changes with the quantization.

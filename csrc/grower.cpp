@@ -18,7 +18,7 @@ constexpr double kBatchShare = 0.25, kBatchShareOfWorkers = 1;
 // A leaf of the growing tree: committed (it has a node) or only tried out ahead of its turn.
 struct Leaf {
   RowRange rows;
-  int64_t count;  // over all workers
+  int64_t count;  // over all workers; until they have counted, of the parent
   HistCell total;
   int32_t depth;
   uint64_t key;                    // of what is drawn for it
@@ -50,8 +50,9 @@ class Grower {
         features_(features),
         report_(report),
         split_finder_(backend, comm, bins, split_params),
-        max_direct_rows_(comm.world_size() == 1 ? backend.max_direct_rows() : 0),
-        batch_share_(comm.world_size() == 1 ? kBatchShare : kBatchShareOfWorkers),
+        is_alone_(comm.world_size() == 1),
+        max_direct_rows_(is_alone_ ? backend.max_direct_rows() : kNone),
+        batch_share_(is_alone_ ? kBatchShare : kBatchShareOfWorkers),
         queue_(BestFirst{&leaves_}),
         known_(LargestGain{&leaves_}) {}
 
@@ -93,10 +94,10 @@ class Grower {
   void find_root_split() {
     Leaf& root = leaves_[0];
     if (params_.num_leaves < 2 || !may_split(root)) return;
-    if (root.count > max_direct_rows_) {
+    if (size(root) > max_direct_rows_) {
       root.slot = pool_.take();
       const HistogramTask whole = histogram_task(root);
-      backend_.build_histograms({&whole, 1}, comm_);
+      backend_.build_histograms({&whole, 1}, {}, comm_);
     }
     find_splits({find_task(root, kNone)}, {0});
   }
@@ -147,9 +148,12 @@ class Grower {
   void expand(const std::vector<int32_t>& batch) {
     report_.rounds += 1;
     report_.expansions += int64_t(batch.size());
-    partition(batch);
-    if (params_.num_leaves - n_leaves_ == 1) return;  // the children will not be split
-    find_children_splits(batch);
+    std::vector<int64_t> left_counts = partition(batch);
+    const bool is_last = params_.num_leaves - n_leaves_ == 1;  // the children will not be split
+    const auto build = is_last ? std::vector<HistogramTask>{} : histograms_of_children(batch);
+    backend_.build_histograms(build, left_counts, comm_);
+    for (size_t i = 0; i < batch.size(); ++i) count_children(batch[i], left_counts[i]);
+    if (!is_last) find_children_splits(batch);
   }
 
   static PartitionTask partition_task(const Leaf& leaf, RowRange rows) {
@@ -157,28 +161,26 @@ class Grower {
     return {rows, s.feature, s.bin, s.missing_left, s.categories};
   }
 
-  void partition(const std::vector<int32_t>& batch) {
+  // How many of this worker's rows went left.
+  std::vector<int64_t> partition(const std::vector<int32_t>& batch) {
     std::vector<PartitionTask> tasks;
     for (int32_t id : batch) tasks.push_back(partition_task(leaves_[id], leaves_[id].rows));
-    std::vector<int64_t> local(batch.size());
-    backend_.partition(tasks, local);
-    std::vector<int64_t> left_counts = local;
-    comm_.allreduce_sum(left_counts);
-    for (size_t i = 0; i < batch.size(); ++i) add_children(batch[i], local[i], left_counts[i]);
+    std::vector<int64_t> left_counts(batch.size());
+    backend_.partition(tasks, left_counts);
+    for (size_t i = 0; i < batch.size(); ++i) add_children(batch[i], left_counts[i]);
+    return left_counts;
   }
 
-  void add_children(int32_t id, int64_t local_left, int64_t left_count) {
+  void add_children(int32_t id, int64_t n_left) {
     const int32_t left = int32_t(leaves_.size());
     Leaf& parent = leaves_[id];
     const SplitCandidate& s = parent.split;
     const RowRange rows = parent.rows;
-    const uint32_t middle = rows.begin + uint32_t(local_left);
-    const int64_t right_count = parent.count - left_count;
+    const uint32_t middle = rows.begin + uint32_t(n_left);
+    const int64_t count = parent.count;
     const int32_t depth = parent.depth + 1;
     const HistCell right_total = parent.total - s.left;
     parent.left_leaf = left;
-    // Where training saw no missing value, one met later follows the larger child.
-    parent.missing_left = bins_.has_missing(s.feature) ? s.missing_left : left_count >= right_count;
     std::vector<int32_t> used = parent.used;
     if (params_.limits_interactions() &&
         std::find(used.begin(), used.end(), s.feature) == used.end())
@@ -188,9 +190,20 @@ class Grower {
     const uint64_t left_key = FeatureChoice::child_key(parent.key, false);
     const uint64_t right_key = FeatureChoice::child_key(parent.key, true);
     leaves_.push_back(
-        {{rows.begin, middle}, left_count, s.left, depth, left_key, used, live, bounds.left});
+        {{rows.begin, middle}, count, s.left, depth, left_key, used, live, bounds.left});
     leaves_.push_back(
-        {{middle, rows.end}, right_count, right_total, depth, right_key, used, live, bounds.right});
+        {{middle, rows.end}, count, right_total, depth, right_key, used, live, bounds.right});
+    if (is_alone_) count_children(id, n_left);
+  }
+
+  void count_children(int32_t id, int64_t left_count) {
+    Leaf &parent = leaves_[id], &left = leaves_[parent.left_leaf];
+    Leaf& right = leaves_[parent.left_leaf + 1];
+    left.count = left_count;
+    right.count = parent.count - left_count;
+    // Where training saw no missing value, one met later follows the larger child.
+    const SplitCandidate& s = parent.split;
+    parent.missing_left = bins_.has_missing(s.feature) ? s.missing_left : left.count >= right.count;
   }
 
   ChildBounds bounds_of_children(const Leaf& parent, HistCell right_total) const {
@@ -200,10 +213,37 @@ class Grower {
                         bounded_value(right_total, parent.bounds, split_params_));
   }
 
+  // What stands for a leaf's number of rows where workers have not counted them yet: its hessian.
+  int64_t size(const Leaf& leaf) const { return is_alone_ ? leaf.count : cell_hessian(leaf.total); }
+
+  struct Siblings {
+    int32_t small, large;
+  };
+  Siblings children_by_size(int32_t id) const {
+    const int32_t left = leaves_[id].left_leaf, right = left + 1;
+    const bool left_is_small = size(leaves_[left]) <= size(leaves_[right]);
+    return left_is_small ? Siblings{left, right} : Siblings{right, left};
+  }
+
   // The larger child's histogram is the parent's minus the smaller child's. Small children need
   // none of their own.
-  void find_children_splits(const std::vector<int32_t>& batch) {
+  std::vector<HistogramTask> histograms_of_children(const std::vector<int32_t>& batch) {
     std::vector<HistogramTask> build;
+    for (int32_t id : batch) {
+      const auto [small_id, large_id] = children_by_size(id);
+      Leaf &small = leaves_[small_id], &large = leaves_[large_id];
+      const bool subtract = may_split(large) && size(large) > max_direct_rows_;
+      if (subtract) large.slot = std::exchange(leaves_[id].slot, kNone);
+      if (subtract && size(small) > max_direct_rows_) {
+        small.slot = pool_.take();
+        build.push_back(histogram_task(small));
+      }
+      give_back_slot(leaves_[id]);
+    }
+    return build;
+  }
+
+  void find_children_splits(const std::vector<int32_t>& batch) {
     std::vector<FindSplitTask> find;
     std::vector<int32_t> found;
     const auto look_for = [&](int32_t id, int32_t sibling) {
@@ -211,25 +251,12 @@ class Grower {
       found.push_back(id);
     };
     for (int32_t id : batch) {
-      const int32_t left = leaves_[id].left_leaf;
-      const bool left_smaller = leaves_[left].count <= leaves_[left + 1].count;
-      const int32_t small_id = left_smaller ? left : left + 1;
-      const int32_t large_id = left_smaller ? left + 1 : left;
-      Leaf &small = leaves_[small_id], &large = leaves_[large_id];
-      const bool subtract = may_split(large) && large.count > max_direct_rows_;
-      if (subtract) {
-        large.slot = leaves_[id].slot;
-        leaves_[id].slot = kNone;
-      }
-      if (subtract && small.count > max_direct_rows_) {
-        small.slot = pool_.take();
-        build.push_back(histogram_task(small));
-      }
-      give_back_slot(leaves_[id]);
-      if (may_split(small) || subtract) look_for(small_id, kNone);
-      if (may_split(large)) look_for(large_id, subtract ? int32_t(find.size()) - 1 : kNone);
+      const auto [small_id, large_id] = children_by_size(id);
+      const Leaf &small = leaves_[small_id], &large = leaves_[large_id];
+      const bool search_large = may_split(large), subtract = large.slot != kNone;
+      if (may_split(small) || (search_large && subtract)) look_for(small_id, kNone);
+      if (search_large) look_for(large_id, subtract ? int32_t(find.size()) - 1 : kNone);
     }
-    backend_.build_histograms(build, comm_);
     find_splits(find, found);
     for (int32_t id : batch)
       for (int32_t child : {leaves_[id].left_leaf, leaves_[id].left_leaf + 1})
@@ -334,6 +361,7 @@ class Grower {
   const FeatureChoice& features_;
   GrowthReport& report_;
   SplitFinder split_finder_;
+  const bool is_alone_;
   const int64_t max_direct_rows_;
   const double batch_share_;
   HistogramPool pool_;

@@ -1,5 +1,7 @@
 #include "histogram_exchange.h"
 
+#include <algorithm>
+#include <functional>
 #include <numeric>
 #include <span>
 
@@ -25,9 +27,9 @@ void pack_cells_part(const BinnedMatrix& bins, FeatureRange features, const Hist
     pack_cells(cells + bins.cell_offset(f), bins.bin_order(f).n_places(), part);
 }
 
-std::vector<std::vector<Bytes>> exchange_parts(int64_t n_nodes, const BinnedMatrix& bins,
-                                               const PackPart& pack, Comm& comm, Team& team,
-                                               int n_threads) {
+std::vector<std::vector<Bytes>> exchange_parts(int64_t n_nodes, std::span<int64_t> counts,
+                                               const BinnedMatrix& bins, const PackPart& pack,
+                                               Comm& comm, Team& team, int n_threads) {
   std::vector<Bytes> messages(comm.world_size());
   for (int to = 0; to < comm.world_size(); ++to) {
     if (to == comm.rank()) continue;
@@ -37,6 +39,7 @@ std::vector<std::vector<Bytes>> exchange_parts(int64_t n_nodes, const BinnedMatr
     std::vector<int64_t> sizes;
     for (const Bytes& part : parts) sizes.push_back(int64_t(part.size()));
     append(std::span<const int64_t>(sizes), &messages[to]);
+    append(std::span<const int64_t>(counts), &messages[to]);
     for (const Bytes& part : parts) append(std::span<const uint8_t>(part), &messages[to]);
   }
   const std::vector<Bytes> received = comm.exchange(std::move(messages));
@@ -44,9 +47,11 @@ std::vector<std::vector<Bytes>> exchange_parts(int64_t n_nodes, const BinnedMatr
   for (int from = 0; from < comm.world_size(); ++from) {
     if (from == comm.rank()) continue;
     ByteReader reader(received[from]);
+    const std::vector<int64_t> sizes = reader.take<int64_t>(n_nodes);
+    const std::vector<int64_t> others = reader.take<int64_t>(int64_t(counts.size()));
+    std::transform(counts.begin(), counts.end(), others.begin(), counts.begin(), std::plus());
     parts.emplace_back();
-    for (int64_t size : reader.take<int64_t>(n_nodes))
-      parts.back().push_back(reader.take<uint8_t>(size));
+    for (int64_t size : sizes) parts.back().push_back(reader.take<uint8_t>(size));
   }
   return parts;
 }

@@ -5,8 +5,8 @@
 // value: fewer bytes than their sums, nothing to build for others, and nothing to look for among
 // empty cells. On wide data most nodes are such.
 //
-//   message   sizes of the nodes' parts (int64), and the parts; a part's first byte is its kind
-//             of histogram_codec.h
+//   message   sizes of the nodes' parts (int64), numbers that all workers add (int64), and the
+//             parts; a part's first byte is its kind of histogram_codec.h
 #pragma once
 
 #include <stdint.h>
@@ -34,10 +34,11 @@ void pack_cells_part(const BinnedMatrix& bins, FeatureRange features, const Hist
 // The part of a node for the worker that searches these features.
 using PackPart = std::function<Bytes(int64_t node, FeatureRange features)>;
 
-// What the other workers have of n_nodes nodes for this one: [other workers][nodes].
-std::vector<std::vector<Bytes>> exchange_parts(int64_t n_nodes, const BinnedMatrix& bins,
-                                               const PackPart& pack, Comm& comm, Team& team,
-                                               int n_threads);
+// What the other workers have of n_nodes nodes for this one: [other workers][nodes]. In the same
+// exchange counts become those of all workers.
+std::vector<std::vector<Bytes>> exchange_parts(int64_t n_nodes, std::span<int64_t> counts,
+                                               const BinnedMatrix& bins, const PackPart& pack,
+                                               Comm& comm, Team& team, int n_threads);
 
 // cells, which begin with those of the first feature, += the part. wide: rows are of 16 bits.
 void add_part(const Bytes& part, const BinnedMatrix& bins, FeatureRange features, bool wide,

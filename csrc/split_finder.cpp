@@ -11,7 +11,7 @@
 namespace qgbdt {
 namespace {
 
-constexpr int32_t kNamedAgain = 8;  // splits that a worker names for a node after the first
+constexpr int32_t kNamed = 8;  // splits that a worker names for a node at a time, at most
 
 // Of equal gains that of the first feature is the best.
 bool is_better(const SplitCandidate& a, const SplitCandidate& b) {
@@ -47,8 +47,8 @@ std::vector<SplitCandidate> SplitFinder::find(std::span<const FindSplitTask> tas
   std::vector<SplitCandidate> best(tasks.size());
   std::vector<int32_t> open(tasks.size());  // nodes whose best split is not known
   std::iota(open.begin(), open.end(), 0);
-  for (int32_t n = 1; !open.empty(); n = kNamedAgain) {
-    const Named named = name_splits(open, n);
+  while (!open.empty()) {
+    const Named named = name_splits(open, kNamed);
     std::vector<SplitCandidate> doubtful;
     std::vector<CountTask> to_count;
     for (size_t i = 0; i < open.size(); ++i) {

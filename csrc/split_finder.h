@@ -11,9 +11,10 @@
 namespace qgbdt {
 
 // Children too small are rare, and to count the rows in all bins of all features would cost as much
-// as their sums. So each worker names a node's best split among its features as if all children
-// were large enough; only where one may be too small, the rows in the bins of that feature are
-// counted. A worker whose split is refused names its next best ones.
+// as their sums. So each worker names a node's best splits among its features as if all children
+// were large enough, down to the first whose children are known to be; only where one before it may
+// win, the rows in the bins of that feature are counted. A worker whose splits are refused names
+// its next best ones.
 class SplitFinder {
  public:
   SplitFinder(Backend& backend, Comm& comm, const BinnedMatrix& bins, const SplitParams& params)

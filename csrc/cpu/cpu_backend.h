@@ -47,7 +47,8 @@ class CpuBackend final : public Backend {
   int64_t sample_rows(const RowSample& sample, std::span<GradientRange> ranges) override;
   HistCell quantize(int output, const Quantization& quantization) override;
   void set_features(std::span<const uint8_t> allowed) override;
-  void build_histograms(std::span<const HistogramTask> tasks, Comm& comm) override;
+  void build_histograms(std::span<const HistogramTask> tasks, std::span<int64_t> counts,
+                        Comm& comm) override;
   int64_t max_direct_rows() const override;
   void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) override;
   FeatureMask live_features(int32_t node) const override;
@@ -155,7 +156,8 @@ class CpuBackend final : public Backend {
                 const std::vector<FeatureTile>& tile_parts, int64_t first_cell);
   bool sends_rows(RowRange range) const;
   void pack_rows(RowRange range, FeatureRange features, Bytes* part) const;
-  void reduce(std::span<const HistogramTask> tasks, std::span<const RowSums> nodes, Comm& comm);
+  void reduce(std::span<const HistogramTask> tasks, std::span<const RowSums> nodes,
+              std::span<int64_t> counts, Comm& comm);
 
   const TrainingData data_;
   const BinnedMatrix& bins_;

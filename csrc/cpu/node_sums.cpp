@@ -139,7 +139,8 @@ int64_t CpuBackend::n_cells(const FeatureTile& tile) const {
          bins_.cell_offset(tile.first_feature);
 }
 
-void CpuBackend::build_histograms(std::span<const HistogramTask> tasks, Comm& comm) {
+void CpuBackend::build_histograms(std::span<const HistogramTask> tasks, std::span<int64_t> counts,
+                                  Comm& comm) {
   std::vector<RowSums> nodes, own, whole;
   for (const HistogramTask& task : tasks) {
     make_slot(task.slot);
@@ -152,7 +153,7 @@ void CpuBackend::build_histograms(std::span<const HistogramTask> tasks, Comm& co
   if (!own_tiles_.empty())
     sum_rows(own, own_tiles_, own_parts_, bins_.cell_offset(all_own_tiles_.front().first_feature));
   sum_rows(whole, bins_.tiles(), tile_parts_, 0);
-  if (comm.world_size() > 1) reduce(tasks, nodes, comm);
+  if (comm.world_size() > 1) reduce(tasks, nodes, counts, comm);
 }
 
 // One unit is one tile of one node. Its rows are cut into chunks, so that it can feed all threads.

@@ -43,8 +43,7 @@ void CpuBackend::pack_rows(RowRange range, FeatureRange features, Bytes* part) c
 }
 
 void CpuBackend::reduce(std::span<const HistogramTask> tasks, std::span<const RowSums> nodes,
-                        Comm& comm) {
-  if (tasks.empty()) return;
+                        std::span<int64_t> counts, Comm& comm) {
   const int64_t n_tasks = int64_t(tasks.size());
   const int threads = team_.threads_for(bins_.n_cells() * n_tasks, kCellsPerThread);
   const auto pack = [&](int64_t i, FeatureRange features) {
@@ -53,7 +52,7 @@ void CpuBackend::reduce(std::span<const HistogramTask> tasks, std::span<const Ro
     else pack_cells_part(bins_, features, nodes[i].cells, &part);
     return part;
   };
-  const auto parts = exchange_parts(n_tasks, bins_, pack, comm, team_, threads);
+  const auto parts = exchange_parts(n_tasks, counts, bins_, pack, comm, team_, threads);
   team_.run(threads, n_tasks, [&](int64_t i, int) {
     if (!own_tiles_.empty() && !sends_rows(tasks[i].rows)) {
       const int32_t first = own_tiles_.front().first_feature;

@@ -97,17 +97,18 @@ void CpuBackend::search(SearchedNode& node, const TileSums& sums, const FeatureT
     }
 }
 
-// Where hessians do not prove that the best split leaves enough rows, those are counted, if all are
-// here; and if it does not, the best that does is looked for.
+// Where hessians do not prove that the best split leaves enough rows, those that are here are
+// counted: a part of the node's may do. If it does not and all are here, the best that does is
+// looked for.
 void CpuBackend::search(SearchedNode& node, int32_t feature, const FeatureBins& bins) {
   const double sure = node.sure();
   const RowRange rows = node.task.rows;
   FeatureSplit best = node.find(kernels_, feature, bins, n_categories(feature), nullptr, sure);
   const bool may_win = best.gain > 0 && best.gain >= sure;
-  if (may_win && !has_enough_rows(best, node.rules) && rows.size() == node.task.count) {
+  if (may_win && !has_enough_rows(best, node.rules)) {
     best.is_counted = !bins_.is_categorical(feature) &&
                       leaves_enough_rows(rows, feature, best, node.rules.params);
-    if (!best.is_counted) {
+    if (!best.is_counted && rows.size() == node.task.count) {
       uint32_t counts[kBinPlaces];
       count_places(rows, feature, counts);
       best = node.find(kernels_, feature, bins, n_categories(feature), counts, sure);

@@ -334,8 +334,13 @@ void CudaBackend::add_rows(std::span<const RowRange> ranges, const GpuArray<Pair
   }
 }
 
-void CudaBackend::build_histograms(std::span<const HistogramTask> tasks, Comm& comm) {
-  if (tasks.empty()) return;
+void CudaBackend::build_histograms(std::span<const HistogramTask> tasks, std::span<int64_t> counts,
+                                   Comm& comm) {
+  if (!tasks.empty()) sum_rows(tasks);
+  if (comm.world_size() > 1) reduce(tasks, counts, comm);
+}
+
+void CudaBackend::sum_rows(std::span<const HistogramTask> tasks) {
   std::vector<HistCell*> cells;
   for (const HistogramTask& task : tasks) cells.push_back(cells_of(task.slot));
   cell_lists_.assign(cells);
@@ -344,11 +349,11 @@ void CudaBackend::build_histograms(std::span<const HistogramTask> tasks, Comm& c
   const std::vector<RowRange> ranges = ranges_of(tasks);
   if (wide_) add_rows(std::span(ranges), pairs16_);
   else add_rows(std::span(ranges), pairs8_);
-  if (comm.world_size() > 1) reduce(tasks, comm);
 }
 
 // Cells cross to the host and back: workers with fast links of their own are not served yet.
-void CudaBackend::reduce(std::span<const HistogramTask> tasks, Comm& comm) {
+void CudaBackend::reduce(std::span<const HistogramTask> tasks, std::span<int64_t> counts,
+                         Comm& comm) {
   std::vector<std::vector<HistCell>> cells;  // of all features
   for (const HistogramTask& task : tasks) {
     cells.emplace_back(bins_.n_cells());
@@ -360,7 +365,7 @@ void CudaBackend::reduce(std::span<const HistogramTask> tasks, Comm& comm) {
     return part;
   };
   const auto parts =
-      exchange_parts(int64_t(tasks.size()), bins_, pack, comm, team_, team_.n_threads());
+      exchange_parts(int64_t(tasks.size()), counts, bins_, pack, comm, team_, team_.n_threads());
   const int64_t begin = bins_.cell_offset(data_.searched.begin);
   const int64_t end = bins_.cell_offset(data_.searched.end);
   for (size_t i = 0; i < tasks.size(); ++i) {

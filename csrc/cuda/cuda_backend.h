@@ -32,7 +32,8 @@ class CudaBackend final : public Backend {
   int64_t sample_rows(const RowSample& sample, std::span<GradientRange> ranges) override;
   HistCell quantize(int output, const Quantization& quantization) override;
   void set_features(std::span<const uint8_t>) override {}  // histograms are of all
-  void build_histograms(std::span<const HistogramTask> tasks, Comm& comm) override;
+  void build_histograms(std::span<const HistogramTask> tasks, std::span<int64_t> counts,
+                        Comm& comm) override;
   int64_t max_direct_rows() const override { return 0; }
   void find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) override;
   std::vector<SplitCandidate> best_splits(int32_t node, int32_t n) const override;
@@ -81,7 +82,8 @@ class CudaBackend final : public Backend {
   void quantize_rows(const Quantization& quantization, GpuArray<Pair>& pairs);
   template <class Pair>
   void add_rows(std::span<const RowRange> ranges, const GpuArray<Pair>& pairs);
-  void reduce(std::span<const HistogramTask> tasks, Comm& comm);
+  void sum_rows(std::span<const HistogramTask> tasks);
+  void reduce(std::span<const HistogramTask> tasks, std::span<int64_t> counts, Comm& comm);
   void search(const DeviceNode* nodes, int64_t n_nodes, FeatureRange features,
               const uint32_t* counts, int32_t total_count, FeatureSplit* splits);
 
