@@ -18,7 +18,7 @@ Examples
 # (Dask and scikit-learn have few type annotations)
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, Self
 
 import numpy as np
@@ -28,9 +28,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from qgbdt.base import QGBDTEstimator, draw_seed
 from qgbdt.continuation import booster_of
+from qgbdt.distributed.communicator import ALONE
 from qgbdt.docstrings import documented
 from qgbdt.errors import DataError, ParameterError
 from qgbdt.estimators import QGBDTClassifier, QGBDTRanker, QGBDTRegressor
+from qgbdt.evaluation import EvaluationRequest, told_of
 from qgbdt.params import NONE, Where, param
 
 try:
@@ -41,7 +43,7 @@ try:
 except ImportError as error:
     raise ImportError(f"qgbdt.dask needs Dask: pip install 'qgbdt[dask]' ({error}).") from error
 
-from qgbdt.distributed.on_dask import fit_on_cluster
+from qgbdt.distributed.on_dask import EvaluatedSet, fit_on_cluster
 
 __all__ = ["DaskQGBDTClassifier", "DaskQGBDTRanker", "DaskQGBDTRegressor"]
 
@@ -87,6 +89,10 @@ class DaskEstimator(QGBDTEstimator):
         y: Any,
         sample_weight: Any = None,
         *,
+        eval_set: Any = None,
+        eval_names: Sequence[str] | None = None,
+        eval_sample_weight: Sequence[Any] | None = None,
+        eval_metric: Any = None,
         init_model: Any = None,
         checkpoint_dir: str | os.PathLike[str] | None = None,
         resume: bool = False,
@@ -102,26 +108,45 @@ class DaskEstimator(QGBDTEstimator):
             Class labels or target values.
         sample_weight : Dask Array or Series of shape (n_samples,), default=None
             Weights, not negative.
+        {dask_evaluation}
         {continuation}
 
         Returns
         -------
         self
         """
-        continuation = continued(init_model, checkpoint_dir, resume)
-        return self._fit(continuation, X=X, y=y, sample_weight=sample_weight)
+        request = EvaluationRequest(
+            training=(X, y),
+            eval_set=eval_set,
+            eval_names=eval_names,
+            eval_sample_weight=eval_sample_weight,
+            eval_metric=eval_metric,
+        )
+        options = continued(init_model, checkpoint_dir, resume)
+        return self._fit(request, options, X=X, y=y, sample_weight=sample_weight)
 
-    def _fit(self, continuation: Mapping[str, Any], **collections: Any) -> Self:
+    def _fit(
+        self, request: EvaluationRequest, options: Mapping[str, Any], **collections: Any
+    ) -> Self:
         self._check_params()
+        request.check(self, ALONE)
         if hasattr(self, "_skl_callbacks"):
             raise ParameterError(
                 f"{type(self).__name__} calls no callbacks: tasks elsewhere train. Use "
                 "set_callbacks() without any."
             )
-        given = {name: some for name, some in collections.items() if some is not None}
-        check_collections(given)
+        given = collections_of(**collections)
+        sets = []
+        for one in request.sets():
+            with told_of(one.name):
+                columns = collections_of(
+                    X=one.X, y=one.y, sample_weight=one.sample_weight, group=one.group
+                )
+            sets.append(EvaluatedSet(columns, one.is_training))
+        names = [one.name for one in request.sets()]
+        options = {**options, "eval_names": names or None, "eval_metric": request.eval_metric}
         local = self._unfitted().set_params(random_state=draw_seed(self.random_state))
-        fitted = fit_on_cluster(self.client_, local, given, continuation)
+        fitted = fit_on_cluster(self.client_, local, given, sets, options)
         for name in fitted_attributes(self):
             delattr(self, name)
         vars(self).update(fitted_attributes(fitted))
@@ -226,6 +251,13 @@ def continued(
 def fitted_attributes(estimator: QGBDTEstimator) -> dict[str, Any]:
     """What fit has set."""
     return {name: value for name, value in vars(estimator).items() if name.endswith("_")}
+
+
+def collections_of(**collections: Any) -> dict[str, Any]:
+    """Those that are given, checked: X and y, and what else there is."""
+    given = {k: v for k, v in collections.items() if v is not None or k in ("X", "y")}
+    check_collections(given)
+    return given
 
 
 def check_collections(collections: Mapping[str, Any]) -> None:
@@ -354,6 +386,12 @@ class DaskQGBDTRanker(DaskEstimator, QGBDTRanker):
         group: Any = None,
         qid: Any = None,
         sample_weight: Any = None,
+        eval_set: Any = None,
+        eval_names: Sequence[str] | None = None,
+        eval_sample_weight: Sequence[Any] | None = None,
+        eval_group: Sequence[Any] | None = None,
+        eval_metric: Any = None,
+        eval_at: Sequence[int] = (1, 2, 3, 4, 5),
         init_model: Any = None,
         checkpoint_dir: str | os.PathLike[str] | None = None,
         resume: bool = False,
@@ -374,11 +412,27 @@ class DaskQGBDTRanker(DaskEstimator, QGBDTRanker):
             The query of each row.
         sample_weight : Dask Array or Series of shape (n_samples,), default=None
             Weights, not negative.
+        {dask_evaluation}
+        eval_group : list of Dask Array or Series, default=None
+            The sizes of the queries of each set of eval_set: in each partition, of the queries of
+            that partition.
+        eval_at : sequence of int, default=(1, 2, 3, 4, 5)
+            How many of the first documents of a query NDCG and MAP look at.
         {continuation}
 
         Returns
         -------
         self : DaskQGBDTRanker
         """
-        continuation = continued(init_model, checkpoint_dir, resume)
-        return self._fit(continuation, X=X, y=y, group=group, qid=qid, sample_weight=sample_weight)
+        request = EvaluationRequest(
+            training=(X, y),
+            eval_set=eval_set,
+            eval_names=eval_names,
+            eval_sample_weight=eval_sample_weight,
+            eval_group=eval_group,
+            eval_metric=eval_metric,
+            eval_at=eval_at,
+        )
+        options = {**continued(init_model, checkpoint_dir, resume), "eval_at": eval_at}
+        rows = {"X": X, "y": y, "group": group, "qid": qid, "sample_weight": sample_weight}
+        return self._fit(request, options, **rows)

@@ -91,6 +91,18 @@ callbacks : list of callables, default=None
     Each is called after each iteration with an `Iteration`, which has LightGBM's fields. A true
     return value ends training."""
 
+DASK_EVALUATION = """\
+eval_set : list of (X, y), default=None
+    Rows whose metrics are computed after each iteration: Dask Arrays or DataFrames, and Arrays or
+    Series, evaluated where they lie by the workers that train. One that is the very X and y of
+    training is called "training" and does not stop it early.
+eval_names : list of str, default=None
+    Their names; None is "valid_0", "valid_1", ...
+eval_sample_weight : list of Dask Array or Series, default=None
+    Their weights.
+eval_metric : str or list of str, default=None
+    LightGBM's names; None is the objective's own loss, and NDCG for ranking."""
+
 WORKERS = """\
 communicator : Communicator, default=None
     The way to other workers, each of which calls fit with its own rows; see `qgbdt.distributed`.
@@ -107,6 +119,7 @@ SECTIONS = {
     "{continuation}": CONTINUATION,
     "{init_score}": INIT_SCORE,
     "{evaluation}": EVALUATION,
+    "{dask_evaluation}": DASK_EVALUATION,
     "{workers}": WORKERS,
 }
 

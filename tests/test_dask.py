@@ -217,6 +217,86 @@ def test_rows_held_back_stop_it_as_they_do_locally(kind, client):
     assert estimator.evals_result_ == local.evals_result_
 
 
+EVALUATED = {
+    "classifier": {"eval_metric": ["multi_error", "multi_logloss"]},
+    "regressor": {"eval_metric": "l1", "eval_names": ["others", "ours"]},
+    "ranker": {"eval_at": [3]},
+}
+
+
+@pytest.mark.parametrize("kind", CONFORMING)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_evaluation_sets_stop_it_as_they_do_locally(kind, weighted, client):
+    """One set has fewer partitions than there are workers, one is that of training."""
+    estimator, columns, ends = CONFORMING[kind]
+    params = {"early_stopping_rounds": 3, "n_estimators": 50, "learning_rate": 0.5}
+    estimator = type(estimator)(**params)
+    y, half = columns["y"], QUERY_ENDS[4]
+    where, ends_of_others, others_lie = [2, 0, 1, 0, 2, 1], [0, 0, half], [1, 2]
+    shuffled = (X[:half] + 0.1, y[:half])
+    lone = {"eval_set": [shuffled, (X, y)], **EVALUATED[kind]}
+    dask_X, dask_y = (lay_out(client, some, ends, where) for some in (X, y))
+    dask_others = [lay_out(client, some, ends_of_others, others_lie) for some in shuffled]
+    spread = {"eval_set": [tuple(dask_others), (dask_X, dask_y)], **EVALUATED[kind]}
+    if weighted:
+        lone["eval_sample_weight"] = [WEIGHT[:half], WEIGHT]
+        spread["eval_sample_weight"] = [
+            lay_out(client, WEIGHT[:half], ends_of_others, others_lie),
+            lay_out(client, WEIGHT, ends, where[::-1]),
+        ]
+    if kind == "ranker":
+        n = np.searchsorted(np.cumsum(SIZES), [*ends_of_others, *ends], "right")
+        lone["eval_group"] = [SIZES[: n[2]], SIZES]
+        spread["eval_group"] = [
+            lay_out(client, SIZES[: n[2]], n[:3], others_lie),
+            lay_out(client, SIZES, n[3:], where),
+        ]
+    local = estimator.to_local().fit(X, **columns, **lone)
+    given = {name: lay_out(client, c, ends, where) for name, c in columns.items() if name != "y"}
+    estimator.fit(dask_X, dask_y, **given, **spread)
+    assert 0 < local.best_iteration_ < 50
+    assert estimator.booster_ == local.booster_
+    assert estimator.evals_result_ == local.evals_result_
+    assert estimator.best_score_ == local.best_score_
+
+
+def test_an_evaluation_set_elsewhere_goes_to_those_that_train(client):
+    dask_X, y = (lay_out(client, values, [0, N], [0]) for values in (X, REAL))
+    others = [lay_out(client, values, ENDS, [1, 2] * 3) for values in (X[::-1], REAL)]
+    fitted = DaskQGBDTRegressor(n_estimators=3).fit(dask_X, y, eval_set=[tuple(others)])
+    local = QGBDTRegressor(n_estimators=3).fit(X, REAL, eval_set=[(X[::-1], REAL)])
+    assert fitted.evals_result_ == local.evals_result_
+
+
+def test_frames_are_evaluated(client):
+    frame = pd.DataFrame(X, columns=list("abcdef")).assign(label=CLASSES)
+    names, half = list("abcdef"), frame[: N // 2]
+    how = {"n_estimators": 20, "early_stopping_rounds": 2, "learning_rate": 0.5}
+    local = QGBDTClassifier(**how)
+    local.fit(frame[names], frame["label"], eval_set=(half[names] * 1.5, half["label"]))
+    cut, others = dd.from_pandas(frame, npartitions=3), dd.from_pandas(half, npartitions=1)
+    fitted = DaskQGBDTClassifier(**how)
+    fitted.fit(cut[names], cut["label"], eval_set=(others[names] * 1.5, others["label"]))
+    assert fitted.booster_ == local.booster_
+    assert fitted.evals_result_ == local.evals_result_
+
+
+def test_a_wrong_evaluation_set(client):
+    dask_X, y = (lay_out(client, values, ENDS, [0, 1, 2] * 2) for values in (X, REAL))
+    fit = DaskQGBDTRegressor(n_estimators=2).fit
+    with pytest.raises(DataError, match=r"y must be a Dask Array, .*, got ndarray") as raised:
+        fit(dask_X, y, eval_set=[(dask_X, REAL)], eval_names=["mine"])
+    assert raised.value.__notes__ == ["That is of the evaluation set 'mine'."]
+    short = lay_out(client, REAL[:-1], [*ENDS[:-1], N - 1], [0] * 6)
+    with pytest.raises(DataError, match="5 of X has 199 rows, but that of y 198") as raised:
+        fit(dask_X, y, eval_set=[(dask_X, short)])
+    assert raised.value.__notes__ == ["That is of the evaluation set 'valid_0'."]
+    with pytest.raises(ParameterError, match="early_stopping_rounds needs rows apart from"):
+        DaskQGBDTRegressor(early_stopping_rounds=2).fit(dask_X, y, eval_set=[(dask_X, y)])
+    with pytest.raises(DataError, match=r"y must be a Dask Array, .*, got NoneType"):
+        fit(dask_X, None)
+
+
 def test_groups_of_each_partition(client):
     expected = QGBDTRanker(n_estimators=3).fit(X, RELEVANCE, group=SIZES).booster_
     where = [2, 0, 1, 0, 2, 1]
@@ -378,7 +458,7 @@ def test_a_client_that_no_longer_answers_is_not_waited_for():
             raise TimeoutError
 
     with pytest.raises(RuntimeError, match="gone"):
-        on_dask.start_fit(Gone(), None, {"tcp://127.0.0.1:1": []}, {})
+        on_dask.start_fit(Gone(), None, {"tcp://127.0.0.1:1": ([], [])}, {})
 
 
 @pytest.mark.parametrize("waiting", [False, True], ids=["training", "waiting for a worker"])
@@ -421,9 +501,9 @@ def starts(monkeypatch):
     seen = []
     start_fit = on_dask.start_fit
 
-    def counted(client, estimator, placement, continuation):
-        seen.append(sorted(placement))
-        return start_fit(client, estimator, placement, continuation)
+    def counted(client, estimator, shares, options):
+        seen.append(sorted(shares))
+        return start_fit(client, estimator, shares, options)
 
     monkeypatch.setattr(on_dask, "start_fit", counted)
     return seen

@@ -36,6 +36,7 @@ from distributed.comm.addressing import get_address_host
 from qgbdt.distributed import Communicator, connect
 from qgbdt.distributed.join import Address, Deadline
 from qgbdt.errors import DataError, DistributedError, QGBDTError, WorkerLost
+from qgbdt.evaluation import told_of
 from qgbdt.validation import check_query_sizes
 
 PAUSES = (0.5, 1.0, 2.0, 4.0)
@@ -95,23 +96,64 @@ class Partition:
     parts: dict[str, Any]  # futures on the client, the data themselves in a task
 
 
-def place(client: Client, futures: Mapping[str, list[Future[Any]]]) -> dict[str, list[Partition]]:
-    """Which Dask worker trains on which partitions: one that holds the part of X."""
+def partitions_of(futures: Futures) -> list[Partition]:
+    """The partitions in order, as soon as all are there."""
     wait([future for column in futures.values() for future in column])
     for column in futures.values():
         for future in column:
             if future.status == "error":
                 raise future.exception()
+    rows = zip(*futures.values())
+    return [Partition(number, dict(zip(futures, row))) for number, row in enumerate(rows)]
+
+
+def place(client: Client, futures: Futures) -> Placement:
+    """Which Dask worker trains on which partitions: one that holds the part of X."""
+    partitions = partitions_of(futures)
     holders = client.who_has(futures["X"])
-    placement: dict[str, list[Partition]] = {}
-    for number, row in enumerate(zip(*futures.values())):
-        partition = Partition(number, dict(zip(futures, row)))
+    placement: Placement = {}
+    for partition in partitions:
         addresses = holders[partition.parts["X"].key]
         if not addresses:
-            raise WorkerLost(f"the worker that held partition {number} is gone")
+            raise WorkerLost(f"the worker that held partition {partition.number} is gone")
         fewest = min(addresses, key=lambda address: len(placement.get(address, ())))
         placement.setdefault(fewest, []).append(partition)
     return placement
+
+
+def place_set(
+    client: Client, futures: Futures, training: Placement, *, is_training: bool
+) -> Placement:
+    """Which of those that train evaluates which partitions of a set: one that holds it, if any.
+
+    The rows of training are evaluated where they are trained on.
+    """
+    partitions = partitions_of(futures)
+    if is_training:
+        return {at: [partitions[part.number] for part in parts] for at, parts in training.items()}
+    holders = client.who_has(futures["X"])
+    placement: Placement = {address: [] for address in training}
+    for partition in partitions:
+        holding = holders[partition.parts["X"].key]
+        near = [address for address in placement if address in holding]
+        fewest = min(near or placement, key=lambda address: len(placement[address]))
+        placement[fewest].append(partition)
+    return placement
+
+
+Futures = Mapping[str, list[Future[Any]]]
+"""Of the partitions of each column."""
+
+Placement = dict[str, list[Partition]]
+"""By the address of the Dask worker."""
+
+
+@dataclass(frozen=True)
+class EvaluatedSet:
+    """A set to evaluate, as collections: X, y, and what else is given."""
+
+    columns: Mapping[str, Any]
+    is_training: bool  # its X and y are those of training
 
 
 @dataclass(frozen=True)
@@ -137,42 +179,74 @@ def fit_on_cluster(
     client: Client,
     estimator: E,
     collections: Mapping[str, Any],
-    continuation: Mapping[str, Any],
+    sets: Sequence[EvaluatedSet],
+    options: Mapping[str, Any],
 ) -> E:
     """Train the estimator where the partitions lie; again, or on, if a worker is lost.
 
     Dask computes again what was lost. The same rows have the same numbers, so the model does not
-    depend on who is left.
+    depend on who is left. The options are what else fit is told.
     """
     futures = futures_of_partitions(client, collections)
+    futures_of_sets = [futures_of_partitions(client, some.columns) for some in sets]
+
+    def start() -> E:
+        training = place(client, futures)
+        placed = [
+            place_set(client, of_set, training, is_training=some.is_training)
+            for some, of_set in zip(sets, futures_of_sets)
+        ]
+        shares = {
+            address: (
+                pairs(partitions),
+                [(list(s.columns), pairs(p[address]), s.is_training) for s, p in zip(sets, placed)],
+            )
+            for address, partitions in training.items()
+        }
+        return start_fit(client, estimator, shares, options)
+
     for pause in PAUSES:
         try:
-            return start_fit(client, estimator, place(client, futures), continuation)
+            return start()
         except WorkerLost:
             time.sleep(pause)
-            continuation = {**continuation, "resume": True}
-    return start_fit(client, estimator, place(client, futures), continuation)
+            options = {**options, "resume": True}
+    return start()
+
+
+Pairs = list[tuple[int, dict[str, Any]]]
+"""Partitions, as Dask looks for futures in what a task is given."""
+
+
+SetPart = tuple[list[str], Pairs, bool]
+"""Of an evaluation set: the names of its columns, the partitions, and whether it is of training."""
+
+
+def pairs(partitions: Sequence[Partition]) -> Pairs:
+    """What Partition(*pair) is made of."""
+    return [(partition.number, partition.parts) for partition in partitions]
 
 
 def start_fit(
     client: Client,
     estimator: E,
-    placement: Mapping[str, Sequence[Partition]],
-    continuation: Mapping[str, Any],
+    shares: Mapping[str, tuple[Pairs, list[SetPart]]],
+    options: Mapping[str, Any],
 ) -> E:
     """Run one task on each worker and wait for the fitted estimator.
 
     Whatever ends the waiting ends the tasks.
     """
-    session = Session(f"qgbdt-{secrets.token_hex(8)}", len(placement), secrets.token_bytes(32))
+    session = Session(f"qgbdt-{secrets.token_hex(8)}", len(shares), secrets.token_bytes(32))
     tasks: dict[str, Future[Any]] = {}
     try:
-        for rank, (address, partitions) in enumerate(placement.items()):
+        for rank, (address, (training, sets)) in enumerate(shares.items()):
             tasks[address] = client.submit(
                 train_here,
                 estimator,
-                [(partition.number, partition.parts) for partition in partitions],
-                continuation,
+                training,
+                sets,
+                options,
                 session,
                 rank,
                 key=f"{session.name}-{rank}",
@@ -226,8 +300,9 @@ def outcome(client: Client, tasks: Mapping[str, Future[Any]]) -> Any:
 
 def train_here(
     estimator: Any,
-    numbered_parts: Sequence[tuple[int, dict[str, Any]]],
-    continuation: Mapping[str, Any],
+    training: Pairs,
+    sets: Sequence[SetPart],
+    options: Mapping[str, Any],
     session: Session,
     rank: int,
 ) -> Any:
@@ -238,7 +313,6 @@ def train_here(
     secede()  # a fit that waits for its other tasks must not keep another's from starting
     worker = get_worker()
     check_wanted = wanted_check(worker, worker.get_current_task())
-    partitions = [Partition(number, parts) for number, parts in numbered_parts]
     try:
         with (
             meet(session, rank, worker, check_wanted) as communicator,
@@ -246,7 +320,7 @@ def train_here(
         ):
             if estimator.n_jobs is None:
                 estimator.set_params(n_jobs=worker.state.nthreads)
-            fitted = fit_partitions(estimator, partitions, continuation, communicator)
+            fitted = fit_partitions(estimator, training, sets, options, communicator)
     except (QGBDTError, WorkerLost, ValueError, TypeError) as error:
         return error
     return fitted if rank == 0 else None
@@ -319,31 +393,57 @@ def leaving_when(check_wanted: Callable[[], None], communicator: Communicator) -
 
 def fit_partitions(
     estimator: Any,
-    partitions: Sequence[Partition],
-    continuation: Mapping[str, Any],
+    training: Pairs,
+    sets: Sequence[SetPart],
+    options: Mapping[str, Any],
     communicator: Communicator,
 ) -> Any:
     """Fit on this worker's partitions, which are numbered among those of all."""
-    sizes = [len(partition.parts["X"]) for partition in partitions]
-    for partition, n_rows in zip(partitions, sizes):
-        check_part(partition, n_rows)
+    partitions = [Partition(*pair) for pair in training]
+    if partitions[0].parts.keys() & {"qid", "group"}:
+        check_queries_are_whole(partitions, communicator)
+    columns = columns_of(partitions)
+    evaluated = []
+    for of_set, name in zip(sets, options["eval_names"] or []):
+        with told_of(name):
+            evaluated.append(evaluated_columns(of_set, columns))
+    if evaluated:
+        columns["eval_set"] = [(some["X"], some["y"]) for some in evaluated]
+    for name in ("sample_weight", "group"):
+        if any(name in some for some in evaluated):
+            columns[f"eval_{name}"] = [some.get(name) for some in evaluated]
+    blocks = [(partition.number, len(partition.parts["X"])) for partition in partitions]
+    return estimator.fit(**columns, **options, communicator=communicator, row_blocks=blocks)
+
+
+def evaluated_columns(of_set: SetPart, training: Mapping[str, Any]) -> dict[str, Any]:
+    """X, y and what else is given of an evaluation set; without rows, if none are here."""
+    names, its_pairs, is_training = of_set
+    like = {name: training[name] for name in ("X", "y")}
+    if its_pairs:
+        columns = columns_of([Partition(*pair) for pair in its_pairs])
+        return columns | like if is_training else columns
+    nothing = {name: np.empty(0, np.int64) for name in names}
+    return nothing | {name: some[:0] for name, some in like.items()}
+
+
+def columns_of(partitions: Sequence[Partition]) -> dict[str, Any]:
+    """X, y and what else is given of all partitions; of a ranker the sizes of queries."""
+    for partition in partitions:
+        check_part(partition)
     columns = {
         name: concatenate([partition.parts[name] for partition in partitions])
         for name in partitions[0].parts
     }
-    if "qid" in columns or "group" in columns:
-        check_queries_are_whole(partitions, communicator)
+    if columns.keys() & {"qid", "group"}:
         columns.pop("qid", None)
-        columns["group"] = np.concatenate(
-            [query_sizes(partition, n_rows) for partition, n_rows in zip(partitions, sizes)]
-        )
-    numbers = [partition.number for partition in partitions]
-    blocks = list(zip(numbers, sizes))
-    return estimator.fit(**columns, **continuation, communicator=communicator, row_blocks=blocks)
+        columns["group"] = np.concatenate([query_sizes(partition) for partition in partitions])
+    return columns
 
 
-def check_part(partition: Partition, n_rows: int) -> None:
+def check_part(partition: Partition) -> None:
     """Raise DataError unless all columns have the rows of X."""
+    n_rows = len(partition.parts["X"])
     for name, part in partition.parts.items():
         if name != "group" and len(part) != n_rows:
             raise DataError(
@@ -364,8 +464,9 @@ def concatenate(parts: Sequence[Any]) -> Any:
     return np.concatenate(filled)
 
 
-def query_sizes(partition: Partition, n_rows: int) -> Any:
+def query_sizes(partition: Partition) -> Any:
     """The rows of each query of a partition."""
+    n_rows = len(partition.parts["X"])
     if n_rows == 0:
         return np.empty(0, np.int64)
     group, qid = (partition.parts.get(name) for name in ("group", "qid"))
