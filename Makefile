@@ -8,6 +8,7 @@
 #   make asan        the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make tsan        those of workers and of a GPU's threads under ThreadSanitizer
 #   make fuzz-model  100,000 damaged model files, 100,000 of LightGBM's, and 1,000 kills while saving
+#   make laws        20,000 drawn combinations of parameters, data and samples, each held to the laws
 #   make lightgbm    200 drawn models, each the same in LightGBM
 #   make fuzz-frames 10,000,000 damaged messages of other workers, under both sanitizers
 #   make distributed 1,000 drawn fits over threads, 100 over sockets and 50 over TLS, and 250 that
@@ -26,7 +27,7 @@ BUILD_INPUTS := $(NATIVE) setup.py pyproject.toml
 
 FUZZ_FLAGS := -std=c++20 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -Wall -Wextra
 
-.PHONY: demo test test-cuda lint format asan tsan fuzz-model lightgbm fuzz-frames distributed hostile clean
+.PHONY: demo test test-cuda lint format asan tsan fuzz-model laws lightgbm fuzz-frames distributed hostile clean
 
 demo: $(VENV)/built $(VENV)/extra-demo
 	$(BIN)/python bench/demo.py
@@ -52,6 +53,9 @@ fuzz-model: $(VENV)/built $(VENV)/extra-test
 	$(BIN)/python tests/campaigns/fuzz_model.py
 	$(BIN)/python tests/campaigns/fuzz_lightgbm.py
 	$(BIN)/python tests/campaigns/kill_save.py
+
+laws: $(VENV)/built $(VENV)/extra-test
+	QGBDT_LAW_CASES=20000 $(BIN)/pytest -s tests/test_laws.py $(ARGS)
 
 lightgbm: $(VENV)/built $(VENV)/extra-test
 	QGBDT_LIGHTGBM_CASES=200 $(BIN)/pytest -s tests/test_lightgbm_text.py -k drawn $(ARGS)

@@ -1,0 +1,213 @@
+"""Laws of any fit: parameters, data and samples of rows and features are drawn all at once.
+
+Swept: every objective, bits, weights, missing values, categories, monotone and interaction
+constraints, bagging, sampling by gradient, features of trees and nodes, threads, SIMD levels,
+workers, sparse input, fits that go on. Against: one thread, and definitions. Tolerance: none, but
+one rounding each for sums of hessians.
+
+QGBDT_LAW_CASES sets how many combinations are drawn (`make laws`: 20,000).
+"""
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from conftest import CLASSES, MORE_OBJECTIVES, OBJECTIVES, RANKING, hurting_data, targets
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from workers import fit_together, shards
+
+from qgbdt import QGBDTClassifier, QGBDTRanker, QGBDTRegressor, _core
+from qgbdt.distributed import connect_threads
+
+N_CASES = int(os.environ.get("QGBDT_LAW_CASES", "100"))
+N_FEATURES = 6
+WITHOUT_ORDER = (*CLASSES, "l1", "quantile", "mape")  # refuse monotone constraints
+
+
+@dataclass
+class Case:
+    """An estimator, and rows: the arguments of fit."""
+
+    estimator: Any
+    rows: dict[str, Any] = field(repr=False)
+    sizes: np.ndarray | None = field(default=None, repr=False)  # of queries
+    signs: list[int] = field(default_factory=list)
+    sets: list[list[int]] = field(default_factory=list)
+
+    def fit(self, n_jobs=1, **changes):
+        params = self.estimator.get_params() | {"n_jobs": n_jobs}
+        rows = {name: changes.pop(name) for name in ("X", "init_model") if name in changes}
+        return type(self.estimator)(**params | changes).fit(**self.rows | rows)
+
+    @property
+    def samples_rows(self):
+        of = self.estimator
+        return of.data_sample_strategy == "goss" or of.subsample < 1
+
+
+SAMPLES = st.one_of(
+    st.just({}),
+    st.fixed_dictionaries({"subsample": st.floats(0.2, 1), "subsample_freq": st.integers(0, 3)}),
+    st.fixed_dictionaries(
+        {
+            "data_sample_strategy": st.just("goss"),
+            "top_rate": st.floats(0.05, 0.5),
+            "other_rate": st.floats(0.05, 0.5),
+        }
+    ),
+)
+PARAMS = st.fixed_dictionaries(
+    {
+        "n_estimators": st.integers(1, 3),
+        "num_leaves": st.integers(2, 31),
+        "max_depth": st.sampled_from([-1, 1, 3]),
+        "learning_rate": st.sampled_from([0.1, 1.0]),
+        "max_bin": st.integers(2, 255),
+        "min_child_samples": st.integers(1, 40),
+        "min_child_weight": st.sampled_from([0.0, 1e-3, 1.0]),
+        "min_split_gain": st.sampled_from([0.0, 0.01]),
+        "reg_alpha": st.sampled_from([0.0, 0.3]),
+        "reg_lambda": st.sampled_from([0.0, 0.3, 10.0]),
+        "grad_bits": st.sampled_from(["auto", 2, 3, 4, 5, 8, 16]),
+        "rounding": st.sampled_from(["stochastic", "nearest"]),
+        "renew_leaves": st.booleans(),
+        "colsample_bytree": st.sampled_from([0.5, 1.0]),
+        "colsample_bynode": st.sampled_from([0.5, 1.0]),
+        "min_data_per_group": st.sampled_from([1, 100]),
+        "random_state": st.integers(0, 2**32 - 1),
+    }
+)
+
+
+@st.composite
+def cases(draw):
+    objective = draw(st.sampled_from(OBJECTIVES + MORE_OBJECTIVES))
+    seed = draw(st.integers(0, 9999))
+    rng = np.random.default_rng(seed)
+    n = draw(st.integers(20, 500)) * draw(st.sampled_from([1] * 9 + [10]))  # with histograms, too
+    X = hurting_data(n, N_FEATURES, seed)
+    categorical = draw(st.lists(st.integers(1, N_FEATURES - 1), unique=True, max_size=2))
+    for feature in categorical:
+        X[:, feature] = rng.integers(0, draw(st.integers(1, 40)), len(X))
+        X[rng.random(len(X)) < 0.1, feature] = np.nan
+    y, sizes = targets(X, objective, seed)
+    assume(objective not in ("binary", *CLASSES) or len(np.unique(y)) > 1)
+    assume(objective != "poisson" or y.any())
+    params = draw(PARAMS) | draw(SAMPLES)
+    case = Case(None, {"X": X, "y": y}, sizes)
+    if draw(st.booleans()):
+        case.rows["sample_weight"] = rng.integers(0, 3, len(y)) + draw(st.sampled_from([0, 0.5]))
+        assume(case.rows["sample_weight"].any())
+    if sizes is not None:
+        case.rows["group"] = sizes
+    if categorical:
+        params["categorical_features"] = categorical
+    if objective not in WITHOUT_ORDER and draw(st.booleans()):
+        signs = draw(st.lists(st.sampled_from([-1, 0, 1]), min_size=6, max_size=6))
+        case.signs = [0 if i in categorical else sign for i, sign in enumerate(signs)]
+        params["monotone_constraints"] = case.signs
+    if draw(st.booleans()):
+        sets = [[0, 1, 2], draw(st.lists(st.integers(1, 5), unique=True, min_size=1))]
+        params["interaction_constraints"] = sets
+        case.sets = [*sets, [i for i in range(N_FEATURES) if i > 2 and i not in sets[1]]]
+    kinds = {"binary": QGBDTClassifier, **dict.fromkeys(CLASSES, QGBDTClassifier)}
+    kinds |= dict.fromkeys(RANKING, QGBDTRanker)
+    case.estimator = kinds.get(objective, QGBDTRegressor)(objective=objective, **params)
+    return case
+
+
+n_checked = 0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def count():
+    yield
+    print(f"\n{n_checked:,} combinations")
+
+
+@settings(max_examples=N_CASES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cases(), st.data())
+def test_laws(case, data):
+    global n_checked
+    fitted = case.fit()
+    check_trees(case, fitted)
+    check_constraints(case, fitted, np.random.default_rng(0))
+    check_equals(case, fitted.booster_, data.draw)
+    n_checked += 1
+
+
+def check_trees(case, fitted):
+    X, of = case.rows["X"], case.estimator
+    leaf_of_rows = fitted.apply(X)
+    for i, tree in enumerate(fitted.booster_.trees()):
+        is_split = tree["feature"] >= 0
+        left, right = tree["left"][is_split], tree["right"][is_split]
+        for total in ("count", "sum_hessian"):
+            np.testing.assert_allclose(
+                tree[total][left] + tree[total][right],
+                tree[total][is_split],
+                rtol=0 if total == "count" else 1e-15,
+            )
+        rows = np.bincount(leaf_of_rows[:, i], minlength=(~is_split).sum())
+        if case.samples_rows:
+            assert (rows >= tree["count"][~is_split]).all()
+        else:
+            np.testing.assert_array_equal(rows, tree["count"][~is_split])
+        if is_split.any():
+            assert tree["count"].min() >= of.min_child_samples
+            assert (tree["gain"][is_split] > of.min_split_gain).all()
+        assert (~is_split).sum() <= of.num_leaves
+        assert np.isfinite(tree["value"]).all()
+        check_paths(case, tree)
+
+
+def check_paths(case, tree, node=0, used=frozenset(), depth=0):
+    feature = int(tree["feature"][node])
+    if feature < 0:
+        assert case.estimator.max_depth <= 0 or depth <= case.estimator.max_depth
+        assert not case.sets or not used or any(used <= set(some) for some in case.sets)
+        return
+    for child in (tree["left"][node], tree["right"][node]):
+        check_paths(case, tree, child, used | {feature}, depth + 1)
+
+
+def check_constraints(case, fitted, rng):
+    """No raw prediction turns along a feature with a direction."""
+    X = case.rows["X"]
+    for feature, sign in enumerate(case.signs):
+        seen = X[~np.isnan(X[:, feature]), feature]
+        if not sign or not len(seen):
+            continue
+        values = np.sort(np.r_[-np.inf, np.inf, rng.choice(seen, 10)])
+        at = np.repeat(X[rng.integers(0, len(X), 10)], len(values), axis=0)
+        at[:, feature] = np.tile(values, 10)
+        raw = fitted.booster_.predict(at, raw_score=True).reshape(10, len(values))
+        assert (sign * np.diff(raw, axis=1)).min() >= 0
+
+
+def check_equals(case, booster, draw):
+    """However the fit is run, the bytes are the same."""
+    X, n_trees = case.rows["X"], case.estimator.n_estimators
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QGBDT_SIMD", draw(st.sampled_from(_core.simd_levels())))
+        assert case.fit(n_jobs=draw(st.integers(2, 5))).booster_ == booster
+    if n_trees > 1:
+        first = case.fit(n_estimators=1)
+        assert case.fit(n_estimators=n_trees - 1, init_model=first).booster_ == booster
+    if not isinstance(case.estimator.categorical_features, list):
+        sparse = draw(st.sampled_from([sp.csr_array, sp.csc_array]))
+        assert case.fit(X=sparse(X)).booster_ == booster
+    n_workers = draw(st.integers(2, 4))
+    places = np.arange(len(X) + 1) if case.sizes is None else np.r_[0, np.cumsum(case.sizes)]
+    edges = sorted(draw(st.sampled_from(places.tolist())) for _ in range(n_workers - 1))
+    parts = []
+    for some, sizes in shards(len(X), edges, case.sizes):
+        part = {name: rows[some] for name, rows in case.rows.items() if name != "group"}
+        parts.append(part | ({} if sizes is None else {"group": sizes}))
+    together = type(case.estimator)(**case.estimator.get_params() | {"n_jobs": 1})
+    for one in fit_together(connect_threads(n_workers), together, parts):
+        assert one.booster_ == booster
