@@ -129,6 +129,8 @@ class Model:
         base_score: Sequence[float],
         feature_names: Sequence[str],
         trees: Sequence[NDArray[np.void]],
+        categories: Sequence[Categories] = (),
+        category_sets: Sequence[Sequence[Sequence[int]]] = (),
     ) -> Model: ...
     node_dtype: ClassVar[np.dtype[np.void]]
 

@@ -4,6 +4,7 @@ What is read is only data: every number is parsed and checked, and the native re
 proves the trees that come out. What a qgbdt tree cannot say is refused.
 """
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,12 @@ LARGEST_ZERO = float(np.float32(1e-35))
 LARGEST_NEGATIVE = float(np.nextafter(-LARGEST_ZERO, -np.inf))
 
 MAX_INT32 = 2**31 - 1
+WORD = 32
+"""Categories of a word of LightGBM's bit sets, which begin at category 0."""
+LARGEST_CATEGORY = 2**20 - 1
+"""Larger ones would make long bit sets."""
+MOST_CATEGORIES = 255
+"""Of a feature."""
 LARGEST_REAL = float(np.finfo(np.float64).max)
 MOST_NODES = 2**15
 """Of a tree in which zero is missing."""
@@ -63,17 +70,24 @@ def written(model: Model) -> str:
     """The text of a model that LightGBM loads. Base scores stand in the first trees' leaves."""
     if model.objective not in WRITTEN:
         raise DataError(f"LightGBM's files have no objective like {model.objective!r}.")
-    if any(values is not None for values in model.categories):
-        raise DataError("LightGBM's files do not say what categories are: this model splits some.")
+    categories = whole_categories(model)
     trees = [model.tree(index) for index in range(model.n_trees)]
+    sets = [model.category_sets(index) for index in range(model.n_trees)]
     base = model.base_score
     if not trees:
-        trees = [one_leaf(model, 0.0) for _ in base]
+        trees, sets = [one_leaf(model, 0.0) for _ in base], [[] for _ in base]
     for k, score in enumerate(base):
         trees[k] = shifted(trees[k], score)
-    blocks = [tree_block(index, numbered(nodes)) for index, nodes in enumerate(trees)]
+    blocks = [
+        tree_block(index, numbered(nodes), CategorySplits.of(nodes, of_tree, categories))
+        for index, (nodes, of_tree) in enumerate(zip(trees, sets, strict=True))
+    ]
     used = np.concatenate([nodes["feature"] for nodes in trees])
     counts = np.bincount(used[used >= 0], minlength=model.n_features)
+    infos = [
+        "none" if not count else ":".join(map(str, categories.get(feature, []))) or "[-inf:inf]"
+        for feature, count in enumerate(counts)
+    ]
     names = plain_names(model.feature_names)
     objective = WRITTEN[model.objective].format(n_outputs=model.n_outputs)
     header = {
@@ -84,7 +98,7 @@ def written(model: Model) -> str:
         "max_feature_idx": model.n_features - 1,
         "objective": objective,
         "feature_names": " ".join(names),
-        "feature_infos": " ".join("[-inf:inf]" if count else "none" for count in counts),
+        "feature_infos": " ".join(infos),
         "tree_sizes": " ".join(str(len(block)) for block in blocks),
     }
     importances = [(name, count) for name, count in zip(names, counts) if count]
@@ -102,6 +116,61 @@ def written(model: Model) -> str:
     )
 
 
+def whole_categories(model: Model) -> dict[int, list[int]]:
+    """The categories of each feature that has some, as LightGBM counts them."""
+    found = {}
+    for feature, values in enumerate(model.categories):
+        if values is None:
+            continue
+        for value in values:
+            if isinstance(value, str) or value % 1 or not 0 <= value <= LARGEST_CATEGORY:
+                raise DataError(
+                    f"LightGBM's categories are whole numbers from 0 to {LARGEST_CATEGORY}, but "
+                    f"{model.feature_names[feature]!r} has {value!r}. Train on numbers instead."
+                )
+        found[feature] = [int(value) for value in values]
+    return found
+
+
+@dataclass(frozen=True)
+class CategorySplits:
+    """What LightGBM says of a tree's categorical splits. What is no category goes right there."""
+
+    nodes: NDArray[np.intp]
+    swapped: NDArray[np.intp]  # of these, those whose children change places
+    sets: list[NDArray[np.int64]]  # of each: the categories that go left then
+
+    @classmethod
+    def of(
+        cls,
+        nodes: NDArray[np.void],
+        codes: Sequence[Sequence[int]],
+        categories: Mapping[int, Sequence[int]],
+    ) -> "CategorySplits":
+        splits = np.flatnonzero(nodes["is_categorical"])
+        swaps = nodes["missing_left"][splits]
+        sets = []
+        for feature, of_split, swap in zip(nodes["feature"][splits].tolist(), codes, swaps):
+            goes_left = np.isin(np.arange(len(categories[feature])), of_split)
+            sets.append(np.array(categories[feature], np.int64)[goes_left != swap])
+        return cls(splits, splits[swaps], sets)
+
+    def fields(self) -> dict[str, Any]:
+        """The bit sets of a tree, one after the other."""
+        words = [words_of(some) for some in self.sets]
+        if not words:
+            return {}
+        ends = np.cumsum([0, *map(len, words)])
+        return {"cat_boundaries": listed(ends), "cat_threshold": listed(np.concatenate(words))}
+
+
+def words_of(categories: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A bit for each; at least one word."""
+    words = np.zeros(categories.max(initial=0) // WORD + 1, np.int64)
+    np.bitwise_or.at(words, categories // WORD, 1 << categories % WORD)
+    return words
+
+
 def shifted(nodes: NDArray[np.void], by: float) -> NDArray[np.void]:
     nodes = nodes.copy()
     with np.errstate(over="ignore"):
@@ -115,22 +184,29 @@ def one_leaf(model: Model, value: float) -> NDArray[np.void]:
     return nodes
 
 
-def tree_block(index: int, tree: NumberedTree) -> str:
-    nodes = tree.nodes
+def tree_block(index: int, tree: NumberedTree, categorical: CategorySplits) -> str:
+    nodes = tree.nodes.copy()
+    swapped = nodes[categorical.swapped]
+    nodes["left"][categorical.swapped] = swapped["right"]
+    nodes["right"][categorical.swapped] = swapped["left"]
+    nodes["missing_left"][categorical.nodes] = False
     splits, leaves = nodes[~tree.is_leaf], nodes[tree.is_leaf]
     names = np.where(tree.is_leaf, ~tree.number, tree.number)
     fields = {
         "Tree": index,
         "num_leaves": len(leaves),
-        "num_cat": 0,
+        "num_cat": len(categorical.sets),
         "split_feature": listed(splits["feature"]),
         "split_gain": listed(splits["gain"]),
         "threshold": listed(splits["threshold"]),
         "decision_type": listed(
-            DEFAULT_LEFT * splits["missing_left"] + (MISSING_NAN << MISSING_SHIFT)
+            CATEGORICAL * splits["is_categorical"]
+            + DEFAULT_LEFT * splits["missing_left"]
+            + (MISSING_NAN << MISSING_SHIFT)
         ),
         "left_child": listed(names[splits["left"]]),
         "right_child": listed(names[splits["right"]]),
+        **categorical.fields(),
         "leaf_value": listed(leaves["value"]),
         "leaf_weight": listed(leaves["sum_hessian"]),
         "leaf_count": listed(np.minimum(leaves["count"], MAX_INT32)),
@@ -188,18 +264,22 @@ def read(text: str) -> Model:
     n_features = header.integer("max_feature_idx", 0) + 1
     names = header.words("feature_names", n_features)
     objective, n_outputs = objective_of(header)
-    trees = []
+    trees, sets = [], []
     for index, (number, block) in enumerate(zip(rest[::2], rest[1::2])):
         fields = Fields(f"tree {index}", block)
         if number != str(index):
             raise fields.error(f"it is called Tree={number[:40]}")
         trees.append(nodes_of(fields, n_features))
+        sets.append(sets_of(fields))
     if not trees or len(trees) % n_outputs != 0:
         raise header.error(f"{len(trees)} trees are no whole iterations of {n_outputs}")
     if "average_output" in header:
         for nodes in trees:
             nodes["value"] /= len(trees) // n_outputs
-    return Model.of_trees(objective, n_outputs, [0.0] * n_outputs, names, trees)
+    categories = categories_of(header, n_features, trees, sets)
+    codes = [codes_of(nodes, of_tree, categories) for nodes, of_tree in zip(trees, sets)]
+    base = [0.0] * n_outputs
+    return Model.of_trees(objective, n_outputs, base, names, trees, categories, codes)
 
 
 class Fields:
@@ -281,8 +361,7 @@ def nodes_of(fields: Fields, n_features: int) -> NDArray[np.void]:
     if n_leaves == 1:
         return leaf_nodes(fields, values)
     decisions = fields.integers("decision_type", n_splits, 0, 15)
-    if fields.integer("num_cat", 0) or (decisions & CATEGORICAL).any():
-        raise fields.error("it has categorical splits, which qgbdt does not read")
+    is_categorical = decisions & CATEGORICAL != 0
     missing = decisions >> MISSING_SHIFT
     if (missing > MISSING_NAN).any():
         raise fields.error("decision_type has an unknown kind of missing values")
@@ -291,11 +370,12 @@ def nodes_of(fields: Fields, n_features: int) -> NDArray[np.void]:
     splits["feature"] = fields.integers("split_feature", n_splits, 0, n_features - 1)
     splits["threshold"] = fields.reals("threshold", n_splits, np.inf)
     splits["gain"] = np.maximum(fields.reals("split_gain", n_splits), 0)
-    splits["missing_left"] = np.where(
+    splits["missing_left"] = ~is_categorical & np.where(
         missing == MISSING_NONE,  # NaN is zero then
         splits["threshold"] >= 0,
         decisions & DEFAULT_LEFT != 0,
     )
+    splits["is_categorical"] = is_categorical
     if "internal_count" in fields:
         splits["count"] = fields.integers("internal_count", n_splits, 0, MAX_INT32)
     if "internal_weight" in fields:
@@ -307,7 +387,67 @@ def nodes_of(fields: Fields, n_features: int) -> NDArray[np.void]:
     after = np.minimum(splits["left"], splits["right"]) > np.arange(n_splits)
     if not after.all() or (children != np.arange(1, len(nodes))).any():
         raise fields.error("left_child and right_child make no tree")
-    return without_zero_splits(nodes, np.flatnonzero(missing == MISSING_ZERO), fields)
+    zero_splits = np.flatnonzero(~is_categorical & (missing == MISSING_ZERO))
+    return without_zero_splits(nodes, zero_splits, fields)
+
+
+def sets_of(fields: Fields) -> list[NDArray[np.int64]]:
+    """The categories of each bit set of a tree."""
+    n_sets = fields.integer("num_cat", 0) if "num_cat" in fields else 0
+    if n_sets == 0:
+        return []
+    ends = fields.integers("cat_boundaries", n_sets + 1, 0, MAX_INT32)
+    if ends[0] != 0 or (np.diff(ends) < 0).any():
+        raise fields.error("cat_boundaries does not ascend from 0")
+    words = fields.integers("cat_threshold", int(ends[-1]), 0, 2**WORD - 1)
+    bits = words[:, None] >> np.arange(WORD) & 1 != 0
+    return [np.flatnonzero(bits[begin:end]) for begin, end in itertools.pairwise(ends)]
+
+
+SEEN_CATEGORIES = re.compile(r"-?\d{1,9}(:-?\d{1,9})*", re.ASCII)
+
+
+def categories_of(
+    header: Fields,
+    n_features: int,
+    trees: Sequence[NDArray[np.void]],
+    sets: Sequence[Sequence[NDArray[np.int64]]],
+) -> list[list[float] | None]:
+    """Each feature's categories, if it has some: those in its splits, and those in training."""
+    found: dict[int, set[int]] = {}
+    for nodes, of_tree in zip(trees, sets):
+        for node in nodes[nodes["is_categorical"]]:
+            if not (0 <= node["threshold"] < len(of_tree)) or node["threshold"] % 1:
+                raise header.error("a categorical split has a threshold that is none of its sets")
+            found.setdefault(int(node["feature"]), set()).update(of_tree[int(node["threshold"])])
+    infos = header.values.get("feature_infos", "").split(" ")
+    for feature, values in found.items():
+        if len(infos) == n_features and SEEN_CATEGORIES.fullmatch(infos[feature]):
+            seen = values | {int(value) for value in infos[feature].split(":")} - {-1}
+            found[feature] = seen if len(seen) <= MOST_CATEGORIES else values
+        if len(found[feature]) > MOST_CATEGORIES:
+            raise header.error(
+                f"feature {feature} is split by {len(found[feature])} categories, of which qgbdt "
+                f"has {MOST_CATEGORIES} at most"
+            )
+    return [
+        sorted(map(float, found[feature])) if feature in found else None
+        for feature in range(n_features)
+    ]
+
+
+def codes_of(
+    nodes: NDArray[np.void],
+    sets: Sequence[NDArray[np.int64]],
+    categories: Sequence[Sequence[float] | None],
+) -> list[list[int]]:
+    """What goes left in each categorical split, which gets a set of its own."""
+    splits = np.flatnonzero(nodes["is_categorical"])
+    codes = []
+    for feature, number in zip(nodes["feature"][splits], nodes["threshold"][splits].astype(int)):
+        codes.append(np.searchsorted(categories[feature] or [], sets[number]).tolist())
+    nodes["threshold"][splits] = np.arange(len(splits))
+    return codes
 
 
 def leaf_nodes(fields: Fields, values: NDArray[np.float64]) -> NDArray[np.void]:

@@ -1,7 +1,8 @@
 """LightGBM's model files: what we write LightGBM predicts the same, what it writes we do.
 
-Swept: drawn models (objectives, sizes, missing values, infinite thresholds, stumps, constant trees,
-no trees); LightGBM's own models of every objective and kind of missing values; treelite and
+Swept: drawn models (objectives, sizes, missing values, categories, infinite thresholds, stumps,
+constant trees, no trees); LightGBM's own models of every objective and kind of missing values, and
+with splits of categories; treelite and
 lleaves where they are installed; every refusal; a share of the campaign of damaged texts. Against:
 raw scores and leaves, exactly (an average of trees and three ways at zero: see there).
 """
@@ -70,6 +71,8 @@ def drawn_model(case):
         "min_child_samples": int(rng.choice([1, 20, 1000])),
         "max_bin": int(rng.choice([2, 16, 255])),
     }
+    if case % 3 == 1:
+        return drawn_categories(rng, params)
     model, X = trained(objective, n=int(rng.choice([60, 400])), **params)
     return model.booster_, np.vstack([X[:100], 0.5 * X[:100]])
 
@@ -261,6 +264,136 @@ def test_averages():
     np.testing.assert_array_equal(ours.apply(X), theirs.predict(X, pred_leaf=True))
 
 
+# --- Categories
+
+CATEGORICAL = [1, 3]
+
+
+def rows_of_categories(n, seed=0):
+    """Two categorical features, one of few and one of many categories, which are no neighbours."""
+    rng = np.random.default_rng(seed)
+    X = hurting_data(n, 4, seed)
+    X[:, 1] = rng.integers(0, 4, n)
+    X[:, 3] = rng.choice([0, 1, 2, 31, 32, 33, 64, 95, 96, 1000, 5, 6, 7, 8, 9, 10], n)
+    X[rng.random(X.shape) < 0.1] = np.nan
+    return X
+
+
+def queries_of_categories():
+    X = np.vstack([rows_of_categories(400, 1), rows_of_categories(100, 2)])
+    X[400:, CATEGORICAL] = np.random.default_rng(0).choice([-1, 4, 63, 97, 10**6, np.nan], (100, 2))
+    return without_tiny(X)
+
+
+@pytest.mark.parametrize("params", [{"max_cat_to_onehot": 8}, {"zero_as_missing": True}], ids=str)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_models_of_lightgbm_that_split_categories(objective, params):
+    X = rows_of_categories(800)
+    signal = np.nan_to_num(X, nan=1.5, posinf=2, neginf=-2) % 7
+    y, sizes = targets(signal[:, [1, 3, 0, 2]] - 3, objective)
+    params = params | {"objective": objective, "min_data_per_group": 5, "cat_smooth": 1}
+    params |= {"num_class": 3} if objective == "multiclass" else {}
+    data = lightgbm.Dataset(X, y, group=sizes, categorical_feature=CATEGORICAL)
+    theirs = lightgbm.train({"verbose": -1, "num_threads": 1, **params}, data, 6)
+    text = theirs.model_to_string()
+    assert re.search("num_cat=[1-9]", text)
+    ours = Booster.from_lightgbm_string(text)
+    assert any(values is not None for values in ours.categories())
+    X = queries_of_categories()
+    np.testing.assert_array_equal(
+        ours.predict(X, raw_score=True), theirs.predict(X, raw_score=True)
+    )
+    if "zero_as_missing" not in params:  # else some of our splits are several
+        assert_equal_models(ours, theirs, X)
+        contributions = theirs.predict(X[:50], pred_contrib=True)
+        np.testing.assert_allclose(ours.predict_contrib(X[:50]), contributions, atol=1e-9)
+    assert_round_trip(ours, X)
+
+
+def drawn_categories(rng, params):
+    """A model that splits categories, and rows that are hard for it."""
+    X = rows_of_categories(800, int(rng.integers(2**32)))
+    X = X[rng.random(800) < np.where(X[:, 3] == 1000, 0.1, 1)]
+    y = rng.normal(size=50)[np.nan_to_num(X[:, 3] % 50, nan=49).astype(int)]
+    y += np.nan_to_num(X[:, 0], nan=2, posinf=2, neginf=-2) * np.isnan(X[:, 1])
+    model = QGBDTRegressor(
+        categorical_features=CATEGORICAL,
+        max_cat_to_onehot=int(rng.choice([1, 4, 50])),
+        min_data_per_group=1,
+        cat_smooth=1,
+        **params,
+    )
+    return model.fit(X, y).booster_, queries_of_categories()
+
+
+def test_what_is_missing_goes_right():
+    """In LightGBM's splits of categories; in some of ours it goes left."""
+    booster, X = drawn_categories(np.random.default_rng(0), {"n_estimators": 8, "num_leaves": 16})
+    trees = np.concatenate(booster.trees())
+    assert {True, False} <= set(trees["missing_left"][trees["is_categorical"]].tolist())
+    assert_round_trip(booster, X)
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [(["a", "b"], "'a'"), ([-1, 2], "-1.0"), ([0.5, 2], "0.5"), ([1, 2**20], "1048576.0")],
+)
+def test_categories_that_lightgbm_has_not(values, shown):
+    X = np.array(values * 60, object if isinstance(values[0], str) else float)[:, None]
+    model = QGBDTRegressor(n_estimators=1, categorical_features=[0], min_data_per_group=1)
+    booster = model.fit(X, np.arange(120) % 2).booster_
+    with pytest.raises(DataError) as raised:
+        booster.to_lightgbm_string()
+    assert str(raised.value) == (
+        f"LightGBM's categories are whole numbers from 0 to 1048575, but 'Column_0' has {shown}. "
+        "Train on numbers instead."
+    )
+
+
+def categorical_text():
+    X = np.repeat([0.0, 3, 40], 40)[:, None]
+    model = QGBDTRegressor(
+        n_estimators=1, num_leaves=2, categorical_features=[0], min_data_per_group=1, cat_smooth=1
+    )
+    return model.fit(X, (X[:, 0] == 3).astype(float)).booster_.to_lightgbm_string()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("threshold=0.0", "threshold=1.0", "a threshold that is none of its sets"),
+        ("threshold=0.0", "threshold=0.5", "a threshold that is none of its sets"),
+        ("num_cat=1", "num_cat=0", "a threshold that is none of its sets"),
+        ("num_cat=1", "num_cat=2", "cat_boundaries has 2 values instead of 3"),
+        ("cat_boundaries=0 1", "cat_boundaries=1 0", "cat_boundaries does not ascend from 0"),
+        ("cat_boundaries=0 1", "cat_boundaries=0 2", "cat_threshold has 1 values instead of 2"),
+        ("cat_threshold=8", "cat_threshold=4294967296", "cat_threshold has a value out of the ran"),
+        ("decision_type=9", "decision_type=8", None),  # a number then
+        (
+            "feature_infos=0:3:40\n",
+            "feature_infos=" + ":".join(map(str, range(300))) + "\n",
+            None,  # too many were seen: those that are split by will do
+        ),
+    ],
+)
+def test_damaged_sets(old, new, message):
+    sound = categorical_text()
+    assert sound.count(old) == 1, sound
+    if message is None:
+        assert Booster.from_lightgbm_string(sound.replace(old, new)).num_trees() == 1
+        return
+    with pytest.raises(ModelFormatError, match=re.escape(message)):
+        Booster.from_lightgbm_string(sound.replace(old, new))
+
+
+def test_more_categories_than_a_feature_has():
+    sound = categorical_text()
+    many = sound.replace("cat_boundaries=0 1", "cat_boundaries=0 8")
+    many = many.replace("cat_threshold=8", f"cat_threshold={' '.join(['4294967295'] * 8)}")
+    with pytest.raises(ModelFormatError, match="256 categories, of which qgbdt has 255 at most"):
+        Booster.from_lightgbm_string(many)
+
+
 # --- Other readers of such files
 
 
@@ -319,9 +452,9 @@ SOUND = random_booster("multiclass", leaves=[3, 1]).to_lightgbm_string()
         ("Tree=5\n", "Tree 5\n", "tree 4: the line 'Tree 5' is out of place"),
         ("num_leaves=3", "num_leaves=2000000000", "leaf_value has 3 values instead of 2000000000"),
         ("num_leaves=3", "num_leaves=0", "num_leaves has a value out of the range"),
-        ("num_cat=0", "num_cat=1", "tree 0: it has categorical splits, which qgbdt does not read"),
+        ("num_cat=0", "num_cat=1", "tree 0: cat_boundaries is missing"),
         ("is_linear=0", "is_linear=1", "tree 0: it is linear (linear_tree=true), which"),
-        ("decision_type=8", "decision_type=9", "it has categorical splits"),
+        ("decision_type=8", "decision_type=9", "a threshold that is none of its sets"),
         ("decision_type=8", "decision_type=12", "decision_type has an unknown kind of missing"),
         (
             "decision_type=8",

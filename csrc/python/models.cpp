@@ -81,15 +81,41 @@ std::unique_ptr<Predictor> joined(const std::vector<const Predictor*>& models) {
   return std::make_unique<Predictor>(std::move(all));
 }
 
+// What a file cannot say wrongly: which set a categorical split has, and which codes a set.
+void check_sets(const Model& model) {
+  check(model.categories.empty() || int32_t(model.categories.size()) == model.n_features(),
+        "categories must have an entry for each feature");
+  for (const Tree& tree : model.trees)
+    for (const Node& node : tree)
+      check(!node.is_categorical || (0 <= node.feature && node.feature < model.n_features() &&
+                                     model.is_categorical(node.feature) && 0 <= node.threshold &&
+                                     node.threshold < double(tree.category_sets.size())),
+            "a categorical split has a feature that has categories, and a set");
+}
+
 // A model of trees from elsewhere, proved as that of a file is.
 std::unique_ptr<Predictor> of_trees(
     const std::string& objective, int32_t n_outputs, std::vector<double> base_score,
     std::vector<std::string> feature_names,
-    const std::vector<py::array_t<Node, py::array::c_style>>& trees) {
-  Model model{{}, n_outputs, std::move(feature_names), std::move(base_score), {}};
+    const std::vector<py::array_t<Node, py::array::c_style>>& trees,
+    std::vector<Categories> categories,
+    const std::vector<std::vector<std::vector<int32_t>>>& category_sets) {
+  Model model{
+      {}, n_outputs, std::move(feature_names), std::move(base_score), {}, std::move(categories)};
   check(objective_from_name(objective, &model.objective), "unknown objective");
+  if (!model.has_categories()) model.categories.clear();
   for (const auto& nodes : trees)
     model.trees.emplace_back().assign(nodes.data(), nodes.data() + nodes.size());
+  check(category_sets.empty() || category_sets.size() == trees.size(), "sets for each tree");
+  for (size_t i = 0; i < category_sets.size(); ++i)
+    for (const std::vector<int32_t>& codes : category_sets[i]) {
+      CategorySet& set = model.trees[i].category_sets.emplace_back();
+      for (int32_t code : codes) {
+        check(0 <= code && code < kMaxValueBins, "a code that is none");
+        set.insert(code);
+      }
+    }
+  check_sets(model);
   return std::make_unique<Predictor>(model_from_text(model_to_text(model)));
 }
 
@@ -166,7 +192,9 @@ void bind_models(py::module_& m) {
           py::arg("begin"), py::arg("end"))
       .def_static("joined", &joined)
       .def_static("of_trees", &of_trees, py::arg("objective"), py::arg("n_outputs"),
-                  py::arg("base_score"), py::arg("feature_names"), py::arg("trees"))
+                  py::arg("base_score"), py::arg("feature_names"), py::arg("trees"),
+                  py::arg("categories") = std::vector<Categories>(),
+                  py::arg("category_sets") = std::vector<std::vector<std::vector<int32_t>>>())
       .def_property_readonly_static("node_dtype",
                                     [](const py::object&) { return py::dtype::of<Node>(); });
 }
