@@ -42,6 +42,7 @@ struct FindSplitTask {
   Bounds bounds = {};
   const uint8_t* live = nullptr;     // [n_features]: live_features of a node above; null: all
   const uint8_t* allowed = nullptr;  // [n_features]: what the node may be split by; null: all
+  const uint8_t* cuts = nullptr;     // [n_features]: the only bin after which; null: any
 };
 
 struct CountTask {

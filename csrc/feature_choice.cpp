@@ -11,6 +11,9 @@ namespace {
 // The numbers of streams of samples, beside that of row_sample.h; plus the output.
 constexpr uint64_t kTreeSampleStream = uint64_t(2) << 32, kNodeSampleStream = uint64_t(3) << 32;
 
+// What a node's key is changed by: for its children, and for its cuts.
+constexpr uint64_t kLeft = 1, kRight = 2, kCuts = 3;
+
 // Of the allowed features a share, rounded, but one at least: those of the smallest hashes.
 void keep_share(double share, uint64_t key, FeatureMask* allowed) {
   std::vector<std::pair<uint32_t, size_t>> features;
@@ -27,7 +30,8 @@ void keep_share(double share, uint64_t key, FeatureMask* allowed) {
 
 FeatureChoice::FeatureChoice(const BinnedMatrix& bins, const TrainParams& params, int64_t iteration,
                              int output)
-    : params_(params),
+    : bins_(bins),
+      params_(params),
       root_key_(stream_key(params.seed, uint64_t(iteration), kNodeSampleStream + output)),
       nodes_differ_(params.colsample_bynode < 1 || params.limits_interactions()) {
   if (!(params.colsample_bytree < 1) && !nodes_differ_) return;
@@ -38,7 +42,9 @@ FeatureChoice::FeatureChoice(const BinnedMatrix& bins, const TrainParams& params
                stream_key(params.seed, uint64_t(iteration), kTreeSampleStream + output), &of_tree_);
 }
 
-uint64_t FeatureChoice::child_key(uint64_t key, bool right) { return mix64(key ^ (right ? 2 : 1)); }
+uint64_t FeatureChoice::child_key(uint64_t key, bool right) {
+  return mix64(key ^ (right ? kRight : kLeft));
+}
 
 FeatureMask FeatureChoice::of_node(uint64_t key, std::span<const int32_t> used) const {
   FeatureMask allowed = of_tree_;
@@ -49,6 +55,17 @@ FeatureMask FeatureChoice::of_node(uint64_t key, std::span<const int32_t> used) 
       allowed[f] &= std::find(used.begin(), used.end(), int32_t(f)) != used.end();
   if (params_.colsample_bynode < 1) keep_share(params_.colsample_bynode, key, &allowed);
   return allowed;
+}
+
+std::vector<uint8_t> FeatureChoice::cuts_of_node(uint64_t key) const {
+  std::vector<uint8_t> cuts;
+  if (!params_.extra_trees) return cuts;
+  const uint64_t of_cuts = mix64(key ^ kCuts);
+  for (int32_t f = 0; f < bins_.n_features(); ++f) {
+    const uint64_t n_cuts = uint64_t(std::max(bins_.n_value_bins(f) - 1, 1));
+    cuts.push_back(uint8_t(row_hash(of_cuts, uint64_t(f)) * n_cuts >> 32));
+  }
+  return cuts;
 }
 
 // The features that are in a set with all those used.

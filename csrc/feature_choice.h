@@ -1,5 +1,5 @@
-// Which features a tree, and each of its nodes, may be split by: shares of them that are drawn, and
-// sets that may meet on a path from the root.
+// Which features a tree, and each of its nodes, may be split by, and where: shares of them that are
+// drawn, sets that may meet on a path from the root, and cuts that are drawn.
 #pragma once
 
 #include <stdint.h>
@@ -26,9 +26,13 @@ class FeatureChoice {
   // used: the features of the splits above the node.
   FeatureMask of_node(uint64_t key, std::span<const int32_t> used) const;
 
+  // Of each feature the bin after which the node may be cut; empty: after any.
+  std::vector<uint8_t> cuts_of_node(uint64_t key) const;
+
  private:
   void keep_sets(std::span<const int32_t> used, FeatureMask* allowed) const;
 
+  const BinnedMatrix& bins_;
   const TrainParams& params_;
   uint64_t root_key_;
   FeatureMask of_tree_;

@@ -114,9 +114,13 @@ class Grower {
 
   void find_splits(std::vector<FindSplitTask> tasks, const std::vector<int32_t>& ids) {
     std::vector<FeatureMask> allowed;
+    std::vector<std::vector<uint8_t>> cuts;
     for (size_t i = 0; i < ids.size(); ++i) {
-      allowed.push_back(features_.of_node(leaves_[ids[i]].key, leaves_[ids[i]].used));
+      const Leaf& leaf = leaves_[ids[i]];
+      allowed.push_back(features_.of_node(leaf.key, leaf.used));
       if (!allowed.back().empty()) tasks[i].allowed = allowed.back().data();
+      cuts.push_back(features_.cuts_of_node(leaf.key));
+      if (!cuts.back().empty()) tasks[i].cuts = cuts.back().data();
     }
     const std::vector<SplitCandidate> best = split_finder_.find(tasks);
     for (size_t i = 0; i < ids.size(); ++i) {

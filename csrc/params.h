@@ -46,6 +46,7 @@ struct TrainParams {
   bool goss;  // rows are sampled by gradient, not in bags
   double top_rate, other_rate;
   double colsample_bytree, colsample_bynode;
+  bool extra_trees;                          // of each feature a node looks at one cut, drawn
   std::vector<int8_t> monotone_constraints;  // of each feature -1, 0 or 1; or empty
   std::vector<uint8_t> interaction_sets;     // [n_sets][n_features]; empty: all interact
   int most_interacting;                      // features on a path from the root; 0: any number

@@ -232,6 +232,10 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             )
         if device is not None and is_sparse(X):
             raise DeviceError(f"device={self.device!r} needs dense X. Use X.toarray(), {OR_CPU}")
+        if device is not None and self.extra_trees:
+            raise DeviceError(
+                f"device={self.device!r} does not draw cuts. Use extra_trees=False, {OR_CPU}"
+            )
         if device is not None and categories:
             raise DeviceError(
                 f"device={self.device!r} does not train on categorical features. Use numbers and "

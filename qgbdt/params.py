@@ -480,6 +480,12 @@ class CommonParams(Parametrized):
         allowed=FloatRange(0.0, 1.0, "(]"),
         doc="Share of the tree's features that a node may be split by.",
     )
+    extra_trees: bool = param(
+        default=False,
+        allowed=BOOL,
+        doc="Whether a node looks at one cut of each numerical feature, which is drawn, and at the "
+        "one between values and missing values. Categories are split as ever.",
+    )
     monotone_constraints: Any = param(
         default=None,
         allowed=SIGNS | SIGNS_BY_NAME | NONE,

@@ -36,6 +36,7 @@ BASE_PARAMS = {
     "other_rate": 0.1,
     "colsample_bytree": 1.0,
     "colsample_bynode": 1.0,
+    "extra_trees": False,
     "monotone_constraints": np.zeros(0, np.int8),
     "interaction_sets": np.zeros((0, 0), np.uint8),
     "most_interacting": 0,

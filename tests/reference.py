@@ -831,9 +831,12 @@ def gain_threshold(parent, quantized, params, bounds=UNBOUNDED) -> float:
 
 
 def best_split(
-    matrix, histogram, parent, quantized, params, allowed=None, bounds=UNBOUNDED
+    matrix, histogram, parent, quantized, params, allowed=None, bounds=UNBOUNDED, cuts=None
 ) -> Split | None:
-    """The allowed split of largest gain; of equal ones, the first in scan order."""
+    """The allowed split of largest gain; of equal ones, the first in scan order.
+
+    cuts: of each feature the only bin after which values are parted, or all of them.
+    """
     params = params | {"min_child_weight": min_child_weight(parent, quantized, params)}
     best, best_gain = None, gain_threshold(parent, quantized, params, bounds)
     for feature, thresholds in enumerate(matrix.bin_thresholds):
@@ -850,6 +853,9 @@ def best_split(
             left, bins, missing_left = split_candidates(
                 histogram[feature], n_value_bins, has_missing
             )
+            if cuts is not None:
+                kept = np.isin(bins, [cuts[feature], n_value_bins - 1])
+                left, bins, missing_left = left[kept], bins[kept], missing_left[kept]
             sets, l2 = [None] * len(left), 0.0
         if len(left) == 0:
             continue
@@ -895,6 +901,15 @@ def features_of_node(allowed, used: frozenset, key, params):
         allowed = allowed & np.isin(np.arange(len(allowed)), sorted(used))
     share = params["colsample_bynode"]
     return keep_share(allowed, share, key) if share < 1 else allowed
+
+
+def cuts_of_node(matrix: BinnedMatrix, key, params):
+    """With extra_trees one for each feature, drawn; else None."""
+    if not params["extra_trees"]:
+        return None
+    hashes = row_hash(mix64(key ^ U64(3)), np.arange(len(matrix.n_value_bins)))
+    n_cuts = np.maximum(matrix.n_value_bins - 1, 1)
+    return (hashes.astype(U64) * n_cuts.astype(U64) >> U64(32)).astype(np.int64)
 
 
 def child_keys(key):
@@ -974,7 +989,10 @@ def grow_tree(
         if is_shallow and len(rows) >= 2 * max(params["min_child_samples"], 1):
             histogram = build_histogram(matrix, quantized, rows)
             allowed = features_of_node(tree_features, place.used, place.key, params)
-            split = best_split(matrix, histogram, sums, quantized, params, allowed, place.bounds)
+            cuts = cuts_of_node(matrix, place.key, params)
+            split = best_split(
+                matrix, histogram, sums, quantized, params, allowed, place.bounds, cuts
+            )
             if split is not None:
                 frontier[node] = split
 

@@ -1,9 +1,9 @@
 """Laws of any fit: parameters, data and samples of rows and features are drawn all at once.
 
 Swept: every objective, bits, weights, missing values, categories, monotone and interaction
-constraints, bagging, sampling by gradient, features of trees and nodes, threads, SIMD levels,
-workers, sparse input, fits that go on. Against: one thread, and definitions. Tolerance: none, but
-one rounding each for sums of hessians.
+constraints, bagging, sampling by gradient, features of trees and nodes, drawn cuts, threads, SIMD
+levels, workers, sparse input, fits that go on. Against: one thread, and definitions. Tolerance:
+none, but one rounding each for sums of hessians.
 
 QGBDT_LAW_CASES sets how many combinations are drawn (`make laws`: 20,000).
 """
@@ -77,6 +77,7 @@ PARAMS = st.fixed_dictionaries(
         "renew_leaves": st.booleans(),
         "colsample_bytree": st.sampled_from([0.5, 1.0]),
         "colsample_bynode": st.sampled_from([0.5, 1.0]),
+        "extra_trees": st.sampled_from([False, False, True]),
         "min_data_per_group": st.sampled_from([1, 100]),
         "random_state": st.integers(0, 2**32 - 1),
     }

@@ -54,6 +54,7 @@ NATIVE = {
     "other_rate",
     "colsample_bytree",
     "colsample_bynode",
+    "extra_trees",
     "tweedie_variance_power",
     "lambdarank_truncation_level",
 }
@@ -100,6 +101,7 @@ OUT_OF_RANGE = [
     ("other_rate", 0.0, "a float in the range (0.0, 1.0]"),
     ("colsample_bytree", 0, "a float in the range (0.0, 1.0]"),
     ("colsample_bynode", 1.5, "a float in the range (0.0, 1.0]"),
+    ("extra_trees", 1, "a bool"),
     *(
         (
             "monotone_constraints",

@@ -12,6 +12,7 @@ import reference as ref
 from conftest import (
     OBJECTIVES,
     feature_names,
+    few_valued_data,
     hurting_data,
     native_params,
     sparse_data,
@@ -27,7 +28,7 @@ from test_trainer import compare
 from workers import shards_in_order, train_together
 
 from qgbdt import QGBDTClassifier, QGBDTRegressor, _core
-from qgbdt.errors import ParameterError
+from qgbdt.errors import DeviceError, ParameterError
 
 STRATEGIES = {
     "bag": {"subsample": 0.6},
@@ -79,6 +80,57 @@ def test_tiles_without_a_feature_of_the_tree(share, columns):
     params = native_params(objective="binary", num_leaves=24, **{f"colsample_by{columns}": share})
     model = compare(X, y, params)
     assert any(len(model.tree(i)) > 1 for i in range(model.n_trees))
+
+
+DRAWN_CUTS = {
+    "plain": (hurting_data(400, 8), {}),
+    "histograms": (hurting_data(3000, 6), {"num_leaves": 40}),
+    "large leaves": (hurting_data(700, 6), {"min_child_samples": 60, "grad_bits": 2}),
+    "few values": (few_valued_data(900)[0], {}),
+    "sparse": (sparse_data(900)[0], {"num_leaves": 24}),
+    "listed": (sparse_data(400, 300)[0] * (np.arange(300) < 8), {"min_child_samples": 1}),
+    "constraints": (hurting_data(600), {"monotone_constraints": np.array([1, -1, 0] * 2, np.int8)}),
+    "nodes": (hurting_data(600, 8), {"colsample_bynode": 0.5, "subsample": 0.7}),
+}
+
+
+@pytest.mark.parametrize("kind", DRAWN_CUTS)
+@pytest.mark.parametrize("objective", ["regression", "binary", "multiclass", "lambdarank"])
+def test_drawn_cuts_equal_reference(objective, kind):
+    X, changes = DRAWN_CUTS[kind]
+    if objective == "multiclass" and kind == "constraints":
+        changes = {}
+    y, query_sizes = targets(X, objective)
+    weight = np.random.default_rng(3).random(len(y)) if kind == "large leaves" else None
+    params = native_params(objective=objective, extra_trees=True, **changes)
+    model = compare(X, y, params, weight=weight, query_sizes=query_sizes)
+    assert any(len(model.tree(i)) > 1 for i in range(model.n_trees))
+
+
+def test_a_gpu_draws_no_cuts():
+    X = hurting_data(100)
+    matrix = _core.BinnedMatrix(X, 255, 1)
+    device, params = _core.on_host.device(), native_params(extra_trees=True)
+    with pytest.raises(DeviceError, match=r"does not draw cuts \(extra_trees\)"):
+        _core.train(matrix, X[:, 0], None, None, feature_names(X), params, 1, device=device)
+
+
+def test_a_node_draws_its_own_cuts():
+    """Root thresholds of many trees are spread evenly; missing values may be parted from all."""
+    X = np.arange(1.0, 101)[:, None]
+    y = np.where(X[:, 0] > 50, 1.0, -1.0)
+    params = native_params(n_estimators=400, learning_rate=1e-9, num_leaves=2, extra_trees=True)
+    model = train_native(X, y, params | {"min_child_samples": 1})
+    thresholds = [model.tree(i)["threshold"][0] for i in range(400)]
+    found = np.histogram(thresholds, bins=np.linspace(1, 100, 6))[0]
+    assert found.sum() == 400
+    assert (np.abs(found - 80) < 40).all()  # five standard deviations
+    assert len(set(thresholds)) > 80
+    X[::3] = np.nan
+    y = np.isnan(X[:, 0]).astype(float)
+    tree = train_native(X, y, params | {"n_estimators": 1}).tree(0)
+    assert tree["threshold"][0] == np.inf
+    assert not tree["missing_left"][0]
 
 
 @pytest.mark.parametrize("change", [{"renew_leaves": False}, {"rounding": "nearest"}])
@@ -329,6 +381,7 @@ def test_a_resumed_fit_draws_the_same_samples(tmp_path):
         {"subsample": 0.5, "subsample_freq": 1},
         {"data_sample_strategy": "goss", "top_rate": 0.3, "other_rate": 0.2},
         {"colsample_bytree": 0.6, "colsample_bynode": 0.6},
+        {"extra_trees": True},
     ],
 )
 def test_as_accurate_as_lightgbm(change):

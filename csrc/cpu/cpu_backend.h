@@ -108,9 +108,6 @@ class CpuBackend final : public Backend {
   void add_dense_rows(RowRange range, const FeatureTile& tile, Lanes<Lane> lanes, HistCell* cells);
   void add_rows(RowRange range, const FeatureTile& tile, ThreadScratch& scratch, HistCell* cells);
   bool cuts_tiles(int threads, int64_t n_nodes, bool few_rows) const;
-  int32_t n_categories(int32_t feature) const {
-    return bins_.is_categorical(feature) ? bins_.n_value_bins(feature) : kNotCategorical;
-  }
   // Where a feature's cells begin in those of its tile.
   int64_t first_cell(const FeatureTile& tile, int32_t feature) const {
     return bins_.cell_offset(feature) - bins_.cell_offset(tile.first_feature);

@@ -105,7 +105,7 @@ void CpuBackend::search_listed(int32_t feature, ListedScratch& scratch) {
     counts[rest] += uint32_t(node.task.count) - scratch.n_listed[i];
     if (node.task.allowed && !node.task.allowed[feature]) continue;
     const FeatureBins bins{cells, nullptr, order, data_.sign_of(feature)};
-    node.add(feature, node.find(kernels_, feature, bins, kNotCategorical, counts, node.sure()));
+    node.add(feature, node.find(kernels_, feature, bins, counts, node.sure()));
   }
 }
 

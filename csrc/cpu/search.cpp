@@ -78,7 +78,7 @@ void CpuBackend::find_tile_splits(SearchedNode& node, SearchedNode* sibling,
 void CpuBackend::bound(SearchedNode& node, const TileSums& sums, const FeatureTile& tile,
                        int32_t feature, TileBounds& bounds) const {
   const FeatureBins bins = bins_of(sums, tile, feature);
-  const float bound = node.bound(kernels_, feature, bins, n_categories(feature));
+  const float bound = node.bound(kernels_, feature, bins);
   bounds.of_features[feature - tile.first_feature] = bound;
   bounds.highest = std::max(bounds.highest, bound);
   if (tile.is_sparse() && !node.live.empty())
@@ -103,7 +103,7 @@ void CpuBackend::search(SearchedNode& node, const TileSums& sums, const FeatureT
 void CpuBackend::search(SearchedNode& node, int32_t feature, const FeatureBins& bins) {
   const double sure = node.sure();
   const RowRange rows = node.task.rows;
-  FeatureSplit best = node.find(kernels_, feature, bins, n_categories(feature), nullptr, sure);
+  FeatureSplit best = node.find(kernels_, feature, bins, nullptr, sure);
   const bool may_win = best.gain > 0 && best.gain >= sure;
   if (may_win && !has_enough_rows(best, node.rules)) {
     best.is_counted = !bins_.is_categorical(feature) &&
@@ -111,7 +111,7 @@ void CpuBackend::search(SearchedNode& node, int32_t feature, const FeatureBins& 
     if (!best.is_counted && rows.size() == node.task.count) {
       uint32_t counts[kBinPlaces];
       count_places(rows, feature, counts);
-      best = node.find(kernels_, feature, bins, n_categories(feature), counts, sure);
+      best = node.find(kernels_, feature, bins, counts, sure);
     }
   }
   node.add(feature, best);
@@ -143,7 +143,7 @@ void CpuBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitPa
   std::vector<bool> is_sibling(n_tasks);
   for (const FindSplitTask& task : tasks) {
     const size_t first = nodes_.size() * n_features;
-    nodes_.emplace_back(task, rules_of_node(params, task.total, task.count, task.bounds),
+    nodes_.emplace_back(bins_, task, rules_of_node(params, task.total, task.count, task.bounds),
                         &feature_splits_[first],
                         bins_.has_categories() ? &category_sets_[first] : nullptr);
     if (task.sibling != kNone) is_sibling[task.sibling] = true;
@@ -203,7 +203,7 @@ void CpuBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
   std::transform(row_counts, row_counts + kBinPlaces, counts, cell_hessian);
   const FeatureBins bins{cells_of(node.task.slot, feature), nullptr, bins_.bin_order(feature),
                          data_.sign_of(feature)};
-  node.features[feature] = node.find(kernels_, feature, bins, n_categories(feature), counts, 0);
+  node.features[feature] = node.find(kernels_, feature, bins, counts, 0);
 }
 
 }  // namespace qgbdt

@@ -80,6 +80,7 @@ TrainParams train_params(const py::dict& dict) {
   p.other_rate = in.get<double>("other_rate");
   p.colsample_bytree = in.get<double>("colsample_bytree");
   p.colsample_bynode = in.get<double>("colsample_bynode");
+  p.extra_trees = in.get<bool>("extra_trees");
   const auto signs = in.get<py::array_t<int8_t, py::array::c_style>>("monotone_constraints");
   p.monotone_constraints.assign(signs.data(), signs.data() + signs.size());
   const auto sets = in.get<py::array_t<uint8_t, py::array::c_style>>("interaction_sets");
@@ -356,6 +357,8 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
   check_targets(params, data.target, n, has_queries);
   if (device && matrix.has_categories())
     throw DeviceFailure("a device other than the CPU does not train on categorical features");
+  if (device && params.extra_trees)
+    throw DeviceFailure("a device other than the CPU does not draw cuts (extra_trees)");
 
   Model model{
       params.objective, params.n_outputs, std::move(feature_names), {}, {}, std::move(categories),
