@@ -53,7 +53,7 @@ class Grower {
         is_alone_(comm.world_size() == 1),
         max_direct_rows_(is_alone_ ? backend.max_direct_rows() : kNone),
         batch_share_(is_alone_ ? kBatchShare : kBatchShareOfWorkers),
-        queue_(BestFirst{&leaves_}),
+        queue_(BestFirst{&leaves_, params.by_depth}),
         known_(LargestGain{&leaves_}) {}
 
   GrownTree grow(HistCell root_total, int64_t n_rows) {
@@ -62,7 +62,8 @@ class Grower {
     find_root_split();
     commit_leaf(0);
     while (n_leaves_ < params_.num_leaves && !queue_.empty()) {
-      if (leaves_[*queue_.begin()].left_leaf == kNone) expand(choose_batch());
+      if (leaves_[*queue_.begin()].left_leaf == kNone)
+        expand(params_.by_depth ? nodes_of_depth() : choose_batch());
       commit_split(pop_best());
     }
     return finish();
@@ -71,8 +72,10 @@ class Grower {
  private:
   struct BestFirst {
     const std::vector<Leaf>* leaves;
+    bool by_depth;
     bool operator()(int32_t a, int32_t b) const {
       const Leaf &x = (*leaves)[a], &y = (*leaves)[b];
+      if (by_depth && x.depth != y.depth) return x.depth < y.depth;
       if (x.split.gain != y.split.gain) return x.split.gain > y.split.gain;
       return x.node < y.node;
     }
@@ -149,11 +152,24 @@ class Grower {
     return batch;
   }
 
+  // The first in the queue and those of its depth that will be split: nothing in vain.
+  std::vector<int32_t> nodes_of_depth() const {
+    std::vector<int32_t> batch;
+    const int32_t depth = leaves_[*queue_.begin()].depth;
+    for (int32_t id : queue_) {
+      if (leaves_[id].depth != depth || int(batch.size()) == params_.num_leaves - n_leaves_) break;
+      batch.push_back(id);
+    }
+    return batch;
+  }
+
   void expand(const std::vector<int32_t>& batch) {
     report_.rounds += 1;
     report_.expansions += int64_t(batch.size());
     std::vector<int64_t> left_counts = partition(batch);
-    const bool is_last = params_.num_leaves - n_leaves_ == 1;  // the children will not be split
+    const int splits_to_come = params_.by_depth ? int(batch.size()) : 1;
+    const bool is_last =
+        params_.num_leaves - n_leaves_ == splits_to_come;  // no child will be split
     const auto build = is_last ? std::vector<HistogramTask>{} : histograms_of_children(batch);
     backend_.build_histograms(build, left_counts, comm_);
     for (size_t i = 0; i < batch.size(); ++i) count_children(batch[i], left_counts[i]);

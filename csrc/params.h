@@ -30,6 +30,7 @@ struct TrainParams {
   int n_estimators;
   int num_leaves;
   int max_depth;  // <= 0: no limit
+  bool by_depth;  // the nodes of a depth are split before deeper ones
   double learning_rate;
   int64_t min_child_samples;
   double min_child_weight;

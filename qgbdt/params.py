@@ -348,6 +348,13 @@ class CommonParams(Parametrized):
         allowed=IntRange(-1, INT32_MAX),
         doc="Most splits between the root and a leaf; 0 and -1 mean no limit.",
     )
+    grow_policy: Literal["lossguide", "depthwise"] = param(
+        default="lossguide",
+        allowed=Choice(("lossguide", "depthwise")),
+        doc="Which node is split next: 'lossguide' the one of largest gain, as in LightGBM; "
+        "'depthwise' one of least depth, and of these the one of largest gain. Trees end at "
+        "num_leaves or max_depth.",
+    )
     learning_rate: float = param(
         default=0.1,
         allowed=FloatRange(0.0, 1000.0, "(]"),

@@ -19,6 +19,7 @@ BASE_PARAMS = {
     "n_estimators": 3,
     "num_leaves": 15,
     "max_depth": -1,
+    "grow_policy": "lossguide",
     "learning_rate": 0.1,
     "min_child_samples": 5,
     "min_child_weight": 1e-3,

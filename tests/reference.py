@@ -967,7 +967,7 @@ def child_places(place: Place, split: Split, children, quantized, params) -> tup
 def grow_tree(
     matrix: BinnedMatrix, quantized, rows, params, iteration: int, output: int, category_sets=None
 ):
-    """Leaf-wise: split the leaf of largest gain, until num_leaves or nothing is left to split.
+    """Split the leaf of largest gain (depthwise: of least depth), until num_leaves or none is left.
 
     Returns the nodes (their values still 0) in the order of their ids, and the rows of each leaf.
     The sets of categories that go left are appended to category_sets.
@@ -996,11 +996,15 @@ def grow_tree(
             if split is not None:
                 frontier[node] = split
 
+    def turn(leaf: int):
+        depth = places[leaf].depth if params["grow_policy"] == "depthwise" else 0
+        return depth, -frontier[leaf].gain, leaf
+
     key = stream_key(params["seed"], iteration, NODE_SAMPLE + output)
     add_leaf(0, rows, Place(0, key, frozenset(), UNBOUNDED))
     n_nodes = 1
     while frontier and len(leaf_rows) < params["num_leaves"]:
-        node = min(frontier, key=lambda leaf: (-frontier[leaf].gain, leaf))
+        node = min(frontier, key=turn)
         split = frontier.pop(node)
         for name in ("feature", "missing_left", "threshold", "gain"):
             tree[node][name] = getattr(split, name)

@@ -11,6 +11,9 @@ import reference
 from conftest import OBJECTIVES, hurting_data, native_params, targets, train_native
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_trainer import compare
+
+from qgbdt import QGBDTRegressor
 
 
 def node_of_rows(tree, X):
@@ -77,6 +80,31 @@ def test_best_first_order():
         best = max(frontier, key=lambda i: (tree["gain"][i], -i))
         assert tree["left"][best] == left
         frontier = (frontier - {best}) | {left, left + 1}
+
+
+@pytest.mark.parametrize("max_depth", [-1, 3])
+@pytest.mark.parametrize("num_leaves", [2, 3, 20, 64, 100])
+@pytest.mark.parametrize("objective", ["regression", "multiclass", "lambdarank"])
+def test_depthwise_equals_reference(objective, num_leaves, max_depth):
+    X = hurting_data(1200)
+    y, query_sizes = targets(X, objective)
+    params = native_params(
+        objective=objective, num_leaves=num_leaves, max_depth=max_depth, grow_policy="depthwise"
+    )
+    model = compare(X, y, params, query_sizes=query_sizes)
+    for i in range(model.n_trees):
+        tree = model.tree(i)
+        by_number = depths(tree)
+        assert (np.diff(by_number) >= 0).all()  # no node before one of less depth
+
+
+def test_a_depth_is_a_round():
+    X = hurting_data(5000)
+    y, _ = targets(X, "regression")
+    fitted = QGBDTRegressor(n_estimators=1, num_leaves=2**6, grow_policy="depthwise").fit(X, y)
+    profile = fitted.fit_profile_
+    assert profile["growth_rounds"] == depths(fitted.booster_.tree(0)).max()
+    assert profile["growth_expansions"] == profile["growth_splits"]
 
 
 def test_training_rows_predict_alike_through_bins_and_values():

@@ -65,6 +65,7 @@ PARAMS = st.fixed_dictionaries(
         "n_estimators": st.integers(1, 3),
         "num_leaves": st.integers(2, 31),
         "max_depth": st.sampled_from([-1, 1, 3]),
+        "grow_policy": st.sampled_from(["lossguide", "depthwise"]),
         "learning_rate": st.sampled_from([0.1, 1.0]),
         "max_bin": st.integers(2, 255),
         "min_child_samples": st.integers(1, 40),

@@ -56,6 +56,9 @@ TrainParams train_params(const py::dict& dict) {
   p.n_estimators = in.get<int>("n_estimators");
   p.num_leaves = in.get<int>("num_leaves");
   p.max_depth = in.get<int>("max_depth");
+  const auto policy = in.get<std::string>("grow_policy");
+  check(policy == "lossguide" || policy == "depthwise", "unknown grow_policy");
+  p.by_depth = policy == "depthwise";
   p.learning_rate = in.get<double>("learning_rate");
   p.min_child_samples = in.get<int64_t>("min_child_samples");
   p.min_child_weight = in.get<double>("min_child_weight");
