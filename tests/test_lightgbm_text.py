@@ -399,13 +399,16 @@ def test_more_categories_than_a_feature_has():
 
 def test_treelite(tmp_path):
     treelite = pytest.importorskip("treelite")
-    for objective in ("regression", "binary", "poisson", "multiclass"):
-        model, X = trained(objective)
+    models = [trained(name) for name in ("regression", "binary", "poisson", "multiclass")]
+    models = [(model.booster_, X) for model, X in models]
+    few = {"n_estimators": 8, "num_leaves": 16}
+    models.append(drawn_categories(np.random.default_rng(0), few))
+    for booster, X in models:
         X = X[np.isfinite(X[:, 2])]
-        model.booster_.save_lightgbm(tmp_path / "model.txt")
+        booster.save_lightgbm(tmp_path / "model.txt")
         theirs = treelite.frontend.load_lightgbm_model(tmp_path / "model.txt")
         found = np.squeeze(treelite.gtil.predict(theirs, X))
-        np.testing.assert_allclose(model.booster_.predict(X), found, rtol=1e-6)
+        np.testing.assert_allclose(booster.predict(X), found, rtol=1e-6)
 
 
 def test_lleaves(tmp_path):
