@@ -137,8 +137,7 @@ class Booster {
       largest.push_back(m->max);
       counts.insert(counts.end(), std::begin(m->counts), std::end(m->counts));
     }
-    comm_.allreduce_max(largest);
-    comm_.allreduce_sum(counts);
+    comm_.allreduce(largest, counts);
     for (size_t i = 0; i < magnitudes.size(); ++i) {
       magnitudes[i]->max = largest[i];
       std::copy_n(&counts[i * std::size(magnitudes[i]->counts)], std::size(magnitudes[i]->counts),

@@ -5,23 +5,6 @@
 #include "support/crc32.h"
 
 namespace qgbdt {
-namespace {
-
-// values[i] <- combine of every worker's values[i].
-template <class T, class Combine>
-void allreduce(Comm& comm, std::span<T> values, Combine combine) {
-  if (comm.world_size() == 1) return;
-  Bytes own;
-  append(std::span<const T>(values), &own);
-  const std::vector<Bytes> all = comm.allgather(std::move(own));
-  for (int worker = 0; worker < comm.world_size(); ++worker) {
-    if (worker == comm.rank()) continue;
-    const std::vector<T> other = ByteReader(all[worker]).take<T>(int64_t(values.size()));
-    std::transform(values.begin(), values.end(), other.begin(), values.begin(), combine);
-  }
-}
-
-}  // namespace
 
 void seal(Bytes* message) {
   const uint32_t checksum = crc32(*message);
@@ -51,12 +34,20 @@ std::vector<Bytes> Comm::allgather(Bytes message) {
   return exchange(std::vector<Bytes>(world_size(), std::move(message)));
 }
 
-void Comm::allreduce_sum(std::span<int64_t> values) {
-  allreduce(*this, values, [](int64_t a, int64_t b) { return a + b; });
-}
-
-void Comm::allreduce_max(std::span<double> values) {
-  allreduce(*this, values, [](double a, double b) { return std::max(a, b); });
+void Comm::allreduce(std::span<double> maxima, std::span<int64_t> sums) {
+  if (world_size() == 1) return;
+  Bytes own;
+  append(std::span<const double>(maxima), &own);
+  append(std::span<const int64_t>(sums), &own);
+  const std::vector<Bytes> all = allgather(std::move(own));
+  for (int worker = 0; worker < world_size(); ++worker) {
+    if (worker == rank()) continue;
+    ByteReader reader(all[worker]);
+    const auto their_maxima = reader.take<double>(int64_t(maxima.size()));
+    const auto their_sums = reader.take<int64_t>(int64_t(sums.size()));
+    for (size_t i = 0; i < maxima.size(); ++i) maxima[i] = std::max(maxima[i], their_maxima[i]);
+    for (size_t i = 0; i < sums.size(); ++i) sums[i] += their_sums[i];
+  }
 }
 
 }  // namespace qgbdt

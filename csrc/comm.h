@@ -46,8 +46,10 @@ class Comm {
 
   // Every worker's message, by rank.
   std::vector<Bytes> allgather(Bytes message);
-  void allreduce_sum(std::span<int64_t> values);
-  void allreduce_max(std::span<double> values);
+  // In one exchange: maxima become the largest of any worker, sums those over all workers.
+  void allreduce(std::span<double> maxima, std::span<int64_t> sums);
+  void allreduce_max(std::span<double> values) { allreduce(values, {}); }
+  void allreduce_sum(std::span<int64_t> values) { allreduce({}, values); }
 };
 
 // A message with its checksum behind it. unseal takes that off: whether it fits.
