@@ -22,7 +22,7 @@ from conftest import (
     train_native,
 )
 
-from qgbdt import _core
+from qgbdt import QGBDTRegressor, _core
 
 THREADS = (1, 2, 3, 7)
 BITS = ("auto", 2, 3, 4, 5, 8, 16)
@@ -159,3 +159,14 @@ def test_unsupported_simd_level(monkeypatch):
     monkeypatch.setenv("QGBDT_SIMD", missing.pop())
     with pytest.raises(ValueError, match="this build on this CPU runs: scalar"):
         _core.simd_level()
+
+
+def test_leaves_that_were_split_in_vain():
+    """Their rows lie in another order; threads mark the rows of a leaf part by part."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60_000, 6))
+    y = X[:, 0] + X[:, 1] * X[:, 2] + rng.normal(size=len(X))
+    fits = [QGBDTRegressor(n_estimators=6, num_leaves=60, n_jobs=n).fit(X, y) for n in THREADS]
+    profile = fits[0].fit_profile_
+    assert profile["growth_expansions"] > profile["growth_splits"]
+    assert all(fit.booster_ == fits[0].booster_ for fit in fits)

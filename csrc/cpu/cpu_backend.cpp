@@ -17,7 +17,8 @@
 namespace qgbdt {
 namespace {
 
-constexpr int64_t kRowBlock = 4096;  // rows of one task of an elementwise pass
+constexpr int64_t kRowBlock = 4096;                      // rows of one task of an elementwise pass
+constexpr int64_t kMarksOfLine = 64 / sizeof(uint32_t);  // leaves of rows that share a cache line
 
 // Dense tiles cut into as many parts as may feed n_threads with few nodes.
 std::vector<FeatureTile> cut_tiles(const BinnedMatrix& bins, const std::vector<FeatureTile>& tiles,
@@ -402,17 +403,31 @@ void CpuBackend::partition(std::span<const PartitionTask> tasks, std::span<int64
   partition_rows(cuts, left_counts);
 }
 
-// Rows that are not in use have gradients of 0 and so add nothing to their leaves' sums.
+// Rows that are not in use have gradients of 0 and so add nothing to their leaves' sums. A thread
+// marks the rows of a part of all, of every leaf: neighbours, which share a cache line, lie in
+// different leaves. Of a leaf that was split in vain the rows are not in order any more: one thread
+// marks them all.
 void CpuBackend::set_leaves(std::span<const RowRange> leaves, std::span<const RowRange> others) {
-  std::vector<RowChunk> chunks = cut(leaves, kMaxChunkRows);
-  const std::vector<RowChunk> of_others = cut(others, kMaxChunkRows);
-  chunks.insert(chunks.end(), of_others.begin(), of_others.end());
-  team_.run(team_.threads_for(n_samples_, kRowsPerThread), int64_t(chunks.size()),
-            [&](int64_t i, int) {
-              const RowRange rows = chunks[i].rows;
-              kernels_.mark_leaf(row_order_.data() + rows.begin, rows.size(),
-                                 uint32_t(chunks[i].task), scratch_rows_.data());
-            });
+  const int threads = team_.threads_for(n_samples_, kRowsPerThread);
+  const int64_t part = (n_samples_ / threads / kMarksOfLine + 1) * kMarksOfLine;
+  const uint32_t* const order = row_order_.data();
+  std::vector<uint8_t> is_sorted(leaves.size());
+  team_.run(threads, int64_t(leaves.size()), [&](int64_t leaf, int) {
+    is_sorted[leaf] = std::is_sorted(order + leaves[leaf].begin, order + leaves[leaf].end);
+  });
+  team_.run_blocks(threads, n_samples_, part, [&](int64_t begin, int64_t end, int) {
+    const auto mark = [&](RowRange range, size_t leaf, int64_t from, int64_t to) {
+      const uint32_t *rows = order + range.begin, *last = order + range.end;
+      rows = std::lower_bound(rows, last, uint32_t(from));
+      last = std::lower_bound(rows, last, uint32_t(to));
+      kernels_.mark_leaf(rows, last - rows, uint32_t(leaf), scratch_rows_.data());
+    };
+    for (size_t leaf = 0; leaf < leaves.size(); ++leaf) {
+      if (is_sorted[leaf]) mark(leaves[leaf], leaf, begin, end);
+      else if (begin == 0) mark(leaves[leaf], leaf, 0, n_samples_);
+      mark(others[leaf], leaf, begin, end);
+    }
+  });
 }
 
 void CpuBackend::leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) {
