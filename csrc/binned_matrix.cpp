@@ -15,7 +15,6 @@ namespace {
 
 constexpr int64_t kRowsPerTask = 2048;
 constexpr int64_t kScratchColumn = 512;  // bytes of X: a dense tile's 32, 16 kB, stay in L1
-constexpr int kCacheLine = 64;
 constexpr int64_t kLayoutRows = 512;     // that decide how a tile is laid out
 constexpr double kSparseShare = 0.75;    // of values in default places, from which a tile is sparse
 constexpr double kSparseRowUpdates = 8;  // what finding a row's entries costs

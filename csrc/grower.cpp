@@ -37,7 +37,8 @@ struct Leaf {
 // *expands* a batch of the most promising leaves (partition, histograms, best splits of the
 // children), and then *commits* in strict best-first order as far as the expanded leaves reach. The
 // tree is exactly the leaf-wise tree; what was expanded and never committed is the price
-// (report.expansions - report.splits).
+// (report.expansions - report.splits). Depth-wise growth is the same with another order: a round
+// expands the nodes of a depth, none in vain.
 class Grower {
  public:
   Grower(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,

@@ -48,7 +48,7 @@ std::vector<SplitCandidate> SplitFinder::find(std::span<const FindSplitTask> tas
   std::vector<int32_t> open(tasks.size());  // nodes whose best split is not known
   std::iota(open.begin(), open.end(), 0);
   while (!open.empty()) {
-    const Named named = name_splits(open, kNamed);
+    const Named named = name_splits(open);
     std::vector<SplitCandidate> doubtful;
     std::vector<CountTask> to_count;
     for (size_t i = 0; i < open.size(); ++i) {
@@ -80,10 +80,10 @@ std::vector<SplitCandidate> SplitFinder::find(std::span<const FindSplitTask> tas
   return best;
 }
 
-// What each worker names for each node: its n best splits, no further than the first allowed one.
-SplitFinder::Named SplitFinder::name_splits(std::span<const int32_t> nodes, int32_t n) {
+// What each worker names for each node: its best splits, no further than the first allowed one.
+SplitFinder::Named SplitFinder::name_splits(std::span<const int32_t> nodes) {
   Named named;
-  for (int32_t node : nodes) named.push_back(backend_.best_splits(node, n));
+  for (int32_t node : nodes) named.push_back(backend_.best_splits(node, kNamed));
   if (comm_.world_size() == 1) return named;
   std::vector<int64_t> sizes;
   std::vector<WireSplit> splits;

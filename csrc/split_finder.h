@@ -26,7 +26,7 @@ class SplitFinder {
  private:
   using Named = std::vector<std::vector<SplitCandidate>>;  // [nodes][splits]
 
-  Named name_splits(std::span<const int32_t> nodes, int32_t n);
+  Named name_splits(std::span<const int32_t> nodes);
   std::vector<HistCell> count(std::span<const CountTask> tasks);
   bool has_enough_rows(const SplitCandidate& split, int64_t count, const HistCell* row_counts);
 

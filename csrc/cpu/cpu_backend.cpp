@@ -17,8 +17,8 @@
 namespace qgbdt {
 namespace {
 
-constexpr int64_t kRowBlock = 4096;                      // rows of one task of an elementwise pass
-constexpr int64_t kMarksOfLine = 64 / sizeof(uint32_t);  // leaves of rows that share a cache line
+constexpr int64_t kRowBlock = 4096;  // rows of one task of an elementwise pass
+constexpr int64_t kMarksOfLine = kCacheLine / sizeof(uint32_t);  // of rows that share one
 
 // Dense tiles cut into as many parts as may feed n_threads with few nodes.
 std::vector<FeatureTile> cut_tiles(const BinnedMatrix& bins, const std::vector<FeatureTile>& tiles,
@@ -411,10 +411,11 @@ void CpuBackend::set_leaves(std::span<const RowRange> leaves, std::span<const Ro
   const int threads = team_.threads_for(n_samples_, kRowsPerThread);
   const int64_t part = (n_samples_ / threads / kMarksOfLine + 1) * kMarksOfLine;
   const uint32_t* const order = row_order_.data();
-  std::vector<uint8_t> is_sorted(leaves.size());
-  team_.run(threads, int64_t(leaves.size()), [&](int64_t leaf, int) {
-    is_sorted[leaf] = std::is_sorted(order + leaves[leaf].begin, order + leaves[leaf].end);
-  });
+  std::vector<uint8_t> is_sorted(leaves.size(), 1);
+  if (threads > 1)  // else there is one part
+    team_.run(threads, int64_t(leaves.size()), [&](int64_t leaf, int) {
+      is_sorted[leaf] = std::is_sorted(order + leaves[leaf].begin, order + leaves[leaf].end);
+    });
   team_.run_blocks(threads, n_samples_, part, [&](int64_t begin, int64_t end, int) {
     const auto mark = [&](RowRange range, size_t leaf, int64_t from, int64_t to) {
       const uint32_t *rows = order + range.begin, *last = order + range.end;

@@ -16,6 +16,8 @@
 
 namespace qgbdt {
 
+constexpr int64_t kCacheLine = 64;  // bytes
+
 template <class T>
 class Buffer {
   static_assert(std::is_trivially_copyable_v<T>);
@@ -24,7 +26,7 @@ class Buffer {
   Buffer() = default;
   explicit Buffer(int64_t n) : size_(n) {
     const size_t bytes = size_t(n) * sizeof(T);
-    const size_t alignment = bytes >= kHugePage ? kHugePage : kCacheLine;
+    const size_t alignment = bytes >= kHugePage ? kHugePage : size_t(kCacheLine);
     const size_t padded = (bytes + alignment) / alignment * alignment;
     memory_.reset(static_cast<T*>(std::aligned_alloc(alignment, padded)));
     if (!memory_) throw std::bad_alloc();
@@ -37,7 +39,7 @@ class Buffer {
   int64_t size() const { return size_; }
 
  private:
-  static constexpr size_t kHugePage = size_t(2) << 20, kCacheLine = 64;
+  static constexpr size_t kHugePage = size_t(2) << 20;
   struct Free {
     void operator()(T* p) const { std::free(p); }
   };
