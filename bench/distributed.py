@@ -15,9 +15,7 @@ python bench/distributed.py --network 100mbit,1gbit    # beside other libraries:
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,15 +23,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # of a checkout
 
 import cluster
-import network
+import loopback
 import numpy as np
 import results
 import shapes
 import study
-from cluster import ROWS, shard
+from cluster import ROWS
 
 BYTES_OF_FLOAT_BIN = 16  # gradient and hessian as float64
-TIMEOUT = 3600  # seconds
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     lines = []
     for name in args.shapes:
         data = shapes.make(name, max(round(args.scale * ROWS[name]), 1000))
-        alone = run(data, 1, args)[0]
-        together = run(data, args.workers, args)
+        options = {"n_estimators": args.rounds, "num_leaves": args.leaves}
+        alone = loopback.run(data, 1, options)[0]
+        together = loopback.run(data, args.workers, options)
         assert {one["model"] for one in together} == {alone["model"]}, "the models differ"
         lines.append(line(name, data, alone, together, args.rounds))
     header = ["shape", "rows", "MB sent", "of float64", "exchanges", "batches", "s", "waiting s"]
@@ -68,40 +66,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--leaves", type=int, default=255)
     parser.add_argument("--scale", type=float, default=1.0, help="of the rows (default 1)")
     return parser.parse_args(argv)
-
-
-def run(data: shapes.Data, world_size: int, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """What each worker reports, by rank."""
-    address = network.free_address()
-    fork = multiprocessing.get_context("fork")  # the rows are not copied
-    with fork.Pool(world_size) as pool:
-        jobs = [
-            pool.apply_async(work, (rank, world_size, address, data, args))
-            for rank in range(world_size)
-        ]
-        return [job.get(TIMEOUT) for job in jobs]
-
-
-def work(
-    rank: int, world_size: int, address: str, data: shapes.Data, args: argparse.Namespace
-) -> dict[str, Any]:
-    """A worker's fit of its part of the rows."""
-    import qgbdt
-    from qgbdt.distributed import connect
-
-    part = shard(data.train, rank, world_size)
-    estimators = {"rank": qgbdt.QGBDTRanker, "regression": qgbdt.QGBDTRegressor}
-    estimator = estimators.get(data.task, qgbdt.QGBDTClassifier)(
-        n_estimators=args.rounds, num_leaves=args.leaves, n_jobs=1
-    )
-    group = {} if part.group is None else {"group": part.group}
-    with connect(address, world_size, rank) as communicator:
-        start = time.perf_counter()
-        estimator.fit(part.X, part.y, communicator=communicator, **group)
-        seconds = time.perf_counter() - start
-        report = communicator.report()
-    model = estimator.booster_.model_to_string()
-    return {"model": model, "seconds": seconds, **report, **estimator.fit_profile_}
 
 
 def line(

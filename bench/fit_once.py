@@ -21,6 +21,8 @@ import peers
 import sources
 from results import Record
 
+STAGES = 10  # numbers of rounds among which the one to stop at is chosen
+
 _STATUS = Path("/proc/self/status")
 
 
@@ -87,7 +89,20 @@ def measure(peer: peers.Peer, folder: Path) -> Record:
         "prediction_seconds": predicting,
         "peak_mib": peak,
         **metrics.evaluate(data.task, test, prediction),
+        **(stop_early(peer, data) if data.n_held_back else {}),
+        **peer.facts(),
     }
+
+
+def stop_early(peer: peers.Peer, data: sources.Data) -> Record:
+    """The test loss at the number of rounds, of `STAGES`, that is best on the rows held back."""
+
+    def loss(part: sources.Part, rounds: int) -> float:
+        return metrics.evaluate(data.task, part, peer.predict(part.X, rounds))["loss"]
+
+    stages = [round(peer.settings.rounds * (i + 1) / STAGES) for i in range(STAGES)]
+    best = min(stages, key=lambda rounds: loss(data.held_back, rounds))
+    return {"stopped_rounds": best, "stopped_loss": loss(data.test, best)}
 
 
 def _version(peer: peers.Peer) -> str:

@@ -74,8 +74,15 @@ class Peer(ABC):
         """Train; return the seconds of binning and of the rest."""
 
     @abstractmethod
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Probability of class 1 (n,), of all classes (n, K), expected value or score (n,)."""
+    def predict(self, X: np.ndarray, rounds: int | None = None) -> np.ndarray:
+        """Probability of class 1 (n,), of all classes (n, K), expected value or score (n,).
+
+        rounds: of the first so many; None: of all.
+        """
+
+    def facts(self) -> dict[str, Any]:
+        """What else a record says of the fit."""
+        return {}
 
 
 class QGBDT(Peer):
@@ -120,8 +127,14 @@ class QGBDT(Peer):
         binning = self.model.fit_profile_["binning_seconds"]
         return binning, whole - binning
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        return _predict_estimator(self.model, self.settings.task, X)
+    def predict(self, X: np.ndarray, rounds: int | None = None) -> np.ndarray:
+        return _predict_estimator(self.model, self.settings.task, X, num_iteration=rounds)
+
+    def facts(self) -> dict[str, Any]:
+        """Of rounding, over outputs: the noise, and the bits, iteration by iteration."""
+        report = self.model.quantization_report_
+        bits = report["bits"].mean(axis=1)
+        return {"noise": float(report["gradient_noise"].mean()), "bits": bits.round(2).tolist()}
 
 
 class LightGBM(Peer):
@@ -161,8 +174,9 @@ class LightGBM(Peer):
         self.model, training = timed(self.library.train, self.params, data, num_boost_round=rounds)
         return binning, training
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        return np.asarray(self.model.predict(X, num_threads=self.settings.threads))
+    def predict(self, X: np.ndarray, rounds: int | None = None) -> np.ndarray:
+        threads = self.settings.threads
+        return np.asarray(self.model.predict(X, num_iteration=rounds, num_threads=threads))
 
 
 class XGBoost(Peer):
@@ -220,8 +234,8 @@ class XGBoost(Peer):
         self.model, training = timed(self.library.train, self.params, data, num_boost_round=rounds)
         return binning, training
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        return np.asarray(self.model.inplace_predict(X))
+    def predict(self, X: np.ndarray, rounds: int | None = None) -> np.ndarray:
+        return np.asarray(self.model.inplace_predict(X, iteration_range=(0, rounds or 0)))
 
 
 class CatBoost(Peer):
@@ -287,12 +301,13 @@ class CatBoost(Peer):
         pool.quantize(border_count=self.settings.max_bin - 1)
         return pool
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        task = self.settings.task
+    def predict(self, X: np.ndarray, rounds: int | None = None) -> np.ndarray:
+        task, threads = self.settings.task, self.settings.threads
         kinds = {"binary": "Probability", "multiclass": "Probability"}
         kinds |= {"poisson": "Exponent", "tweedie": "Exponent"}
         kind = kinds.get(task, "RawFormulaVal")
-        values = np.asarray(self.model.predict(X, kind, thread_count=self.settings.threads))
+        of_first = {"ntree_end": rounds or 0, "thread_count": threads}
+        values = np.asarray(self.model.predict(X, kind, **of_first))
         return values[:, 1] if task == "binary" else values
 
 
@@ -327,7 +342,9 @@ class Sklearn(Peer):
         _, whole = self._in_threads(self.model.fit, train.X, train.y, sample_weight=train.weight)
         return sum(binning), whole - sum(binning)
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
+    def predict(self, X: np.ndarray, rounds: int | None = None) -> np.ndarray:
+        if rounds is not None:
+            raise NotImplementedError("scikit-learn's stages come one after the other")
         return self._in_threads(_predict_estimator, self.model, self.settings.task, X)[0]
 
     def _in_threads(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> tuple[T, float]:
@@ -350,7 +367,9 @@ class ThroughEstimator(Peer):
         self.model = self.estimator()
         return 0.0, timed(self.model.fit, train.X, train.y, sample_weight=train.weight)[1]
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
+    def predict(self, X: np.ndarray, rounds: int | None = None) -> np.ndarray:
+        if rounds is not None:
+            raise NotImplementedError("each library's estimator names it differently")
         return _predict_estimator(self.model, self.settings.task, X)
 
 
@@ -361,10 +380,10 @@ def timed(function: Callable[..., T], *args: Any, **kwargs: Any) -> tuple[T, flo
     return value, time.perf_counter() - start
 
 
-def _predict_estimator(model: Any, task: str, X: np.ndarray) -> np.ndarray:
+def _predict_estimator(model: Any, task: str, X: np.ndarray, **options: Any) -> np.ndarray:
     if task not in ("binary", "multiclass"):
-        return np.asarray(model.predict(X))
-    probability = np.asarray(model.predict_proba(X))
+        return np.asarray(model.predict(X, **options))
+    probability = np.asarray(model.predict_proba(X, **options))
     return probability[:, 1] if task == "binary" else probability
 
 

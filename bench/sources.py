@@ -41,9 +41,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Data:
-    """A whole set; the first `n_train` rows are the training part, the rest is the test part.
+    """A whole set: `n_train` training rows, `n_held_back` to stop early by, the rest to test.
 
-    `group` holds the sizes of the queries, in row order; a query never straddles the split.
+    `group` holds the sizes of the queries, in row order; a query never straddles a split.
     """
 
     name: str
@@ -53,14 +53,19 @@ class Data:
     n_train: int
     group: np.ndarray | None = None
     weight: np.ndarray | None = None
+    n_held_back: int = 0
 
     @property
     def train(self) -> Part:
         return self._part(slice(0, self.n_train))
 
     @property
+    def held_back(self) -> Part:
+        return self._part(slice(self.n_train, self.n_train + self.n_held_back))
+
+    @property
     def test(self) -> Part:
-        return self._part(slice(self.n_train, len(self.y)))
+        return self._part(slice(self.n_train + self.n_held_back, len(self.y)))
 
     @property
     def n_classes(self) -> int:
@@ -81,16 +86,21 @@ def n_test_rows(n_train: int) -> int:
     return min(max(n_train // 4, 1), MAX_TEST_ROWS)
 
 
-def from_parts(name: str, task: str, train: Part, test: Part) -> Data:
-    """Put two parts together."""
+def from_parts(
+    name: str, task: str, train: Part, test: Part, held_back: Part | None = None
+) -> Data:
+    """Put two parts, or three, together."""
+    parts = [part for part in (train, held_back, test) if part is not None]
 
-    def both(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
-        return None if first is None or second is None else np.concatenate([first, second])
+    def joined(arrays: list[np.ndarray | None]) -> np.ndarray | None:
+        given = [array for array in arrays if array is not None]
+        return np.concatenate(given) if len(given) == len(parts) else None
 
-    X = np.concatenate([train.X, test.X]).astype(np.float32, copy=False)
-    y = np.concatenate([train.y, test.y])
-    group, weight = both(train.group, test.group), both(train.weight, test.weight)
-    return Data(name, task, X, y, len(train.y), group, weight)
+    X = np.concatenate([part.X for part in parts]).astype(np.float32, copy=False)
+    y = np.concatenate([part.y for part in parts])
+    group, weight = joined([p.group for p in parts]), joined([p.weight for p in parts])
+    n_held_back = len(y) - len(train.y) - len(test.y)
+    return Data(name, task, X, y, len(train.y), group, weight, n_held_back)
 
 
 def random_split(name: str, task: str, X: np.ndarray, y: np.ndarray, seed: int) -> Data:
@@ -113,6 +123,7 @@ def save(data: Data, folder: Path) -> None:
         if (values := getattr(data, array)) is not None:
             np.save(folder / f"{array}.npy", values)
     meta = {"name": data.name, "task": data.task, "n_train": data.n_train}
+    meta["n_held_back"] = data.n_held_back
     (folder / "data.json").write_text(json.dumps(meta))
 
 
@@ -295,39 +306,45 @@ def _run_lengths(ids: np.ndarray) -> np.ndarray:
 def resample(data: Data, seed: int, share: float, max_rows: int) -> Data:
     """The same set with fewer training rows: `share` of them, at most `max_rows`, without repeats.
 
-    Ranking keeps or drops whole queries. Classes left without a training row leave the test part
+    Of those left out some are held back: as many as `share` leaves out of a whole, if there are.
+    Ranking keeps or drops whole queries. Classes left without a training row leave the other parts
     too, so that no library is judged on a class that it never saw.
     """
     rng = np.random.default_rng(seed)
-    train = data.train
-    if train.group is None:
-        n_kept = min(int(share * len(train.y)), max_rows)
-        rows = np.sort(rng.choice(len(train.y), n_kept, replace=False))
-        sizes = None
+    whole = data.train
+    if whole.group is None:
+        n_units = len(whole.y)
+        chosen = np.sort(rng.choice(n_units, min(int(share * n_units), max_rows), replace=False))
     else:
-        rows, sizes = _sample_queries(train.group, share, max_rows, rng)
-    weight = None if train.weight is None else train.weight[rows]
-    kept = Part(train.X[rows], train.y[rows], sizes, weight)
-    test = data.test
+        n_units = len(whole.group)
+        chosen = np.sort(rng.permutation(n_units)[: max(int(share * n_units), 1)])
+        chosen = chosen[np.cumsum(whole.group[chosen]) <= max_rows]
+    others = rng.permutation(np.setdiff1d(np.arange(n_units), chosen))
+    held_back = np.sort(others[: round(len(chosen) * (1.0 / share - 1.0))])
+    parts = [_take(whole, chosen), data.test, _take(whole, held_back)]
     if data.task == "multiclass":
-        kept, test = _common_classes(kept, test)
-    return from_parts(data.name, data.task, kept, test)
+        parts = _common_classes(*parts)
+    return from_parts(data.name, data.task, *parts)
 
 
-def _sample_queries(
-    sizes: np.ndarray, share: float, max_rows: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and sizes of a random `share` of the queries, as many as fit in `max_rows`."""
-    chosen = rng.permutation(len(sizes))[: max(int(share * len(sizes)), 1)]
-    chosen = np.sort(chosen[np.cumsum(sizes[chosen]) <= max_rows])
-    first_row = np.cumsum(sizes) - sizes
-    rows = np.concatenate([np.arange(first_row[q], first_row[q] + sizes[q]) for q in chosen])
-    return rows, sizes[chosen]
+def _take(part: Part, units: np.ndarray) -> Part:
+    """Some rows; of a ranking some queries."""
+    sizes, rows = None, units
+    if part.group is not None:
+        first_row, sizes = np.cumsum(part.group) - part.group, part.group[units]
+        queries = [np.arange(first_row[q], first_row[q] + part.group[q]) for q in units]
+        rows = np.concatenate([np.arange(0), *queries])
+    weight = None if part.weight is None else part.weight[rows]
+    return Part(part.X[rows], part.y[rows], sizes, weight)
 
 
-def _common_classes(train: Part, test: Part) -> tuple[Part, Part]:
+def _common_classes(train: Part, *others: Part) -> list[Part]:
+    """The parts, of each the rows whose class the first has; its classes numbered from 0."""
     classes, codes = np.unique(train.y, return_inverse=True)
-    seen = np.isin(test.y, classes)
-    weight = None if test.weight is None else test.weight[seen]
-    test_codes = np.searchsorted(classes, test.y[seen])
-    return replace(train, y=codes), Part(test.X[seen], test_codes, None, weight)
+    parts = [replace(train, y=codes)]
+    for other in others:
+        seen = np.isin(other.y, classes)
+        weight = None if other.weight is None else other.weight[seen]
+        other_codes = np.searchsorted(classes, other.y[seen])
+        parts.append(Part(other.X[seen], other_codes, None, weight))
+    return parts

@@ -248,6 +248,10 @@ def whole_numbers(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
 
 
+def bits(word: str) -> int | str:
+    return word if word == "auto" else int(word)
+
+
 def publish(table: str, records: Sequence[Record], path: Path | None) -> None:
     """Print a table and where its records come from; write it to `path`, too."""
     text = "\n\n".join([table, origins(records), *results.notes(records)])

@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import builds
-import compare
 import demo
 import fit_once
 import kernels
@@ -122,22 +121,6 @@ def test_npz_file_and_inferred_tasks(tmp_path: Path) -> None:
     assert sources.infer_task(np.array([0, 1, 2])) == "multiclass"
     assert sources.infer_task(np.array([0.5, 1, 2])) == "regression"
     assert sources.infer_task(np.arange(100)) == "regression"
-
-
-def test_resample_keeps_queries_whole() -> None:
-    data = shapes.make("yahoo", 400, seed=0)
-    small = sources.resample(data, seed=1, share=0.5, max_rows=150)
-    assert small.train.group.sum() == small.n_train <= 150
-    assert set(small.train.group) <= set(data.train.group)
-    np.testing.assert_array_equal(small.test.X, data.test.X)
-
-
-def test_resample_drops_classes_without_training_rows() -> None:
-    y = np.array([0, 2, 2, 0, 0, 1, 2, 0])
-    data = sources.Data("x", "multiclass", np.zeros((8, 1), np.float32), y, n_train=4)
-    small = sources.resample(data, seed=0, share=1.0, max_rows=4)
-    assert small.train.y.tolist() == [0, 1, 1, 0]
-    assert small.test.y.tolist() == [0, 1, 0]
 
 
 def test_ndcg_against_scikit_learn() -> None:
@@ -318,93 +301,6 @@ def test_every_peer_has_a_name_for_its_settings() -> None:
     assert name == "qgbdt-2-nearest-norenew"
     options = {"grad_bits": 2, "rounding": "nearest", "renew_leaves": False}
     assert peers.PEERS[name] == (peers.QGBDT, options)
-
-
-@pytest.mark.parametrize(
-    ("mean", "error", "verdict", "text"),
-    [
-        (0.05, 0.01, "worse", "**+5.00 ± 1.00**"),
-        (-0.05, 0.01, "better", "-5.00 ± 1.00 (better)"),
-        (0.05, 0.03, "within noise", "+5.00 ± 3.00"),
-        (0.001, 0.0001, "within noise", "+0.10 ± 0.01"),
-        (0.05, float("nan"), "within noise", "+5.00"),
-    ],
-)
-def test_verdict(mean: float, error: float, verdict: str, text: str) -> None:
-    found = compare.Difference(mean, error)
-    assert (found.verdict, str(found)) == (verdict, text)
-
-
-def test_difference_is_paired_by_seed() -> None:
-    found = compare.difference({0: 1.1, 1: 2.1, 2: 9.0}, {0: 1.0, 1: 2.0})
-    assert found.mean == pytest.approx(0.1 / 1.5)
-    assert found.error == pytest.approx(0.0, abs=1e-12)
-    assert compare.difference({0: 1.0}, {1: 1.0}) is None
-
-
-@pytest.fixture
-def fits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Replace the children by a stand-in; return the list of (peer, seed) it is asked for."""
-    asked: list[tuple[str, int]] = []
-
-    def launch(peer: str, settings: peers.Settings, folder: Path, timeout: float) -> dict:
-        asked.append((peer, settings.seed))
-        assert sources.open_folder(folder).n_train == 180
-        record = {"peer": peer, **vars(settings)}
-        if peer == "qgbdt-3" and len(asked) < 4:
-            return {**record, "status": "failed", "note": "killed by signal 9"}
-        return {**record, "status": "ok", "loss": 1.0 + settings.seed}
-
-    monkeypatch.delenv("QGBDT_DATA", raising=False)
-    monkeypatch.setattr(compare, "SIMULATED_ROWS", 180)
-    monkeypatch.setattr(fit_once, "launch", launch)
-    monkeypatch.setattr(peers, "is_installed", lambda name: True)
-    return asked
-
-
-def test_compare_resumes(fits: list[tuple[str, int]], tmp_path: Path) -> None:
-    output = tmp_path / "out.md"
-    options = ["--sets", "sim_year", "--bits", "3", "--jobs", "1"]
-    options += ["--rivals", "lightgbm-quant-renew-row"]
-    options += ["--results", str(tmp_path / "r.jsonl"), "--markdown", str(output)]
-    compare.main([*options, "--seeds", "0"])
-    names = ["lightgbm-row", "lightgbm-quant-renew-row", "qgbdt-3"]
-    assert fits == [(name, 0) for name in names]
-    assert "qgbdt-3 on sim_year: killed by signal 9" in output.read_text()
-    compare.main([*options, "--seeds", "0,1"])
-    assert fits[3:] == [("qgbdt-3", 0), *((name, 1) for name in names)]
-    compare.main([*options, "--seeds", "0,1"])
-    assert len(fits) == 7
-    text = output.read_text()
-    assert "| sim_year     | regression |             +0.00 ± 0.00 | +0.00 ± 0.00 |" in text
-    assert "killed" not in text
-    compare.main([*options, "--seeds", "0,1", "--min-child-samples", "5"])
-    assert len(fits) == 13
-    text = output.read_text()
-    assert "31 leaves of at least 5 rows" in text
-    assert "| sim_year     | regression |             +0.00 ± 0.00 | +0.00 ± 0.00 |" in text
-
-
-def test_mean_ranks() -> None:
-    by_set = {"a": (1.0, 2.0, 3.0), "b": (2.0, 1.0, 2.0), "c": (1.0, None, 2.0)}
-    records = [
-        {"data": name, "peer": peer, "status": "ok", "seed": 0, "loss": loss}
-        for name, row in by_set.items()
-        for peer, loss in zip("xyz", row)
-        if loss is not None
-    ]
-    assert compare.ranks(records, "abc", "xyz") == [1.5, 1.5, 2.5]  # c lacks y
-    assert np.isnan(compare.ranks(records, "c", "xyz")).all()
-
-
-def test_ablation_table(fits: list[tuple[str, int]], tmp_path: Path) -> None:
-    output = tmp_path / "out.md"
-    options = ["--ablation", "--sets", "sim_year", "--bits", "2", "--seeds", "0,1"]
-    paths = ["--results", str(tmp_path / "r.jsonl"), "--markdown", str(output)]
-    compare.main([*options, *paths])
-    lines = [line.replace("|", " ").split() for line in output.read_text().splitlines()]
-    rows = [line[:3] for line in lines if line[:1] == ["2"]]
-    assert rows == [["2", r, n] for r in ("stochastic", "nearest") for n in ("yes", "no")]
 
 
 SECONDS = {  # whole fits of the stand-in below
