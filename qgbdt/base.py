@@ -4,6 +4,7 @@
 # (scikit-learn has no type annotations)
 
 import functools
+import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
@@ -158,6 +159,24 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         )
         return workers
 
+    def _continuation(
+        self, init_model: Any, checkpoint_dir: str | os.PathLike[str] | None, resume: bool
+    ) -> Continuation:
+        """What fit goes on from; arguments of fit."""
+        if not (self.warm_start and hasattr(self, "booster_")):
+            return Continuation(init_model, checkpoint_dir, resume)
+        if init_model is not None:
+            raise ParameterError(
+                "warm_start=True goes on from the estimator's own trees. Leave out init_model, or "
+                "set warm_start=False."
+            )
+        if self.n_estimators < self.booster_.n_iterations:
+            raise ParameterError(
+                "n_estimators counts the trees of earlier fits, where warm_start=True: it must be "
+                f"at least {self.booster_.n_iterations}. Got {self.n_estimators} instead."
+            )
+        return Continuation(self.booster_, checkpoint_dir, resume, is_warm=True)
+
     def _check_rows(
         self,
         X: Any,
@@ -258,6 +277,9 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         )
         check_not_monotone(categories, params["monotone_constraints"], names)
         initial = continuation.initial(objective, n_outputs, names, categories, fields)
+        n_initial = initial.n_trees // n_outputs if initial else 0
+        if continuation.is_warm:
+            params["n_estimators"] -= n_initial
         init_score = check_init_score(request.init_score, X.shape[0], n_outputs)
         rows = Rows(X, y, sample_weight, query_sizes, init_score)
         sets = self._evaluation_sets(request, like, n_outputs, check_target, workers, categories)
@@ -297,21 +319,22 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             facts |= facts_of_data(matrix, rows, workers)
             facts |= {"the version of qgbdt": package_version("qgbdt")}
         with started(continuation, initial, facts, workers) as begin:
-            n_initial = initial.n_trees // n_outputs if initial else 0
             callbacks, told, on_iteration = list(request.callbacks or []), None, begin.on_iteration
             if hasattr(self, "_skl_callbacks"):
-                told = FitCallbacks(self, request.training, request.sample_weight, begin)
+                n_new = params["n_estimators"]
+                told = FitCallbacks(self, request.training, request.sample_weight, begin, n_new)
                 callbacks.append(told.after_iteration)
                 on_iteration = told.on_iteration
             link = functools.partial(_core.predictions, objective, custom=fields)
-            watch = Watch(self, like, sets, request, callbacks, workers, n_initial, link)
+            iterations = range(n_initial, n_initial + params["n_estimators"])
+            watch = Watch(self, like, sets, request, callbacks, workers, iterations, link)
             model, cost, quantization, profile = _core.train(
                 matrix,
                 rows.y,
                 rows.sample_weight,
                 rows.query_sizes,
                 names,
-                params | {"n_estimators": self.n_estimators - begin.n_iterations_done},
+                params | {"n_estimators": params["n_estimators"] - begin.n_iterations_done},
                 n_threads,
                 workers.native,
                 begin.model,

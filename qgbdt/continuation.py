@@ -29,6 +29,7 @@ class Continuation:
     init_model: Any = None
     checkpoint_dir: str | os.PathLike[str] | None = None
     resume: bool = False
+    is_warm: bool = False  # the model is the estimator's own, whose trees n_estimators counts
 
     @property
     def categories(self) -> Categories | None:
@@ -57,8 +58,9 @@ class Continuation:
             ("unseen_category", its_own.policy, categories.policy),
         ):
             if its != here:
+                name = "The estimator's own model" if self.is_warm else "init_model"
                 raise DataError(
-                    f"init_model cannot be continued: its {what} is {its!r}, but {here!r} here."
+                    f"{name} cannot be continued: its {what} is {its!r}, but {here!r} here."
                 )
         return model
 

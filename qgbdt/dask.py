@@ -145,7 +145,8 @@ class DaskEstimator(QGBDTEstimator):
             sets.append(EvaluatedSet(columns, one.is_training))
         names = [one.name for one in request.sets()]
         options = {**options, "eval_names": names or None, "eval_metric": request.eval_metric}
-        local = self._unfitted().set_params(random_state=draw_seed(self.random_state))
+        local = self.to_local() if self.warm_start else self._unfitted()
+        local.set_params(random_state=draw_seed(self.random_state))
         fitted = fit_on_cluster(self.client_, local, given, sets, options)
         for name in fitted_attributes(self):
             delattr(self, name)

@@ -15,7 +15,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from qgbdt.base import QGBDTEstimator, all_or_nothing
 from qgbdt.compiled import CompiledObjective
-from qgbdt.continuation import Continuation
 from qgbdt.custom import CustomObjective, PythonObjective
 from qgbdt.distributed.communicator import Communicator
 from qgbdt.docstrings import documented
@@ -131,9 +130,10 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             callbacks=callbacks,
         )
         workers = self._start(communicator, sample_weight, request)
-        continuation = Continuation(init_model, checkpoint_dir, resume)
+        continuation = self._continuation(init_model, checkpoint_dir, resume)
         X, y, categories = self._check_rows(X, y, workers, continuation)
-        self.classes_, y_encoded = encode_classes(y, workers)
+        known = vars(self)["classes_"] if continuation.is_warm else None
+        self.classes_, y_encoded = encode_classes(y, workers, known)
         self.n_classes_ = len(self.classes_)
         objective = self._resolve_objective()
         self._train(
@@ -419,7 +419,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         )
         workers = self._start(communicator, sample_weight, request)
         objective = self._resolve_objective()
-        continuation = Continuation(init_model, checkpoint_dir, resume)
+        continuation = self._continuation(init_model, checkpoint_dir, resume)
         X, y, categories = self._check_rows(X, y, workers, continuation, y_numeric=True)
         weight = check_sample_weight(sample_weight, X.shape[0], workers=workers)
         y = check_regression_target(y, weight, objective)
@@ -598,7 +598,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             callbacks=callbacks,
         )
         workers = self._start(communicator, sample_weight, request)
-        continuation = Continuation(init_model, checkpoint_dir, resume)
+        continuation = self._continuation(init_model, checkpoint_dir, resume)
         X, y, categories = self._check_rows(X, y, workers, continuation, y_numeric=True)
         gains = label_gains(self.label_gain)
         self._train(

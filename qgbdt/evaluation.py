@@ -333,7 +333,7 @@ class Watch:
         request: EvaluationRequest,
         callbacks: Sequence[Callable[[Iteration], Any]],
         workers: Communicator,
-        begin_iteration: int,
+        iterations: range,
         link: Callable[[Floats], Floats],
     ) -> None:
         self.sets = sets
@@ -341,9 +341,9 @@ class Watch:
         self.compiled = request.compiled if sets else []
         self._link = link
         self.history: dict[str, dict[str, list[float]]] = {some.name: {} for some in sets}
-        self.n_iterations = begin_iteration
+        self.n_iterations = iterations.start
         self._estimator, self._workers = estimator, workers
-        self._begin_iteration = begin_iteration
+        self._iterations = iterations
         self._functions = request.names_and_functions()[1]
         self._callbacks = callbacks
         self._any_may_stop = workers.any(len(callbacks) > 0)
@@ -369,7 +369,7 @@ class Watch:
     @property
     def best_score(self) -> dict[str, dict[str, float]]:
         """The scores of the best model, or of the last one."""
-        at = (self.best_iteration or self.n_iterations) - self._begin_iteration - 1
+        at = (self.best_iteration or self.n_iterations) - self._iterations.start - 1
         return {
             name: {metric: values[at] for metric, values in metrics.items()}
             for name, metrics in self.history.items()
@@ -430,8 +430,8 @@ class Watch:
             self._estimator,
             {name: getattr(self._estimator, name) for name in self._estimator._params},
             self.n_iterations - 1,
-            self._begin_iteration,
-            self._begin_iteration + self._estimator.n_estimators,
+            self._iterations.start,
+            self._iterations.stop,
             scores,
         )
         return any([bool(callback(state)) for callback in self._callbacks])

@@ -508,6 +508,13 @@ class CommonParams(Parametrized):
         "feature alone.",
         native=False,
     )
+    warm_start: bool = param(
+        default=False,
+        allowed=BOOL,
+        doc="Whether fit keeps the trees that the estimator has and adds those that are missing "
+        "to n_estimators.",
+        native=False,
+    )
     early_stopping_rounds: int | None = param(
         default=None,
         allowed=IntRange(1, INT32_MAX) | NONE,

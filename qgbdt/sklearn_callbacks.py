@@ -38,17 +38,24 @@ class FitCallbacks:
         As they were given to fit, as is sample_weight.
     begin : Start
         Where the fit starts.
+    n_iterations : int
+        How many there will be, at most.
     """
 
     def __init__(
-        self, estimator: Any, training: tuple[Any, Any], sample_weight: Any, begin: Start
+        self,
+        estimator: Any,
+        training: tuple[Any, Any],
+        sample_weight: Any,
+        begin: Start,
+        n_iterations: int,
     ) -> None:
         self._estimator, self._begin = estimator, begin
         self._trees = [] if begin.model is None else [begin.model]
         X, y = training
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         self._given = {"estimator": estimator, "X": X, "y": y, "metadata": metadata}
-        self._fit = estimator._init_callback_context(max_subtasks=estimator.n_estimators)
+        self._fit = estimator._init_callback_context(max_subtasks=n_iterations)
         self._fit.call_on_fit_task_begin(**self._given)
 
     def on_iteration(self, trees: bytes) -> None:

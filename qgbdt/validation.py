@@ -214,8 +214,12 @@ def label_gains(label_gain: Sequence[float] | Floats | None) -> Floats:
     return np.asarray(label_gain, dtype=np.float64)
 
 
-def encode_classes(y: NDArray[Any], workers: Communicator) -> tuple[NDArray[Any], Floats]:
-    """The class labels of all workers, sorted, and each row's number among them."""
+def encode_classes(
+    y: NDArray[Any], workers: Communicator, known: NDArray[Any] | None = None
+) -> tuple[NDArray[Any], Floats]:
+    """The class labels of all workers, sorted, or those known; each row's number among them."""
+    if known is not None:
+        return known, numbers_of_classes(y, known)
     here, numbers = encode_labels(y)
     classes = workers.union(here)
     return classes, np.searchsorted(classes, here)[numbers].astype(np.float64)
@@ -243,8 +247,9 @@ def numbers_of_classes(y: NDArray[Any], classes: NDArray[Any]) -> Floats:
     """Each row's number among classes that are known."""
     unknown = ~np.isin(y, classes)
     if unknown.any():
+        label = y[unknown].tolist()[0]
         raise DataError(
-            f"y has the label {y[unknown][0]!r}, which y of training has not. Its labels are "
+            f"y has the label {label!r}, which y of training has not. Its labels are "
             f"{classes.tolist()}."
         )
     return np.searchsorted(classes, y.astype(classes.dtype)).astype(np.float64)

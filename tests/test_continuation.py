@@ -13,7 +13,7 @@ from workers import connect_sockets, fit_together, shards
 from qgbdt import Booster, QGBDTClassifier, QGBDTRanker, QGBDTRegressor
 from qgbdt.checkpoint import FILE_NAME
 from qgbdt.distributed import connect_threads
-from qgbdt.errors import CheckpointError, DataError, ModelFormatError
+from qgbdt.errors import CheckpointError, DataError, ModelFormatError, ParameterError
 
 N_ROWS = 300
 
@@ -283,3 +283,66 @@ def test_a_model_file_is_no_checkpoint(checkpoint, tmp_path):
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
         fitted(estimator, 4, data, checkpoint_dir=tmp_path, resume=True)
     assert Booster.load_model(tmp_path / FILE_NAME) == booster
+
+
+# -------------------------------------------------------------------------------- a warm start
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_warm_start_is_one_fit(objective):
+    estimator, data = case(objective)
+    warm = estimator.set_params(warm_start=True, n_estimators=2).fit(**data)
+    first = warm.booster_
+    whole = fitted(estimator, 6, data)
+    assert warm.set_params(n_estimators=6).fit(**data).booster_ == whole.booster_
+    assert (warm.n_iter_, first.num_trees()) == (6, 2 * warm.booster_._model.n_outputs)
+    assert warm.fit(**data).booster_ == whole.booster_  # nothing is missing
+    assert warm.set_params(warm_start=False, n_estimators=2).fit(**data).booster_ == first
+
+
+def test_a_warm_start_resumes_from_its_checkpoint(tmp_path):
+    estimator, data = case("binary")
+    whole = fitted(estimator, 7, data)
+    warm = fitted(estimator.set_params(warm_start=True), 3, data)
+    fitted(estimator, 2, data, init_model=warm.booster_, checkpoint_dir=tmp_path)  # up to 5
+    warm.set_params(n_estimators=7).fit(**data, checkpoint_dir=tmp_path, resume=True)
+    assert warm.booster_ == whole.booster_
+
+
+def test_a_warm_start_counts_its_iterations():
+    estimator, data = case("binary")
+    seen = []
+    warm = fitted(estimator.set_params(warm_start=True), 2, data)
+    warm.set_params(n_estimators=5, early_stopping_rounds=100)
+    rows = [(data["X"][::2], data["y"][::2])]
+    warm.fit(**data, eval_set=rows, callbacks=[seen.append])
+    assert [(s.iteration, s.begin_iteration, s.end_iteration) for s in seen] == [
+        (i, 2, 5) for i in (2, 3, 4)
+    ]
+    assert len(warm.evals_result_["valid_0"]["binary_logloss"]) == 3
+
+
+def test_a_warm_start_keeps_its_classes():
+    X = hurting_data(N_ROWS)
+    y = np.arange(N_ROWS) % 3
+    warm = QGBDTClassifier(n_estimators=2, warm_start=True).fit(X, y)
+    warm.set_params(n_estimators=3).fit(X[y > 0], y[y > 0])
+    assert warm.classes_.tolist() == [0, 1, 2]
+    assert warm.predict_proba(X).shape == (N_ROWS, 3)
+    before = warm.booster_
+    with pytest.raises(DataError, match="y has the label 5, which y of training has not"):
+        warm.set_params(n_estimators=4).fit(X, y + 5)
+    assert warm.booster_ is before
+
+
+def test_a_warm_start_that_cannot_be():
+    estimator, data = case("regression")
+    warm = fitted(estimator.set_params(warm_start=True), 3, data)
+    with pytest.raises(ParameterError, match=r"must be at least 3\. Got 2 instead"):
+        warm.set_params(n_estimators=2).fit(**data)
+    with pytest.raises(ParameterError, match="Leave out init_model, or set warm_start=False"):
+        warm.set_params(n_estimators=4).fit(**data, init_model=warm)
+    words = "The estimator's own model cannot be continued: its features is"
+    with pytest.raises(DataError, match=words):
+        warm.fit(**data | {"X": data["X"][:, :2]})
+    assert warm.n_features_in_ == data["X"].shape[1]

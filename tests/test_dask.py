@@ -688,6 +688,8 @@ def test_a_fit_goes_on_from_a_model(client):
     start = estimator.to_local().fit(X, REAL)
     grown = estimator.fit(dask_X, y, init_model=start).booster_
     assert grown == QGBDTRegressor(n_estimators=6).fit(X, REAL).booster_
+    warm = estimator.set_params(warm_start=True, n_estimators=8)
+    assert warm.fit(dask_X, y).booster_ == QGBDTRegressor(n_estimators=8).fit(X, REAL).booster_
 
 
 @pytest.mark.parametrize("kind", ["regressor", "ranker"])

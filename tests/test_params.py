@@ -104,6 +104,7 @@ OUT_OF_RANGE = [
     ("colsample_bytree", 0, "a float in the range (0.0, 1.0]"),
     ("colsample_bynode", 1.5, "a float in the range (0.0, 1.0]"),
     ("extra_trees", 1, "a bool"),
+    ("warm_start", 1, "a bool"),
     *(
         (
             "monotone_constraints",
