@@ -133,9 +133,9 @@ class Backend {
   // Sorts each task's rows into left | right; returns how many went left on this worker.
   virtual void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) = 0;
 
-  // For objectives whose leaves are quantiles: takes the residuals of all rows as they lie in the
-  // nodes, and their weights in fixed point.
-  virtual void take_residuals(int weight_exponent) = 0;
+  // For objectives whose leaves are quantiles: takes the residuals of one output of all rows as
+  // they lie in the nodes, and their weights in fixed point.
+  virtual void take_residuals(int output, int weight_exponent) = 0;
 
   // Of each task's rows with residuals whose keys begin with its prefix, `digit` digits long: the
   // weights by the next digit, [tasks][kDigits].

@@ -54,7 +54,7 @@ class Booster {
   Model train(Model model, const IterationHooks& hooks) {
     if (quantile_level_) weight_exponent_ = fixed_exponent(max_weight_of_all(), n_samples_);
     if (model.base_score.empty()) {
-      model.base_score = quantile_level_ ? start_quantile() : start_scores();
+      model.base_score = quantile_level_ ? start_quantiles() : start_scores();
       backend_.set_start_scores(model.base_score);
     }
     last_digest_ = digest_of(model.base_score);
@@ -89,14 +89,17 @@ class Booster {
     return max_weight;
   }
 
-  std::vector<double> start_quantile() {
+  std::vector<double> start_quantiles() {
     const RowRange all{0, uint32_t(backend_.n_samples())};
-    backend_.set_start_scores(std::vector<double>{0.0});
-    return residual_quantiles({&all, 1});
+    backend_.set_start_scores(std::vector<double>(params_.n_outputs, 0.0));
+    std::vector<double> scores;
+    for (int output = 0; output < params_.n_outputs; ++output)
+      scores.push_back(residual_quantiles(output, {&all, 1}).front());
+    return scores;
   }
 
-  std::vector<double> residual_quantiles(std::span<const RowRange> leaves) {
-    backend_.take_residuals(weight_exponent_);
+  std::vector<double> residual_quantiles(int output, std::span<const RowRange> leaves) {
+    backend_.take_residuals(output, weight_exponent_);
     return leaf_quantiles(backend_, comm_, leaves, *quantile_level_);
   }
 
@@ -198,7 +201,7 @@ class Booster {
     GrownTree grown = grow_tree(backend_, comm_, bins_, params_, split, features, sums[0], n_rows_,
                                 report_.growth);
     backend_.set_leaves(grown.leaf_rows, grown.other_rows);
-    std::vector<double> values = quantile_level_        ? residual_quantiles(grown.leaf_rows)
+    std::vector<double> values = quantile_level_        ? residual_quantiles(output, grown.leaf_rows)
                                  : params_.renew_leaves ? renewed_leaf_values(grown, range, split)
                                                         : quantized_leaf_values(grown, split);
     for (double& value : values) value *= params_.learning_rate;

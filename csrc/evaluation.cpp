@@ -22,9 +22,10 @@ constexpr int64_t kRowsPerSort = 1 << 14;  // rows of which a thread sorts a par
 
 template <class M>
 void losses(const ScoredRows& rows, const ObjectiveArgs& args, int64_t n, double* out) {
-  const int K = rows.n_outputs;
+  const int64_t step = rows.stride;
   for (int64_t i = 0; i < n; ++i)
-    out[i] = M::loss({rows.raw + i * K, rows.predicted + i * K, K, rows.target[i]}, args);
+    out[i] = M::loss(
+        {rows.raw + i * step, rows.predicted + i * step, rows.n_outputs, rows.target[i]}, args);
 }
 
 template <class M>
@@ -169,12 +170,13 @@ ChosenMetric mean_of(RowLoss loss) {
 std::span<const Metric> all_metrics() { return kMetrics; }
 
 Evaluation::Evaluation(std::vector<EvaluationData> data, std::vector<ChosenMetric> metrics,
-                       Link link, const ObjectiveArgs& args, int n_outputs,
+                       Link link, const ObjectiveArgs& args, int n_outputs, int n_targets,
                        std::vector<double> label_gain, Comm& comm, Team& team)
     : metrics_(std::move(metrics)),
       link_(link),
       args_(args),
       n_outputs_(n_outputs),
+      n_targets_(n_targets),
       label_gain_(std::move(label_gain)),
       comm_(comm),
       team_(team) {
@@ -183,8 +185,11 @@ Evaluation::Evaluation(std::vector<EvaluationData> data, std::vector<ChosenMetri
     if (sets_.back().is_ranking()) prepare_queries(sets_.back());
   }
   prepare_weights();
-  if (any_metric([](const Metric& m) { return m.needs_constant; })) prepare_constants();
-  if (any_metric([](const Metric& m) { return m.area != nullptr; }))
+  const bool needs_constant = any_metric([](const Metric& m) { return m.needs_constant; });
+  const bool needs_order = any_metric([](const Metric& m) { return m.area != nullptr; });
+  check(n_targets_ == 1 || !(needs_constant || needs_order), "a metric of one target");
+  if (needs_constant) prepare_constants();
+  if (needs_order)
     for (Set& set : sets_) prepare_order(set);
 }
 
@@ -348,16 +353,20 @@ void Evaluation::weigh_rows(const Set& set, std::span<Column> columns) {
   const int threads = team_.threads_for(n, kRowsPerThread);
   team_.run_blocks(threads, n, kRowBlock, [&](int64_t begin, int64_t end, int) {
     const double* raw = set.data.raw_prediction + begin * K;
-    std::vector<double> predicted(raw, raw + (end - begin) * K);
+    std::vector<double> predicted(raw, raw + (end - begin) * K), loss(end - begin);
     for (int64_t i = 0; i < end - begin; ++i) apply_link(link_, &predicted[i * K], K);
     for (size_t m = 0; m < columns.size(); ++m) {
       if (columns[m].empty()) continue;
       double* out = &columns[m][begin];
       const double* target = set.data.target + begin;
       if (metrics_[m].loss) metrics_[m].loss(end - begin, predicted.data(), target, out);
-      else
-        metrics_[m].metric->row_losses({raw, predicted.data(), target, K}, args_, end - begin, out);
-      for (int64_t i = 0; i < end - begin; ++i) out[i] = weighted(out[i], set.weight(begin + i));
+      for (int t = 0; t < n_targets_ && !metrics_[m].loss; ++t) {
+        const ScoredRows scored{raw + t, &predicted[t], target + t * n, K / n_targets_, K};
+        metrics_[m].metric->row_losses(scored, args_, end - begin, loss.data());
+        for (int64_t i = 0; i < end - begin; ++i) out[i] += loss[i];
+      }
+      for (int64_t i = 0; i < end - begin; ++i)
+        out[i] = weighted(out[i] / n_targets_, set.weight(begin + i));
     }
   });
 }

@@ -21,10 +21,10 @@ namespace qgbdt {
 
 enum class Problem { regression, binary, multiclass, ranking };
 
-// Rows that are scored, [n_samples][n_outputs].
+// Rows that are scored: of each n_outputs scores of one target, `stride` after those of the last.
 struct ScoredRows {
   const double *raw, *predicted, *target;
-  int n_outputs;
+  int n_outputs, stride;
 };
 
 // One of three kinds: whoever counts (rows, queries, groups of equal scores) has a function.
@@ -56,7 +56,7 @@ ChosenMetric mean_of(RowLoss loss);
 // This worker's rows of a set.
 struct EvaluationData {
   std::variant<MatrixView, SparseView> X;
-  const double* target;
+  const double* target;                // [n_targets][n_samples]
   const double* weight;                // null: all 1
   std::vector<int64_t> query_begin;    // of ranking: n_queries + 1 row numbers
   double* raw_prediction;              // where they are kept, [n_samples][n_outputs]
@@ -70,8 +70,8 @@ struct EvaluationData {
 class Evaluation {
  public:
   Evaluation(std::vector<EvaluationData> data, std::vector<ChosenMetric> metrics, Link link,
-             const ObjectiveArgs& args, int n_outputs, std::vector<double> label_gain, Comm& comm,
-             Team& team);
+             const ObjectiveArgs& args, int n_outputs, int n_targets,
+             std::vector<double> label_gain, Comm& comm, Team& team);
 
   // Brings the raw predictions from where they are to the first n_iterations of the model.
   void score(const Model& model, int64_t n_iterations);
@@ -114,7 +114,7 @@ class Evaluation {
   const std::vector<ChosenMetric> metrics_;
   const Link link_;
   const ObjectiveArgs args_;
-  const int n_outputs_;
+  const int n_outputs_, n_targets_;
   const std::vector<double> label_gain_;
   Comm& comm_;
   Team& team_;

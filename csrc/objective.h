@@ -300,8 +300,13 @@ QGBDT_HOST_FN bool is_per_class(ObjectiveKind kind) {
 QGBDT_HOST_FN bool is_ranking(ObjectiveKind kind) {
   return kind == ObjectiveKind::lambdarank || kind == ObjectiveKind::rank_xendcg;
 }
+// Outputs are classes, or the user's; or each has a target of its own.
+QGBDT_HOST_FN int n_targets(ObjectiveKind kind, int n_outputs) {
+  return is_per_class(kind) || kind == ObjectiveKind::custom ? 1 : n_outputs;
+}
 QGBDT_HOST_FN bool fits_outputs(ObjectiveKind kind, int n_outputs) {
-  return n_outputs >= 1 && (kind == ObjectiveKind::custom || (n_outputs > 1) == is_per_class(kind));
+  if (is_per_class(kind)) return n_outputs > 1;
+  return n_outputs == 1 || (n_outputs > 1 && !is_ranking(kind));
 }
 
 }  // namespace qgbdt

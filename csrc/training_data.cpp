@@ -12,8 +12,9 @@ namespace qgbdt {
 double max_weighted_target(const TrainingData& data) {
   if (is_per_class(data.objective)) return max_weight(data);
   double m = 0;
-  for (int64_t i = 0; i < data.bins->n_samples(); ++i)
-    m = std::max(m, std::abs(data.weight_of(i) * data.target[i]));
+  for (int output = 0; output < data.n_outputs; ++output)
+    for (int64_t i = 0; i < data.bins->n_samples(); ++i)
+      m = std::max(m, std::abs(data.weight_of(i) * data.target_of(i, output)));
   return m;
 }
 

@@ -30,7 +30,7 @@ struct TrainingData {
   ObjectiveKind objective;
   ObjectiveArgs args;
   int n_outputs;
-  const double* target;
+  const double* target;              // [n_targets][n_samples]
   const double* weight;              // or null
   const double* raw_prediction;      // to start from, [n_outputs][n_samples], or null
   std::vector<int64_t> query_begin;  // [n_queries + 1] for a ranker, else empty
@@ -44,7 +44,7 @@ struct TrainingData {
   double weight_of(int64_t row) const { return weight ? weight[row] : 1.0; }
   double target_of(int64_t row, int output) const {
     if (is_per_class(objective)) return target[row] == output ? 1.0 : 0.0;
-    return target[row];
+    return target[output * bins->n_samples() + row];
   }
 };
 

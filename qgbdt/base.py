@@ -26,7 +26,14 @@ from qgbdt.devices import OR_CPU, open_device
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.docstrings import documented
 from qgbdt.errors import DataError, DeviceError, ParameterError
-from qgbdt.evaluation import EvaluationRequest, EvaluationSet, Watch, check_set, told_of
+from qgbdt.evaluation import (
+    EvaluationRequest,
+    EvaluationSet,
+    Watch,
+    check_n_targets,
+    check_set,
+    told_of,
+)
 from qgbdt.holdout import blocks_of, first_split, held_back
 from qgbdt.matrices import is_sparse, native_matrix
 from qgbdt.params import (
@@ -41,10 +48,12 @@ from qgbdt.threads import resolve_n_jobs
 from qgbdt.validation import (
     Floats,
     Rows,
+    check_columns,
     check_eval_group,
     check_init_score,
     check_row_blocks,
     check_sample_weight,
+    has_columns,
     label_gains,
 )
 from qgbdt.versions import package_version
@@ -210,12 +219,19 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """X as numbers, and y, as scikit-learn checks them."""
         checks |= check_X(workers)
+        several = has_columns(y) and self.__sklearn_tags__().target_tags.multi_output
+        if several:  # scikit-learn refuses those of a worker without rows
+            checks.pop("y_numeric", None)
+        target: dict[str, Any] = {} if several else {"y": y}
         if not categories:
-            checked = validate_data(self, X, y, reset=reset, **checks)
+            checked = validate_data(self, X, reset=reset, **target, **checks)
         else:
             X = array_of_values(self, X, workers)
             validate_data(self, X, reset=reset, skip_check_array=True)  # names, number of features
-            checked = check_X_y(categories.encode(X), y, estimator=self, **checks)
+            check = check_array if several else check_X_y
+            checked = check(categories.encode(X), estimator=self, **target, **checks)
+        if several:
+            return checked, check_columns(y, checked.shape[0])
         return checked[0], checked[1]
 
     def _train(
@@ -248,6 +264,16 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             raise DeviceError(
                 f"device={self.device!r} does not run objectives that are functions. Use a "
                 f"built-in one, {OR_CPU}"
+            )
+        if custom and y.ndim == 2:
+            raise DataError(
+                f"An objective that is a function is of one target, but y has {n_outputs} columns. "
+                "Use a built-in one, or a model for each."
+            )
+        if device is not None and y.ndim == 2:
+            raise DeviceError(
+                f"device={self.device!r} trains on one target, but y has {n_outputs} columns. Fit "
+                f"a model for each, {OR_CPU}"
             )
         if device is not None and is_sparse(X):
             raise DeviceError(f"device={self.device!r} needs dense X. Use X.toarray(), {OR_CPU}")
@@ -282,19 +308,24 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             params["n_estimators"] -= n_initial
         init_score = check_init_score(request.init_score, X.shape[0], n_outputs)
         rows = Rows(X, y, sample_weight, query_sizes, init_score)
+        n_targets = 1 if y.ndim == 1 else n_outputs
         sets = self._evaluation_sets(request, like, n_outputs, check_target, workers, categories)
+        for some in sets:
+            check_n_targets(some, n_targets)
         if self.validation_fraction is not None:
             if hasattr(self.validation_fraction, "split"):
                 kept, held = first_split(self.validation_fraction, rows, request.groups)
             else:
-                strata = y.astype(np.int64) if is_classifier(self) else np.zeros(len(y), np.int64)
+                has_classes = is_classifier(self) and y.ndim == 1
+                strata = y.astype(np.int64) if has_classes else np.zeros(len(y), np.int64)
                 seed, fraction = params["seed"], self.validation_fraction
                 held = held_back(rows, strata, fraction, seed, blocks, workers)
                 kept = ~held
             sets = [EvaluationSet.of("valid_0", rows.where(held), n_outputs)]
             blocks, rows = blocks_of(kept, blocks), rows.where(kept)
+        metrics = request.metrics(like, n_targets)
         for some in sets:
-            check_set(some, request.metrics(like), workers)
+            check_set(some, metrics, workers)
         facts = {
             **{name: np.asarray(value).tolist() for name, value in params.items()},
             "max_bin": self.max_bin,
@@ -327,10 +358,10 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 on_iteration = told.on_iteration
             link = functools.partial(_core.predictions, objective, custom=fields)
             iterations = range(n_initial, n_initial + params["n_estimators"])
-            watch = Watch(self, like, sets, request, callbacks, workers, iterations, link)
+            watch = Watch(self, metrics, sets, request, callbacks, workers, iterations, link)
             model, cost, quantization, profile = _core.train(
                 matrix,
-                rows.y,
+                rows.targets,
                 rows.sample_weight,
                 rows.query_sizes,
                 names,

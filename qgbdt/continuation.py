@@ -98,8 +98,7 @@ def facts_of_data(matrix: BinnedMatrix, training: Rows, workers: Communicator) -
         "the digest of the thresholds of X": zlib.crc32(np.concatenate(thresholds).tobytes()),
     }
     if training.init_score is not None:
-        scores = training.init_score
-        own = digest(scores.ravel(), np.repeat(rows, scores.shape[1]))
+        own = digest(training.init_score, rows)
         facts["the digest of init_score"] = int(workers.sum(np.array([own]))[0])
     return facts
 
@@ -109,9 +108,10 @@ def digest(values: NDArray[Any], rows: NDArray[np.int64] | None = None) -> int:
 
     Those of two shards sum, modulo 2^64, to that of all rows.
     """
-    bits = values.astype(np.float64).view(np.uint64)
+    bits = values.astype(np.float64).ravel().view(np.uint64)
     if rows is not None:
-        bits = bits + rows.astype(np.uint64) * ODD
+        places = rows[:, None] * (bits.size // max(len(rows), 1)) + np.arange(values[:1].size)
+        bits = bits + places.ravel().astype(np.uint64) * ODD
     mixed = (bits ^ (bits >> np.uint64(29))) * ODD
     return int((mixed ^ (mixed >> np.uint64(32))).sum(dtype=np.uint64).astype(np.int64))
 

@@ -13,7 +13,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import check_is_fitted
 
-from qgbdt.base import QGBDTEstimator, all_or_nothing
+from qgbdt.base import CLASS_WEIGHT_PARAMS, QGBDTEstimator, all_or_nothing
 from qgbdt.compiled import CompiledObjective
 from qgbdt.custom import CustomObjective, PythonObjective
 from qgbdt.distributed.communicator import Communicator
@@ -28,11 +28,13 @@ from qgbdt.params import (
 )
 from qgbdt.validation import (
     Floats,
+    check_labels,
     check_query_sizes,
     check_regression_target,
     check_relevance,
     check_sample_weight,
     encode_classes,
+    has_columns,
     label_gains,
     numbers_of_classes,
     weighted,
@@ -70,6 +72,12 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
     array([0, 1, 2])
     """
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        tags.classifier_tags.multi_label = True
+        return tags
+
     @documented
     @all_or_nothing
     def fit(
@@ -101,8 +109,9 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers, and categories. NaN is a missing value, infinities are legal.
-        y : array-like of shape (n_samples,)
-            Class labels, of at least two classes.
+        y : array-like of shape (n_samples,) or array-like or sparse matrix (n_samples, n_labels)
+            Class labels, of at least two classes. Or several columns of 0 and 1, each a label that
+            rows have or not: one model predicts them all, each by trees of its own.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
         {init_score}
@@ -131,15 +140,25 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         )
         workers = self._start(communicator, sample_weight, request)
         continuation = self._continuation(init_model, checkpoint_dir, resume)
-        X, y, categories = self._check_rows(X, y, workers, continuation)
-        known = vars(self)["classes_"] if continuation.is_warm else None
-        self.classes_, y_encoded = encode_classes(y, workers, known)
-        self.n_classes_ = len(self.classes_)
-        objective = self._resolve_objective()
+        if has_columns(y):
+            X, y, categories = self._check_rows(X, y, workers, continuation)
+            y_encoded = check_labels(y)
+            self.classes_ = np.arange(y.shape[1])
+            self.n_classes_ = n_outputs = y.shape[1]
+            objective = self._objective_of_labels()
+            weight = check_sample_weight(sample_weight, X.shape[0], workers=workers)
+        else:
+            X, y, categories = self._check_rows(X, y, workers, continuation)
+            known = vars(self)["classes_"] if continuation.is_warm else None
+            self.classes_, y_encoded = encode_classes(y, workers, known)
+            self.n_classes_ = len(self.classes_)
+            objective = self._resolve_objective()
+            n_outputs = 1 if objective == "binary" else self.n_classes_
+            weight = self._class_sample_weight(sample_weight, y_encoded, workers)
         self._train(
             X,
             y_encoded,
-            self._class_sample_weight(sample_weight, y_encoded, workers),
+            weight,
             objective=objective,
             workers=workers,
             custom=custom_objective(self.objective),
@@ -147,9 +166,13 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
             categories=categories,
             continuation=continuation,
             request=request,
-            check_target=lambda y, _: numbers_of_classes(y, self.classes_),
-            n_outputs=1 if objective == "binary" else self.n_classes_,
+            check_target=self._check_target,
+            n_outputs=n_outputs,
         )
+
+    def _check_target(self, y: NDArray[Any], _: Floats | None) -> Floats:
+        """The target of an evaluation set."""
+        return check_labels(y) if has_columns(y) else numbers_of_classes(y, self.classes_)
 
     @documented
     def predict(
@@ -174,8 +197,8 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Returns
         -------
-        ndarray of shape (n_samples,)
-            Labels, of `classes_`.
+        ndarray of shape (n_samples,) or (n_samples, n_labels)
+            Labels, of `classes_`. Of a model of several labels, 1 where a row has one, else 0.
         """
         given = self._explanation(X, start_iteration, num_iteration, pred_leaf, pred_contrib)
         if given is not None:
@@ -199,6 +222,8 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         return map(self._labels, self.staged_decision_function(X))
 
     def _labels(self, decision: Floats) -> NDArray[Any]:
+        if self._has_labels:
+            return (decision > 0).astype(np.int64)
         index = decision > 0 if decision.ndim == 1 else decision.argmax(axis=1)
         return self.classes_[index.astype(np.intp)]
 
@@ -217,9 +242,10 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_classes)
-            For two classes the log-odds of the second one, otherwise a score per class.
+            For two classes the log-odds of the second one, otherwise a score per class. Of
+            several labels the log-odds of each.
         """
-        return decision_of(self._predict(X, start_iteration, num_iteration, raw_score=True))
+        return self._decision(self._predict(X, start_iteration, num_iteration, raw_score=True))
 
     def staged_decision_function(self, X: Any) -> Iterator[Floats]:
         """Find the raw scores with the first iteration, with the first two, and so on.
@@ -234,7 +260,17 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         iterator of ndarray of shape (n_samples,) or (n_samples, n_classes)
             The results of `decision_function` with ``num_iteration`` of 1, 2, ...
         """
-        return map(decision_of, self._stages(X, raw_score=True))
+        return map(self._decision, self._stages(X, raw_score=True))
+
+    @property
+    def _has_labels(self) -> bool:
+        """Whether each column of y is a label."""
+        return self.objective_ == "binary" and self.booster_._model.n_outputs > 1
+
+    def _decision(self, raw: Floats) -> Floats:
+        """The raw scores; of two classes, the difference."""
+        are_two = raw.ndim == 2 and raw.shape[1] == 2 and not self._has_labels
+        return raw[:, 1] - raw[:, 0] if are_two else raw
 
     @documented
     def predict_proba(
@@ -251,7 +287,8 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            Probabilities, the columns in the order of `classes_`.
+            Probabilities, the columns in the order of `classes_`. Those of several labels need not
+            add up to 1.
         """
         self._check_probabilities()
         return of_each_class(self._predict(X, start_iteration, num_iteration, raw_score=False))
@@ -292,6 +329,22 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
                 "objective='multiclass' or None."
             )
         return objective or ("binary" if self.n_classes_ == 2 else "multiclass")
+
+    def _objective_of_labels(self) -> str:
+        """The same where each column of y is a label."""
+        objective = named_objective(self.objective)
+        if objective not in (None, "binary") or custom_objective(self.objective):
+            raise ParameterError(
+                "y has several columns, each a label: objective must be 'binary' or None. Got "
+                f"{self.objective!r} instead."
+            )
+        for name in CLASS_WEIGHT_PARAMS:
+            if getattr(self, name) != ClassifierParams._params[name].default:
+                raise ParameterError(
+                    f"{name} is for classes, but y has several columns, each a label. Use "
+                    "sample_weight."
+                )
+        return "binary"
 
     def _class_sample_weight(
         self, sample_weight: Any, y_encoded: Floats, workers: Communicator
@@ -358,6 +411,11 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
     True
     """
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
     @documented
     @all_or_nothing
     def fit(
@@ -389,7 +447,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers, and categories. NaN is a missing value, infinities are legal.
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Target values, in the range of the objective.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
@@ -435,6 +493,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             continuation=continuation,
             request=request,
             check_target=lambda y, weight: check_regression_target(y, weight, objective),
+            n_outputs=1 if y.ndim == 1 else y.shape[1],
         )
 
     def _resolve_objective(self) -> str:
@@ -469,7 +528,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        ndarray of shape (n_samples,) or (n_samples, n_targets)
             Target values.
         """
         given = self._explanation(X, start_iteration, num_iteration, pred_leaf, pred_contrib)
@@ -662,11 +721,6 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             The results of `predict` with ``num_iteration`` of 1, 2, ...
         """
         return self._stages(X, raw_score=False)
-
-
-def decision_of(raw: Floats) -> Floats:
-    """The raw scores of a classifier; of two, the difference."""
-    return raw[:, 1] - raw[:, 0] if raw.ndim == 2 and raw.shape[1] == 2 else raw
 
 
 def of_each_class(p: Floats) -> Floats:

@@ -19,6 +19,7 @@ from qgbdt.validation import Floats, Rows, check_range
 
 LOGGER = logging.getLogger("qgbdt")
 METRICS = _core.metrics()
+OF_ONE_TARGET = ("r2", "auc", "average_precision")  # metrics that are no means of losses
 DEFAULT_METRIC = {
     "regression": "l2",
     "l1": "l1",
@@ -104,7 +105,7 @@ class EvaluationSet:
     def native(self) -> "_core.EvaluationSet":
         """What the trainer takes."""
         rows, X = self.rows, native_matrix(self.rows.X)
-        return X, rows.y, rows.sample_weight, rows.query_sizes, self.raw_prediction
+        return X, rows.targets, rows.sample_weight, rows.query_sizes, self.raw_prediction
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ class EvaluationRequest:
         facts["eval_at"] = [int(at) for at in self.eval_at]
         return facts
 
-    def metrics(self, objective: str) -> list[tuple[str, int]]:
+    def metrics(self, objective: str, n_targets: int) -> list[tuple[str, int]]:
         """The native metrics, each with the k of those of queries, 0 for others."""
         names, functions = self.names_and_functions()
         if not names and not functions and not self.compiled:
@@ -262,6 +263,11 @@ class EvaluationRequest:
                 raise ParameterError(
                     f"eval_metric has no metric {name!r} for objective={objective!r}. It has "
                     f"{', '.join(known)}."
+                )
+            if n_targets > 1 and name in OF_ONE_TARGET:
+                raise ParameterError(
+                    f"eval_metric={name!r} is of one target, but y has {n_targets} columns. Use a "
+                    "mean of losses, or a function."
                 )
         ats = [int(at) for at in dict.fromkeys(self.eval_at)] if problem == "ranking" else [0]
         return [(name, at) for name in names for at in ats]
@@ -275,6 +281,16 @@ def told_of(name: str) -> Iterator[None]:
     except ValueError as error:
         error.add_note(f"That is of the evaluation set {name!r}.")
         raise
+
+
+def check_n_targets(evaluated: EvaluationSet, n_targets: int) -> None:
+    """Raise DataError unless y has as many columns as that of training."""
+    y = evaluated.rows.y
+    its = 1 if y.ndim == 1 else y.shape[1]
+    if its != n_targets:
+        with told_of(evaluated.name):
+            columns = "1 column" if its == 1 else f"{its} columns"
+            raise DataError(f"y has {columns}, but {n_targets} in training.")
 
 
 def check_set(
@@ -328,7 +344,7 @@ class Watch:
     def __init__(
         self,
         estimator: CommonParams,
-        objective: str,
+        metrics: list[tuple[str, int]],
         sets: Sequence[EvaluationSet],
         request: EvaluationRequest,
         callbacks: Sequence[Callable[[Iteration], Any]],
@@ -337,7 +353,7 @@ class Watch:
         link: Callable[[Floats], Floats],
     ) -> None:
         self.sets = sets
-        self.metrics = request.metrics(objective) if sets else []
+        self.metrics = metrics if sets else []
         self.compiled = request.compiled if sets else []
         self._link = link
         self.history: dict[str, dict[str, list[float]]] = {some.name: {} for some in sets}

@@ -70,6 +70,11 @@ def written(model: Model) -> str:
     """The text of a model that LightGBM loads. Base scores stand in the first trees' leaves."""
     if model.objective not in WRITTEN:
         raise DataError(f"LightGBM's files have no objective like {model.objective!r}.")
+    if model.n_outputs > 1 and model.objective not in MULTICLASS:
+        raise DataError(
+            f"LightGBM's files have one target, this model has {model.n_outputs}. Train one for "
+            "each."
+        )
     categories = whole_categories(model)
     trees = [model.tree(index) for index in range(model.n_trees)]
     sets = [model.category_sets(index) for index in range(model.n_trees)]

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import check_array
 from sklearn.utils.multiclass import check_classification_targets
 
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.errors import DataError
-from qgbdt.matrices import native_array
+from qgbdt.matrices import is_sparse, native_array
 from qgbdt.params import is_int
 
 Floats = NDArray[np.float64]
@@ -26,6 +27,7 @@ MAX_MAGNITUDE = 1e30
 class Rows:
     """Checked rows of this worker; no weights are weights of 1, and only ranking has queries.
 
+    y has shape (n_samples,), or (n_samples, n_outputs) where each output has a target of its own;
     init_score has shape (n_samples, n_outputs).
     """
 
@@ -34,6 +36,11 @@ class Rows:
     sample_weight: Floats | None
     query_sizes: NDArray[np.int64] | None
     init_score: Floats | None = None
+
+    @property
+    def targets(self) -> Floats:
+        """y as the trainer takes it, target after target."""
+        return np.ascontiguousarray(self.y.T)
 
     def where(self, chosen: NDArray[np.bool_]) -> "Rows":
         """Those that are chosen; of a query, all or none."""
@@ -89,14 +96,28 @@ def check_sample_weight(
 
 
 def weighted(values: Floats, weight: Floats | None) -> Floats:
-    """The values times the weights; an overflow is an infinity."""
+    """The values, a row each, times the weights; an overflow is an infinity."""
     with np.errstate(over="ignore"):
-        return values if weight is None else values * weight
+        return values if weight is None else (values.T * weight).T
+
+
+def has_columns(y: Any) -> bool:
+    """Whether y has several columns, each a target."""
+    shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+    return len(shape) == 2 and shape[1] > 1
+
+
+def check_columns(y: Any, n_samples: int) -> Any:
+    """Several columns of finite values, a row for each of X."""
+    y = check_array(y, accept_sparse="csr", dtype=None, ensure_min_samples=0, input_name="y")
+    if y.shape[0] != n_samples:
+        raise DataError(f"y has {y.shape[0]} rows, but X has {n_samples}.")
+    return y
 
 
 def check_regression_target(y: Any, weight: Floats | None, objective: str) -> Floats:
-    """The target as float64, in the range of the objective."""
-    target = numeric_vector("y", y)
+    """The target as float64, in the range of the objective; or several, as columns."""
+    target = numeric_columns("y", y) if has_columns(y) else numeric_vector("y", y)
     check_range(target, objective, f"objective={objective!r}")
     largest = max(np.abs(some).max(initial=0) for some in (target, weighted(target, weight)))
     if largest > MAX_MAGNITUDE:
@@ -194,13 +215,30 @@ def check_row_blocks(row_blocks: Any, n_samples: int) -> list[tuple[int, int]] |
     return [(int(number), int(n_rows)) for number, n_rows in blocks]
 
 
+def check_labels(y: Any) -> Floats:
+    """Which labels each row has: a matrix of 0 and 1, a column a label."""
+    labels = numeric_columns("y", y.toarray() if is_sparse(y) else y)
+    if not np.isin(labels, (0, 1)).all():
+        raise DataError(
+            "y has several columns, so each must be a label that a row has (1) or not (0). Got "
+            f"{labels[(labels != 0) & (labels != 1)][0]}."
+        )
+    return labels
+
+
 def numeric_vector(name: str, values: Any) -> Floats:
     """The values as a contiguous one-dimensional float64 array."""
     array = np.asarray(values)
-    if array.dtype.kind not in "biufO":
-        raise DataError(f"{name} must be numeric, got dtype {array.dtype}.")
     if array.ndim != 1:
         raise DataError(f"{name} must be one-dimensional, got shape {array.shape}.")
+    return numeric_columns(name, array)
+
+
+def numeric_columns(name: str, values: Any) -> Floats:
+    """The values as a contiguous float64 array."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biufO":
+        raise DataError(f"{name} must be numeric, got dtype {array.dtype}.")
     try:
         return native_array(array, np.float64)
     except (TypeError, ValueError) as error:

@@ -15,7 +15,7 @@ Hence two rules for this file: no `np.exp`, `np.log`, and no `np.sum` over float
 pairwise, in an order that depends on the shape; `ordered_sum` adds from first to last).
 
 Shapes: X (n_samples, n_features); scores, gradients and hessians [n_outputs][n_samples].
-n_outputs is 1, or the number of classes for "multiclass".
+n_outputs is 1, or the number of classes for "multiclass"; or of targets, y [n_outputs][n_samples].
 """
 
 import math
@@ -442,9 +442,15 @@ def link(score, objective: str):
 
 
 def weighted_mean(values, weight) -> float:
-    n_samples, weighted = len(values), values * weight
-    numerator = fixed_sum(weighted, fixed_exponent(np.abs(weighted).max(), n_samples))
-    return numerator / fixed_sum(weight, fixed_exponent(weight.max(), n_samples))
+    return float(weighted_means(values[None], weight)[0])
+
+
+def weighted_means(values, weight) -> np.ndarray:
+    """Of each row of values: sums of multiples of one unit."""
+    n_samples, weighted = len(weight), values * weight
+    k = fixed_exponent(np.abs(weighted).max(), n_samples)
+    total = fixed_sum(weight, fixed_exponent(weight.max(), n_samples))
+    return np.array([fixed_sum(one, k) / total for one in weighted])
 
 
 def start_scores(y, weight, params) -> np.ndarray:
@@ -458,14 +464,14 @@ def start_scores(y, weight, params) -> np.ndarray:
             return log(np.maximum(share, 1e-15))
         return np.array([log_odds(p) for p in share])
     if objective in QUANTILE_OBJECTIVES:
-        k = fixed_exponent(weight.max(), len(y))
-        return np.array([best_constant(y, y, weight, k, params)])
-    mean = weighted_mean(y, weight)
+        k = fixed_exponent(weight.max(), len(weight))
+        return np.array([best_constant(t, t, weight, k, params) for t in np.atleast_2d(y)])
+    means = weighted_means(np.atleast_2d(y), weight)
     if objective in ("regression", "huber", "fair"):
-        return np.array([mean])
+        return means
     if objective in ("binary", "cross_entropy"):
-        return np.array([log_odds(mean)])
-    return np.array([log(max(mean, 1e-300))])
+        return np.array([log_odds(mean) for mean in means])
+    return np.array([log(max(mean, 1e-300)) for mean in means])
 
 
 def log_odds(mean):
@@ -1142,7 +1148,7 @@ def train(
     init_score=None,
     params: dict,
 ) -> ReferenceModel:
-    """Train on raw X (n_samples, n_features) and y (n_samples,).
+    """Train on raw X (n_samples, n_features) and y (n_samples,) or (n_outputs, n_samples).
 
     n_categories: for bin_matrix.
     init_score (n_outputs, n_samples): where raw predictions start, instead of the best constant.
@@ -1158,13 +1164,13 @@ def train(
     """
     X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
     unweighted = sample_weight is None
-    weight = np.ones(len(y)) if unweighted else np.asarray(sample_weight, np.float64)
+    weight = np.ones(len(X)) if unweighted else np.asarray(sample_weight, np.float64)
     are_ones = params["objective"] in CONSTANT_HESSIAN and unweighted  # the hessians
 
     matrix = bin_matrix(X, params["max_bin"], n_categories)
     if init_score is None:
         base_score = start_scores(y, weight, params)
-        raw_prediction = np.tile(base_score[:, None], len(y))
+        raw_prediction = np.tile(base_score[:, None], len(X))
     else:
         base_score, raw_prediction = np.zeros(params["n_outputs"]), np.array(init_score)
     trees, category_sets = [], []
@@ -1184,7 +1190,8 @@ def train(
                 matrix, quantized, rows, params, iteration, output, category_sets[-1]
             )
             if params["objective"] in QUANTILE_OBJECTIVES:
-                set_quantile_leaves(tree, leaf_rows, raw_prediction[output], y, weight, params)
+                target = y if y.ndim == 1 else y[output]
+                set_quantile_leaves(tree, leaf_rows, raw_prediction[output], target, weight, params)
             else:
                 set_leaf_values(tree, leaf_rows, g, h, quantized, params)
             leaves = find_leaves(tree, X, category_sets[-1])

@@ -157,10 +157,18 @@ def test_no_y(estimator):
         estimator.fit(X, None)
 
 
-@pytest.mark.parametrize("estimator", [regressor(), classifier()])
-def test_two_columns_of_y(estimator):
+def test_two_columns_of_y():
+    y = np.column_stack([BINARY, BINARY])
     with pytest.raises(ValueError, match=r"y should be a 1d array, got an array of shape"):
-        estimator.fit(X, np.column_stack([BINARY, BINARY]))
+        ranker().fit(X, y, group=[len(X)])
+    y = np.where(BINARY, np.nan, y.T).T
+    for estimator in (regressor(), classifier()):
+        with pytest.raises(ValueError, match="Input y contains NaN"):
+            estimator.fit(X, y)
+        with pytest.raises(DataError, match=f"y has 5 rows, but X has {len(X)}"):
+            estimator.fit(X, np.zeros((5, 2)))
+    with pytest.raises(DataError, match=r"each must be a label that a row has \(1\) or not \(0\)"):
+        classifier().fit(X, np.column_stack([BINARY, BINARY + 1]))
 
 
 def test_column_vector_warns():

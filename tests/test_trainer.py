@@ -221,3 +221,22 @@ def test_drawn_combinations(data):
         n_estimators=draw(st.integers(0, 3)),
     )
     compare(X, y, params, weight=weight, query_sizes=query_sizes, max_bin=draw(st.integers(2, 255)))
+
+
+OF_ONE_TARGET = ("multiclass", "multiclassova", "lambdarank", "rank_xendcg")
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("bits", ["auto", 3, 16])
+@pytest.mark.parametrize("objective", [o for o in OBJECTIVES if o not in OF_ONE_TARGET])
+def test_several_targets_equal_reference(objective, bits, weighted):
+    X = hurting_data(700)
+    y = np.array([targets(X, objective, seed)[0] for seed in range(3)])
+    y[2] = y[2, ::-1]
+    weight = np.linspace(0, 2, len(X)) if weighted else None
+    params = native_params(objective=objective, grad_bits=bits, n_estimators=3, n_outputs=3)
+    model = compare(X, y, params, weight=weight)
+    assert (model.n_outputs, model.n_trees) == (3, 9)
+    # Each target's trees are its own, but for the draw of the rounding.
+    alone = train_native(X, y[0], params | {"n_outputs": 1}, weight=weight, max_bin=63)
+    np.testing.assert_array_equal(model.tree(0), alone.tree(0))

@@ -56,7 +56,7 @@ class CpuBackend final : public Backend {
   void count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) override;
   void find_counted_split(int32_t task, const HistCell* row_counts) override;
   void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) override;
-  void take_residuals(int weight_exponent) override;
+  void take_residuals(int output, int weight_exponent) override;
   void weigh_digits(std::span<const DigitTask> tasks, int digit,
                     std::span<int64_t> weights) override;
   void set_leaves(std::span<const RowRange> leaves, std::span<const RowRange> others) override;

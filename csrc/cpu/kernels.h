@@ -20,7 +20,7 @@ namespace qgbdt {
 struct RowData {
   int64_t n_samples;
   int32_t n_outputs;
-  const double* target;
+  const double* target;  // [n_targets][n]
   const double* weight;  // or null
   double* raw_prediction;
   float* gradient;

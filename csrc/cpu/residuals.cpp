@@ -12,20 +12,21 @@ constexpr int64_t kChunkRows = 16384;  // counted by a thread before it adds to 
 
 }  // namespace
 
-void CpuBackend::take_residuals(int weight_exponent) {
+void CpuBackend::take_residuals(int output, int weight_exponent) {
   if (!residual_keys_.size()) {
     residual_keys_ = Buffer<uint32_t>(n_samples_);
     residual_weights_ = Buffer<int64_t>(n_samples_);
   }
   const double scale = power_of_two(weight_exponent);
+  const double* const raw_prediction = rows_.raw_prediction + output * n_samples_;
   visit_objective(data_.objective, [&](auto objective) {
     if constexpr (decltype(objective)::kQuantileLeaves)
       team_.run_blocks(team_.threads_for(n_samples_, kRowsPerThread), n_samples_, kChunkRows,
                        [&](int64_t begin, int64_t end, int) {
                          for (int64_t i = begin; i < end; ++i) {
                            const uint32_t row = row_order_.data()[i];
-                           const double y = data_.target[row];
-                           const double residual = y - rows_.raw_prediction[row];
+                           const double y = data_.target_of(row, output);
+                           const double residual = y - raw_prediction[row];
                            const double weight = objective.weight(data_.weight_of(row), y);
                            residual_keys_.data()[i] = residual_key(residual);
                            residual_weights_.data()[i] = to_fixed(weight, scale);

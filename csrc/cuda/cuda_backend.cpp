@@ -475,7 +475,7 @@ void CudaBackend::partition_rows(std::span<const RowCut> cuts, std::span<int64_t
   std::copy(left.begin(), left.end(), left_counts.begin());
 }
 
-void CudaBackend::take_residuals(int weight_exponent) {
+void CudaBackend::take_residuals(int, int weight_exponent) {  // there is one output
   residual_keys_.reserve(n_samples_);
   residual_weights_.reserve(n_samples_);
   visit_objective(data_.objective, [&]<class Objective>(Objective) {

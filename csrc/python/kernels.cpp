@@ -114,10 +114,11 @@ void gradients(const std::string& objective, const Array<double>& target,
   ObjectiveKind kind;
   check(objective_from_name(objective, &kind) && !is_ranking(kind) && kind != ObjectiveKind::custom,
         "objective must be one whose rows are independent");
-  const int64_t n = target.size(), n_values = raw_prediction.size();
   const int64_t n_outputs = raw_prediction.ndim() == 2 ? raw_prediction.shape(0) : 0;
-  check(n_outputs >= 1 && n_values == n_outputs * n, "raw_prediction must be [n_outputs][n]");
   check(fits_outputs(kind, int(n_outputs)), "n_outputs and objective differ");
+  const int64_t n = target.size() / n_targets(kind, int(n_outputs));
+  const int64_t n_values = raw_prediction.size();
+  check(n_values == n_outputs * n, "raw_prediction must be [n_outputs][n]");
   check(
       gradient.size() == n_values && hessian.size() == n_values && (!weight || weight->size() == n),
       "arrays differ in size");

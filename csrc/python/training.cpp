@@ -118,10 +118,17 @@ std::vector<int64_t> query_begins(const std::optional<py::array_t<int64_t>>& siz
   return begin;
 }
 
+// [n_targets][n_samples].
+const double* targets_of(const DoubleArray& y, int64_t n, const TrainParams& p) {
+  check(y.size() == n * n_targets(p.objective, p.n_outputs), "y must have n_samples values a target");
+  return y.data();
+}
+
 void check_targets(const TrainParams& p, const double* y, int64_t n, bool has_queries) {
-  const bool classes = p.n_outputs > 1, labels = classes || has_queries;
+  const int targets = n_targets(p.objective, p.n_outputs);
+  const bool classes = p.n_outputs > targets, labels = classes || has_queries;
   const double n_labels = classes ? double(p.n_outputs) : double(p.label_gain.size());
-  for (int64_t i = 0; i < n; ++i) {
+  for (int64_t i = 0; i < targets * n; ++i) {
     check(std::isfinite(y[i]), "y must be finite");
     check(!labels || (y[i] >= 0 && y[i] < n_labels && y[i] == std::floor(y[i])),
           "y must hold label numbers");
@@ -199,7 +206,7 @@ EvaluationData evaluation_data(EvaluationSet& set, const TrainParams& params) {
   auto& [X, y, weight, query_sizes, raw_prediction] = set;
   EvaluationData data{view_of(X), nullptr, nullptr, {}, raw_prediction.mutable_data()};
   const int64_t n = data.n_samples();
-  data.target = column_of(y, n, "y must be 1-D with n_samples values");
+  data.target = targets_of(y, n, params);
   const bool has_queries = is_ranking(params.objective) || query_sizes.has_value();
   check_targets(params, data.target, n, has_queries);
   if (weight)
@@ -216,7 +223,8 @@ Evaluation evaluation_of(std::vector<EvaluationData> data, const Metrics& metric
   check(losses.empty() || params.n_outputs == 1, "losses of the user's are of one output");
   for (const uintptr_t loss : losses) chosen.push_back(mean_of(reinterpret_cast<RowLoss>(loss)));
   return Evaluation(std::move(data), std::move(chosen), link_of(params.objective, params.custom),
-                    params.args, params.n_outputs, params.label_gain, comm, team);
+                    params.args, params.n_outputs, n_targets(params.objective, params.n_outputs),
+                    params.label_gain, comm, team);
 }
 
 // Raw predictions [n_samples][n_outputs] through the link.
@@ -336,7 +344,7 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
                     params.objective,
                     params.args,
                     params.n_outputs,
-                    column_of(y, n, "y must be 1-D with n_samples values"),
+                    targets_of(y, n, params),
                     nullptr,
                     nullptr,
                     {},
@@ -360,6 +368,8 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
   check_targets(params, data.target, n, has_queries);
   if (device && matrix.has_categories())
     throw DeviceFailure("a device other than the CPU does not train on categorical features");
+  if (device && n_targets(params.objective, params.n_outputs) > 1)
+    throw DeviceFailure("a device other than the CPU trains on one target");
   if (device && params.extra_trees)
     throw DeviceFailure("a device other than the CPU does not draw cuts (extra_trees)");
 
