@@ -175,7 +175,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         Returns
         -------
         ndarray of shape (n_samples,)
-            Labels, of `classes_`.
+            Labels, of ``classes_``.
         """
         given = self._explanation(X, start_iteration, num_iteration, pred_leaf, pred_contrib)
         if given is not None:
@@ -251,7 +251,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            Probabilities, the columns in the order of `classes_`.
+            Probabilities, the columns in the order of ``classes_``.
         """
         self._check_probabilities()
         return of_each_class(self._predict(X, start_iteration, num_iteration, raw_score=False))
