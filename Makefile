@@ -2,6 +2,7 @@
 #
 #   make demo        trains against float GBDT on your machine and prints a table
 #   make test        the tests
+#   make docs        the documentation as a site, in build/docs
 #   make lint        ruff, mypy, clang-format
 #   make format      rewrites the files as make lint wants them
 #   make test-cuda   builds the module for NVIDIA GPUs and runs its tests on one
@@ -27,7 +28,7 @@ BUILD_INPUTS := $(NATIVE) setup.py pyproject.toml
 
 FUZZ_FLAGS := -std=c++20 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -Wall -Wextra
 
-.PHONY: demo test test-cuda lint format asan tsan fuzz-model laws lightgbm fuzz-frames distributed hostile clean
+.PHONY: demo test test-cuda docs lint format asan tsan fuzz-model laws lightgbm fuzz-frames distributed hostile clean
 
 demo: $(VENV)/built $(VENV)/extra-demo
 	$(BIN)/python bench/demo.py
@@ -37,6 +38,9 @@ test: $(VENV)/built $(VENV)/extra-test
 
 test-cuda: $(VENV)/built-cuda $(VENV)/extra-test
 	$(BIN)/pytest tests/test_cuda.py -rs $(ARGS)
+
+docs: $(VENV)/built $(VENV)/extra-docs
+	$(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet $(ARGS) docs build/docs
 
 lint: $(VENV)/built $(VENV)/extra-lint
 	$(BIN)/ruff check .

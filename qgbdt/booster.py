@@ -129,8 +129,8 @@ class Booster:
         Raises
         ------
         ModelFormatError
-            If the text is not a sound model, or has what qgbdt's models have not: categorical
-            splits, linear trees, or an objective of another link.
+            If the text is not a sound model, or has what qgbdt's models have not: linear trees, or
+            an objective of another link.
         """
         return cls(lightgbm_text.read(text))
 

@@ -120,7 +120,7 @@ def defaults_of(function: Callable[..., Any]) -> dict[str, float]:
 
 
 class CompiledObjective(Compiled):
-    """What `objective` makes of a function; see there."""
+    """What `qgbdt.objective` makes of a function; see there."""
 
     kind, returns, n_results = "objective", "(gradient, hessian) of (score, target)", 2
 
@@ -148,7 +148,7 @@ class CompiledObjective(Compiled):
 
 
 class CompiledMetric(Compiled):
-    """What `metric` makes of a function; see there."""
+    """What `qgbdt.metric` makes of a function; see there."""
 
     kind, returns, n_results = "metric", "the loss of (prediction, target)", 1
 

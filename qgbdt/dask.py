@@ -17,6 +17,8 @@ Examples
 # mypy: allow-untyped-calls
 # (Dask and scikit-learn have few type annotations)
 
+from __future__ import annotations  # Dask is a mock where the documentation is made
+
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NoReturn, Self
@@ -340,7 +342,7 @@ class DaskQGBDTClassifier(DaskEstimator, QGBDTClassifier):  # type: ignore[misc]
         Returns
         -------
         Dask Array of shape (n_samples, n_classes)
-            Probabilities, the columns in the order of `classes_`.
+            Probabilities, the columns in the order of ``classes_``.
         """
         return self._of_partitions("predict_proba", X, start_iteration, num_iteration)
 

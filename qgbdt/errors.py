@@ -1,18 +1,18 @@
-"""The exceptions of qgbdt.
+"""The exceptions of qgbdt::
 
-QGBDTError
-├── ParameterError (ValueError)                a parameter outside its allowed values
-│   └── UnknownParameterError (TypeError)      a parameter that does not exist: a typo
-├── DataError (ValueError)                     X, y, weights or groups that cannot be used
-├── CheckpointError (ValueError)               a checkpoint that cannot be gone on from
-├── DeviceError (RuntimeError)                 a device that this build or machine lacks
-└── DistributedError (RuntimeError)            workers that do not find each other, or differ
-    └── DisagreementError (ValueError)         workers that were told different things
+    QGBDTError
+    ├── ParameterError (ValueError)                a parameter outside its allowed values
+    │   └── UnknownParameterError (TypeError)      a parameter that does not exist: a typo
+    ├── DataError (ValueError)                     X, y, weights or groups that cannot be used
+    ├── CheckpointError (ValueError)               a checkpoint that cannot be gone on from
+    ├── DeviceError (RuntimeError)                 a device that this build or machine lacks
+    └── DistributedError (RuntimeError)            workers that do not find each other, or differ
+        └── DisagreementError (ValueError)         workers that were told different things
 
-ModelFormatError (ValueError)                  bytes that are no sound model
-WorkerLost (ConnectionError)                   another worker of a fit stopped or is gone
+    ModelFormatError (ValueError)                  bytes that are no sound model
+    WorkerLost (ConnectionError)                   another worker of a fit stopped or is gone
 
-What scikit-learn checks (shapes, NaN in y, sparse or complex X, an unfitted estimator) raises
+What scikit-learn checks (shapes, NaN in y, complex X, an unfitted estimator) raises
 scikit-learn's own exceptions with scikit-learn's own words.
 """
 

@@ -198,7 +198,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_labels)
-            Labels, of `classes_`. Of a model of several labels, 1 where a row has one, else 0.
+            Labels, of ``classes_``. Of a model of several labels, 1 where a row has one, else 0.
         """
         given = self._explanation(X, start_iteration, num_iteration, pred_leaf, pred_contrib)
         if given is not None:
@@ -287,7 +287,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            Probabilities, the columns in the order of `classes_`. Those of several labels need not
+            Probabilities, the columns in the order of ``classes_``. Those of several labels need not
             add up to 1.
         """
         self._check_probabilities()

@@ -397,7 +397,7 @@ class CommonParams(Parametrized):
         | Where("16", lambda value: is_int(value) and value == 16)
         | Choice(("auto",)),
         doc="Bits of a quantized gradient. 'auto' takes the fewest, tree by tree, whose rounding "
-        "noise is at most a fifth of the gradients' mean square; see quantization_report_. 16 "
+        "noise is at most a fifth of the gradients' mean square; see ``quantization_report_``. 16 "
         "stands in for float gradients.",
     )
     rounding: Literal["stochastic", "nearest"] = param(
@@ -552,7 +552,7 @@ class CommonParams(Parametrized):
     importance_type: Literal["split", "gain"] = param(
         default="split",
         allowed=Choice(("split", "gain")),
-        doc="What feature_importances_ sums: the number of splits, or their gains.",
+        doc="What ``feature_importances_`` sums: the number of splits, or their gains.",
         native=False,
     )
     device: Literal["cpu", "cuda"] = param(
