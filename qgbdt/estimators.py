@@ -287,8 +287,8 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            Probabilities, the columns in the order of ``classes_``. Those of several labels need not
-            add up to 1.
+            Probabilities, the columns in the order of ``classes_``. Those of several labels need
+            not add up to 1.
         """
         self._check_probabilities()
         return of_each_class(self._predict(X, start_iteration, num_iteration, raw_score=False))

@@ -213,7 +213,7 @@ REFUSED = [
     (b"regression", b"l2", "unknown objective", 2),
     (b"regression", b'custom "f" log "" ""', "unknown link", 2),
     (b"regression", b'custom "f" identity ""', "a word is missing", 2),
-    (b"regression\noutputs 1", b"lambdarank\noutputs 3", "the objective does not have that many", 3),
+    (b"regression\noutputs 1", b"lambdarank\noutputs 3", "the objective does not have", 3),
     (b"regression", b"multiclass", "the objective does not have that many outputs", 3),
     (b"outputs 1", b"outputs 0", "'0' is out of range", 3),
     (b"outputs 1", b"outputs 9999", "'9999' is out of range", 3),
