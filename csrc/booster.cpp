@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "dropout.h"
 #include "feature_choice.h"
 #include "fixed_point.h"
 #include "leaf_quantiles.h"
@@ -60,12 +61,16 @@ class Booster {
     last_digest_ = digest_of(model.base_score);
     std::vector<GradientRange> ranges(params_.n_outputs);
     const int64_t first = model.n_iterations();
+    std::optional<Dropout> dropout;
+    if (params_.dropout) dropout.emplace(backend_, bins_, params_, first);
     for (int64_t iteration = first; iteration < first + params_.n_estimators; ++iteration) {
       hooks.before();
       comm_.begin_phase("growing tree " + std::to_string(model.trees.size()));
+      const double rate = dropout ? dropout->drop(model) : params_.learning_rate;
       compute_gradients(iteration, ranges);
       for (int output = 0; output < params_.n_outputs; ++output)
-        model.trees.push_back(grow(iteration, output, ranges[output]));
+        model.trees.push_back(grow(iteration, output, ranges[output], rate));
+      if (dropout) dropout->put_back(&model);
       if (!hooks.after(model)) break;
     }
     int64_t sum = last_digest_;
@@ -184,7 +189,8 @@ class Booster {
     return p;
   }
 
-  Tree grow(int64_t iteration, int output, const GradientRange& range) {
+  // rate: what leaf values are multiplied by.
+  Tree grow(int64_t iteration, int output, const GradientRange& range, double rate) {
     const int bits =
         params_.grad_bits == kAutoBits ? choose_bits(range, n_rows_) : params_.grad_bits;
     if (params_.custom) constant_hessian_ = is_one(range.hessian);
@@ -204,7 +210,7 @@ class Booster {
     std::vector<double> values = quantile_level_        ? residual_quantiles(output, grown.leaf_rows)
                                  : params_.renew_leaves ? renewed_leaf_values(grown, range, split)
                                                         : quantized_leaf_values(grown, split);
-    for (double& value : values) value *= params_.learning_rate;
+    for (double& value : values) value *= rate;
     for (size_t i = 0; i < values.size(); ++i) grown.nodes[grown.leaf_nodes[i]].value = values[i];
     backend_.add_leaf_values(output, values);
     if (comm_.world_size() > 1) last_digest_ = digest_of(grown.nodes, q);

@@ -76,6 +76,9 @@ class Evaluation {
   // Brings the raw predictions from where they are to the first n_iterations of the model.
   void score(const Model& model, int64_t n_iterations);
 
+  // Forgets all raw predictions, since trees have changed.
+  void forget() { n_scored_ = -1; }
+
   // [set][metric], of the raw predictions.
   std::vector<double> values();
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "histogram_pool.h"
+#include "leaf_rows.h"
 #include "split_finder.h"
 
 namespace qgbdt {
@@ -177,15 +178,15 @@ class Grower {
     if (!is_last) find_children_splits(batch);
   }
 
-  static PartitionTask partition_task(const Leaf& leaf, RowRange rows) {
+  static PartitionTask partition_task(const Leaf& leaf) {
     const SplitCandidate& s = leaf.split;
-    return {rows, s.feature, s.bin, s.missing_left, s.categories};
+    return {leaf.rows, s.feature, s.bin, s.missing_left, s.categories};
   }
 
   // How many of this worker's rows went left.
   std::vector<int64_t> partition(const std::vector<int32_t>& batch) {
     std::vector<PartitionTask> tasks;
-    for (int32_t id : batch) tasks.push_back(partition_task(leaves_[id], leaves_[id].rows));
+    for (int32_t id : batch) tasks.push_back(partition_task(leaves_[id]));
     std::vector<int64_t> left_counts(batch.size());
     backend_.partition(tasks, left_counts);
     for (size_t i = 0; i < batch.size(); ++i) add_children(batch[i], left_counts[i]);
@@ -324,47 +325,20 @@ class Grower {
     report_.splits += 1;
   }
 
-  // The rows of this worker that are not in use, by the nodes of the finished tree.
-  std::vector<RowRange> send_others() {
-    std::vector<RowRange> others(nodes_.size());
-    others[0] = {uint32_t(backend_.n_in_use()), uint32_t(backend_.n_samples())};
-    for (std::vector<int32_t> level{0}, next; !level.empty(); level = std::exchange(next, {})) {
-      std::vector<int32_t> parents;
-      std::vector<PartitionTask> tasks;
-      for (int32_t node : level) {
-        if (nodes_[node].feature < 0 || others[node].size() == 0) continue;
-        parents.push_back(node);
-        tasks.push_back(partition_task(leaves_[node_leaf_[node]], others[node]));
-      }
-      if (tasks.empty()) break;
-      std::vector<int64_t> left_counts(tasks.size());
-      backend_.partition(tasks, left_counts);
-      for (size_t i = 0; i < parents.size(); ++i) {
-        const RowRange rows = others[parents[i]];
-        const uint32_t middle = rows.begin + uint32_t(left_counts[i]);
-        const Node& parent = nodes_[parents[i]];
-        others[parent.left] = {rows.begin, middle};
-        others[parent.right] = {middle, rows.end};
-        next.insert(next.end(), {parent.left, parent.right});
-      }
-    }
-    return others;
-  }
-
   GrownTree finish() {
     GrownTree tree;
-    const std::vector<RowRange> others = send_others();
     for (size_t i = 0; i < nodes_.size(); ++i) {
       Node& node = nodes_[i];
+      if (node.feature < 0 || !bins_.is_categorical(node.feature)) continue;
+      node.is_categorical = true;
+      node.threshold = double(nodes_.category_sets.size());
+      nodes_.category_sets.push_back(leaves_[node_leaf_[i]].split.categories);
+    }
+    const RowRange not_in_use{uint32_t(backend_.n_in_use()), uint32_t(backend_.n_samples())};
+    const std::vector<RowRange> others = rows_of_nodes(backend_, bins_, nodes_, not_in_use);
+    for (size_t i = 0; i < nodes_.size(); ++i) {
+      if (nodes_[i].feature >= 0) continue;
       const Leaf& leaf = leaves_[node_leaf_[i]];
-      if (node.feature >= 0) {
-        if (bins_.is_categorical(node.feature)) {
-          node.is_categorical = true;
-          node.threshold = double(nodes_.category_sets.size());
-          nodes_.category_sets.push_back(leaf.split.categories);
-        }
-        continue;
-      }
       tree.leaf_nodes.push_back(int32_t(i));
       tree.leaf_rows.push_back(leaf.rows);
       tree.other_rows.push_back(others[i]);

@@ -23,10 +23,17 @@ struct CustomObjective {
   bool operator==(const CustomObjective&) const = default;
 };
 
+// Of trees that are left out while others grow (dropout.h).
+struct DropoutParams {
+  double drop_rate, skip_drop;
+  int64_t max_drop;  // <= 0: no limit
+  bool uniform_drop, as_xgboost;
+};
+
 struct TrainParams {
   ObjectiveKind objective;
   std::optional<CustomObjective> custom;
-  int n_outputs;  // raw predictions per row: the classes of multiclass, else 1
+  int n_outputs;  // raw predictions per row: of classes or targets
   int n_estimators;
   int num_leaves;
   int max_depth;  // <= 0: no limit
@@ -54,6 +61,7 @@ struct TrainParams {
   int lambdarank_truncation_level;
   std::vector<double> label_gain;
   CategoryParams category;
+  std::optional<DropoutParams> dropout;
 
   bool limits_interactions() const { return !interaction_sets.empty() || most_interacting > 0; }
 };

@@ -172,6 +172,19 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         self, init_model: Any, checkpoint_dir: str | os.PathLike[str] | None, resume: bool
     ) -> Continuation:
         """What fit goes on from; arguments of fit."""
+        asked = {
+            "init_model": init_model is not None,
+            "checkpoint_dir": checkpoint_dir is not None,
+            "warm_start": self.warm_start,
+            "early_stopping_rounds": self.early_stopping_rounds is not None,
+            "set_callbacks": hasattr(self, "_skl_callbacks"),
+        }
+        for name, is_asked in asked.items():
+            if is_asked and self.boosting_type == "dart":
+                raise ParameterError(
+                    f"boosting_type='dart' changes earlier trees, which {name} would keep. Use "
+                    f"'gbdt', or leave out {name}."
+                )
         if not (self.warm_start and hasattr(self, "booster_")):
             return Continuation(init_model, checkpoint_dir, resume)
         if init_model is not None:

@@ -83,7 +83,7 @@ class FloatRange(Allowed):
 
     low: float
     high: float = math.inf
-    bounds: Literal["[)", "()", "(]"] = "[)"
+    bounds: Literal["[)", "()", "(]", "[]"] = "[)"
 
     def __contains__(self, value: Any) -> bool:
         if not is_real(value):
@@ -492,6 +492,38 @@ class CommonParams(Parametrized):
         allowed=BOOL,
         doc="Whether a node looks at one cut of each numerical feature, which is drawn, and at the "
         "one between values and missing values. Categories are split as ever.",
+    )
+    boosting_type: Literal["gbdt", "dart"] = param(
+        default="gbdt",
+        allowed=Choice(("gbdt", "dart")),
+        doc="'dart' grows trees as if some of the earlier ones, which are drawn, were not there, "
+        "and then lets those and the new ones count for less.",
+    )
+    drop_rate: float = param(
+        default=0.1,
+        allowed=FloatRange(0.0, 1.0, "[]"),
+        doc="Share of the earlier trees that 'dart' drops.",
+    )
+    max_drop: int = param(
+        default=50,
+        allowed=IntRange(-1, INT32_MAX),
+        doc="Most iterations whose trees 'dart' drops at a time; 0 and -1 mean no limit.",
+    )
+    skip_drop: float = param(
+        default=0.5,
+        allowed=FloatRange(0.0, 1.0, "[]"),
+        doc="Share of the iterations in which 'dart' drops none.",
+    )
+    uniform_drop: bool = param(
+        default=False,
+        allowed=BOOL,
+        doc="Whether 'dart' drops all earlier trees alike, not those rather that count for more.",
+    )
+    xgboost_dart_mode: bool = param(
+        default=False,
+        allowed=BOOL,
+        doc="Whether trees count as in XGBoost's dart: a new one for learning_rate / (k + "
+        "learning_rate), k dropped ones for k / (k + learning_rate) of what they did.",
     )
     monotone_constraints: Any = param(
         default=None,

@@ -51,6 +51,12 @@ BASE_PARAMS = {
     "max_cat_threshold": 32,
     "max_cat_to_onehot": 4,
     "min_data_per_group": 100.0,
+    "boosting_type": "gbdt",
+    "drop_rate": 0.1,
+    "max_drop": 50,
+    "skip_drop": 0.5,
+    "uniform_drop": False,
+    "xgboost_dart_mode": False,
 }
 OBJECTIVES = ("regression", "poisson", "gamma", "tweedie", "binary", "multiclass", "lambdarank")
 MORE_OBJECTIVES = (

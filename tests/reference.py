@@ -1030,8 +1030,8 @@ def grow_tree(
 # ------------------------------------------------------------------------------- 12 leaf values
 
 
-def set_leaf_values(tree, leaf_rows, g, h, quantized, params) -> None:
-    """With renew_leaves from the float32 gradients, else from the small integers.
+def set_leaf_values(tree, leaf_rows, g, h, quantized, params, rate) -> None:
+    """With renew_leaves from the float32 gradients, else from the small integers; times the rate.
 
     Bounds follow from the values that nodes would have as leaves, from the root down.
     """
@@ -1055,7 +1055,7 @@ def set_leaf_values(tree, leaf_rows, g, h, quantized, params) -> None:
 
     def set_values(node, bounds) -> None:
         if node in leaf_rows:
-            tree[node]["value"] = value_of(node, bounds) * params["learning_rate"]
+            tree[node]["value"] = value_of(node, bounds) * rate
             return
         children = tree[node]["left"], tree[node]["right"]
         feature = tree[node]["feature"]
@@ -1092,11 +1092,11 @@ def best_constant(residuals, y, weight, k, params) -> float:
     return 0.5 * float(values[order[low]]) + 0.5 * float(values[order[high]])
 
 
-def set_quantile_leaves(tree, leaf_rows, score, y, weight, params) -> None:
+def set_quantile_leaves(tree, leaf_rows, score, y, weight, params, rate) -> None:
     k = fixed_exponent(weight.max(), len(y))
     for leaf, rows in leaf_rows.items():
         best = best_constant(y[rows] - score[rows], y[rows], weight[rows], k, params)
-        tree[leaf]["value"] = best * params["learning_rate"]
+        tree[leaf]["value"] = best * rate
 
 
 # ------------------------------------------------------------------------------------- 13 model
@@ -1159,8 +1159,9 @@ def train(
     other_rate, colsample_bytree, colsample_bynode, monotone_constraints (of each feature, or
     none), interaction_sets (bool (n_sets, n_features)), most_interacting (0: any number);
     alpha, fair_c, tweedie_variance_power, lambdarank_truncation_level and label_gain where the
-    objective reads them; cat_smooth, cat_l2, max_cat_threshold, max_cat_to_onehot and
-    min_data_per_group where a feature is categorical.
+    objective reads them; boosting_type and, for "dart", drop_rate, max_drop, skip_drop,
+    uniform_drop and xgboost_dart_mode; cat_smooth, cat_l2, max_cat_threshold, max_cat_to_onehot
+    and min_data_per_group where a feature is categorical.
     """
     X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
     unweighted = sample_weight is None
@@ -1174,7 +1175,19 @@ def train(
     else:
         base_score, raw_prediction = np.zeros(params["n_outputs"]), np.array(init_score)
     trees, category_sets = [], []
+    is_dart, weights = params["boosting_type"] == "dart", []
+
+    def add_trees(iteration: int, sign: float) -> None:
+        for output in range(len(raw_prediction)):
+            tree = trees[iteration * len(raw_prediction) + output]
+            leaves = find_leaves(tree, X, category_sets[iteration * len(raw_prediction) + output])
+            raw_prediction[output] += sign * tree["value"][leaves]
+
     for iteration in range(params["n_estimators"]):
+        dropped = dropped_iterations(weights, iteration, params) if is_dart else []
+        for i in dropped:
+            add_trees(i, -1.0)
+        rate = dart_rate(len(dropped), params) if is_dart else params["learning_rate"]
         gradients, hessians = compute_gradients(
             raw_prediction, y, weight, params, query_sizes, iteration
         )
@@ -1191,13 +1204,49 @@ def train(
             )
             if params["objective"] in QUANTILE_OBJECTIVES:
                 target = y if y.ndim == 1 else y[output]
-                set_quantile_leaves(tree, leaf_rows, raw_prediction[output], target, weight, params)
+                score = raw_prediction[output]
+                set_quantile_leaves(tree, leaf_rows, score, target, weight, params, rate)
             else:
-                set_leaf_values(tree, leaf_rows, g, h, quantized, params)
+                set_leaf_values(tree, leaf_rows, g, h, quantized, params, rate)
             leaves = find_leaves(tree, X, category_sets[-1])
             raw_prediction[output] += tree["value"][leaves]
             trees.append(tree)
+        weights.append(rate)
+        factor = len(dropped) / (len(dropped) + dart_unit(params))
+        for i in dropped:
+            weights[i] *= factor
+            for tree in trees[i * len(raw_prediction) : (i + 1) * len(raw_prediction)]:
+                tree["value"] *= factor
+            add_trees(i, 1.0)
     return ReferenceModel(params["objective"], base_score, trees, category_sets)
+
+
+# DART (Rashmi and Gilad-Bachrach, 2015): trees grow as if some of the earlier ones, the dropped,
+# were not there; then those count for less. weights: of each iteration's trees so far.
+
+DROP = 4 * 2**32  # the stream of its draws, beside those of samples
+
+
+def dropped_iterations(weights, iteration: int, params) -> list[int]:
+    n = len(weights)
+    key = stream_key(params["seed"], iteration, DROP)
+    uniform = row_hash(key, np.arange(n + 1)) * 2.0**-32
+    if n == 0 or uniform[0] < params["skip_drop"]:
+        return []
+    limit = params["max_drop"] if params["max_drop"] > 0 else n
+    rate = min(params["drop_rate"], params["max_drop"] / n if params["max_drop"] > 0 else 1.0)
+    share = np.ones(n)
+    if not params["uniform_drop"]:
+        share = np.array(weights) / (ordered_sum(weights) / n)
+    return np.flatnonzero(uniform[1:] < rate * share)[:limit].tolist()
+
+
+def dart_unit(params) -> float:
+    return params["learning_rate"] if params["xgboost_dart_mode"] else 1.0
+
+
+def dart_rate(n_dropped: int, params) -> float:
+    return params["learning_rate"] / ((dart_unit(params) if n_dropped else 1.0) + n_dropped)
 
 
 # ----------------------------------------------------------------------------------- 14 metrics

@@ -53,7 +53,7 @@ LAYERS = [
         "dense_blocks",
     },
     {"backend"},
-    {"split_finder", "leaf_quantiles", "row_sampling"},
+    {"split_finder", "leaf_quantiles", "row_sampling", "leaf_rows", "dropout"},
     {"grower"},
     {"booster"},
     {"predictor", "shap", "model_io", "evaluation"},

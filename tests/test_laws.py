@@ -79,6 +79,9 @@ PARAMS = st.fixed_dictionaries(
         "colsample_bytree": st.sampled_from([0.5, 1.0]),
         "colsample_bynode": st.sampled_from([0.5, 1.0]),
         "extra_trees": st.sampled_from([False, False, True]),
+        "boosting_type": st.sampled_from(["gbdt", "gbdt", "gbdt", "dart"]),
+        "drop_rate": st.sampled_from([0.1, 0.9]),
+        "skip_drop": st.sampled_from([0.0, 0.5]),
         "min_data_per_group": st.sampled_from([1, 100]),
         "random_state": st.integers(0, 2**32 - 1),
     }
@@ -197,7 +200,7 @@ def check_equals(case, booster, draw):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QGBDT_SIMD", draw(st.sampled_from(_core.simd_levels())))
         assert case.fit(n_jobs=draw(st.integers(2, 5))).booster_ == booster
-    if n_trees > 1:
+    if n_trees > 1 and case.estimator.boosting_type != "dart":
         first = case.fit(n_estimators=1)
         assert case.fit(n_estimators=n_trees - 1, init_model=first).booster_ == booster
     if not isinstance(case.estimator.categorical_features, list):

@@ -56,6 +56,12 @@ NATIVE = {
     "colsample_bytree",
     "colsample_bynode",
     "extra_trees",
+    "boosting_type",
+    "drop_rate",
+    "max_drop",
+    "skip_drop",
+    "uniform_drop",
+    "xgboost_dart_mode",
     "tweedie_variance_power",
     "lambdarank_truncation_level",
 }
@@ -105,6 +111,12 @@ OUT_OF_RANGE = [
     ("colsample_bynode", 1.5, "a float in the range (0.0, 1.0]"),
     ("extra_trees", 1, "a bool"),
     ("warm_start", 1, "a bool"),
+    ("boosting_type", "rf", "a str among {'gbdt', 'dart'}"),
+    ("drop_rate", 1.1, "a float in the range [0.0, 1.0]"),
+    ("max_drop", -2, "an int in the range [-1, 2147483647]"),
+    ("skip_drop", -0.1, "a float in the range [0.0, 1.0]"),
+    ("uniform_drop", 1, "a bool"),
+    ("xgboost_dart_mode", 1, "a bool"),
     *(
         (
             "monotone_constraints",

@@ -240,3 +240,29 @@ def test_several_targets_equal_reference(objective, bits, weighted):
     # Each target's trees are its own, but for the draw of the rounding.
     alone = train_native(X, y[0], params | {"n_outputs": 1}, weight=weight, max_bin=63)
     np.testing.assert_array_equal(model.tree(0), alone.tree(0))
+
+
+DARTS = {
+    "plain": {},
+    "always": {"skip_drop": 0.0, "drop_rate": 0.5},
+    "limited": {"skip_drop": 0.0, "drop_rate": 1.0, "max_drop": 2},
+    "unlimited": {"skip_drop": 0.0, "drop_rate": 1.0, "max_drop": -1},
+    "uniform": {"skip_drop": 0.0, "drop_rate": 0.4, "uniform_drop": True},
+    "as_xgboost": {"skip_drop": 0.2, "drop_rate": 0.5, "xgboost_dart_mode": True},
+}
+
+
+@pytest.mark.parametrize("variant", DARTS)
+@pytest.mark.parametrize("objective", ["regression", "l1", "binary", "multiclass", "lambdarank"])
+def test_dart_equals_reference(objective, variant):
+    X = hurting_data(900)
+    y, sizes = targets(X, objective)
+    params = native_params(
+        objective=objective,
+        boosting_type="dart",
+        n_estimators=9,
+        grad_bits="auto",
+        **DARTS[variant],
+    )
+    sampled = {"subsample": 0.7} if variant == "always" else {}
+    compare(X, y, params | sampled, query_sizes=sizes)

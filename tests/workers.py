@@ -197,6 +197,8 @@ def drawn_case(seed):
         "max_bin": int(rng.choice([15, 255])),
         "n_threads": int(rng.choice([1, 2])),
     }
+    if rng.random() < 0.2:
+        params |= {"boosting_type": "dart", "skip_drop": 0.2, "drop_rate": 0.6}
     return data, edges
 
 
