@@ -207,7 +207,7 @@ class Booster {
     GrownTree grown = grow_tree(backend_, comm_, bins_, params_, split, features, sums[0], n_rows_,
                                 report_.growth);
     backend_.set_leaves(grown.leaf_rows, grown.other_rows);
-    std::vector<double> values = quantile_level_        ? residual_quantiles(output, grown.leaf_rows)
+    std::vector<double> values = quantile_level_ ? residual_quantiles(output, grown.leaf_rows)
                                  : params_.renew_leaves ? renewed_leaf_values(grown, range, split)
                                                         : quantized_leaf_values(grown, split);
     for (double& value : values) value *= rate;

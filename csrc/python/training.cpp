@@ -126,7 +126,8 @@ std::vector<int64_t> query_begins(const std::optional<py::array_t<int64_t>>& siz
 
 // [n_targets][n_samples].
 const double* targets_of(const DoubleArray& y, int64_t n, const TrainParams& p) {
-  check(y.size() == n * n_targets(p.objective, p.n_outputs), "y must have n_samples values a target");
+  check(y.size() == n * n_targets(p.objective, p.n_outputs),
+        "y must have n_samples values a target");
   return y.data();
 }
 
