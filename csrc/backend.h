@@ -133,6 +133,9 @@ class Backend {
   // Sorts each task's rows into left | right; returns how many went left on this worker.
   virtual void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) = 0;
 
+  // Lays all rows in an order of the caller's, instead of growing a tree.
+  virtual void set_row_order(std::span<const uint32_t> order) = 0;
+
   // For objectives whose leaves are quantiles: takes the residuals of one output of all rows as
   // they lie in the nodes, and their weights in fixed point.
   virtual void take_residuals(int output, int weight_exponent) = 0;
@@ -145,8 +148,9 @@ class Backend {
   // The leaves of the finished tree, for the two verbs below: the rows in use, and the others.
   virtual void set_leaves(std::span<const RowRange> leaves, std::span<const RowRange> others) = 0;
 
-  // Fixed-point sums of the unquantized gradients of each leaf.
-  virtual void leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) = 0;
+  // Fixed-point sums of the unquantized gradients of one output, of each leaf.
+  virtual void leaf_sums(int output, int gradient_exponent, int hessian_exponent,
+                         std::span<LeafSums> sums) = 0;
 
   // raw_prediction of each leaf's rows += its value.
   virtual void add_leaf_values(int output, std::span<const double> values) = 0;

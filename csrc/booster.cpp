@@ -7,6 +7,7 @@
 #include "feature_choice.h"
 #include "fixed_point.h"
 #include "leaf_quantiles.h"
+#include "leaf_rows.h"
 #include "leaf_values.h"
 #include "objective.h"
 #include "row_sampling.h"
@@ -79,7 +80,47 @@ class Booster {
     return model;
   }
 
+  Model refit(Model model, double decay_rate, const LeavesOfRows& leaves,
+              const std::function<void()>& before) {
+    if (quantile_level_) weight_exponent_ = fixed_exponent(max_weight_of_all(), n_samples_);
+    const int64_t n = backend_.n_samples();
+    std::vector<GradientRange> ranges(params_.n_outputs);
+    for (int64_t iteration = 0; iteration < model.n_iterations(); ++iteration) {
+      before();
+      comm_.begin_phase("refitting iteration " + std::to_string(iteration));
+      const std::span<const int32_t> of_iteration = leaves(iteration);
+      compute_gradients(iteration, ranges);
+      for (int output = 0; output < params_.n_outputs; ++output) {
+        Tree& tree = model.trees[iteration * params_.n_outputs + output];
+        refit_tree(&tree, output, ranges[output], decay_rate, of_iteration.subspan(output * n, n));
+      }
+    }
+    return model;
+  }
+
  private:
+  void refit_tree(Tree* tree, int output, const GradientRange& range, double decay_rate,
+                  std::span<const int32_t> leaf_of_row) {
+    GrownTree grown;
+    for (size_t node = 0; node < tree->size(); ++node)
+      if ((*tree)[node].feature < 0) grown.leaf_nodes.push_back(int32_t(node));
+    const int64_t n_leaves = int64_t(grown.leaf_nodes.size());
+    grown.leaf_rows = rows_of_leaves(backend_, leaf_of_row, n_leaves);
+    grown.nodes = *tree;
+    backend_.set_leaves(grown.leaf_rows, std::vector<RowRange>(n_leaves));
+    std::vector<double> values =
+        quantile_level_
+            ? residual_quantiles(output, grown.leaf_rows)
+            : renewed_leaf_values(grown, output, range,
+                                  split_params(quantization(0, output, range, kByteBits)));
+    for (int64_t i = 0; i < n_leaves; ++i) {
+      double& value = (*tree)[grown.leaf_nodes[i]].value;
+      value = decay_rate * value + (1.0 - decay_rate) * (params_.learning_rate * values[i]);
+      values[i] = value;
+    }
+    backend_.add_leaf_values(output, values);
+  }
+
   // Of the last tree's digest on all workers.
   void check_same_on_all(int64_t sum_of_digests) const {
     if (sum_of_digests != last_digest_ * comm_.world_size())
@@ -208,8 +249,9 @@ class Booster {
                                 report_.growth);
     backend_.set_leaves(grown.leaf_rows, grown.other_rows);
     std::vector<double> values = quantile_level_ ? residual_quantiles(output, grown.leaf_rows)
-                                 : params_.renew_leaves ? renewed_leaf_values(grown, range, split)
-                                                        : quantized_leaf_values(grown, split);
+                                 : params_.renew_leaves
+                                     ? renewed_leaf_values(grown, output, range, split)
+                                     : quantized_leaf_values(grown, split);
     for (double& value : values) value *= rate;
     for (size_t i = 0; i < values.size(); ++i) grown.nodes[grown.leaf_nodes[i]].value = values[i];
     backend_.add_leaf_values(output, values);
@@ -227,12 +269,12 @@ class Booster {
 
   // From the unquantized gradients (section 4.3 of the paper): rounding noise is kept out of
   // leaves.
-  std::vector<double> renewed_leaf_values(const GrownTree& grown, const GradientRange& range,
-                                          const SplitParams& p) {
+  std::vector<double> renewed_leaf_values(const GrownTree& grown, int output,
+                                          const GradientRange& range, const SplitParams& p) {
     const int gradient_exponent = fixed_exponent(range.gradient.max, n_rows_);
     const int hessian_exponent = fixed_exponent(range.hessian.max, n_rows_);
     std::vector<LeafSums> leaves(grown.leaf_rows.size());
-    backend_.leaf_sums(gradient_exponent, hessian_exponent, leaves);
+    backend_.leaf_sums(output, gradient_exponent, hessian_exponent, leaves);
     std::vector<int64_t> sums;
     for (const LeafSums& s : leaves) sums.insert(sums.end(), {s.gradient, s.hessian});
     comm_.allreduce_sum(sums);
@@ -262,6 +304,14 @@ Model train(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainP
             Model model, const IterationHooks& hooks, TrainingReport& report) {
   Booster booster(backend, comm, bins, params, report);
   return booster.train(std::move(model), hooks);
+}
+
+Model refit(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
+            Model model, double decay_rate, const LeavesOfRows& leaves,
+            const std::function<void()>& before) {
+  TrainingReport report;
+  Booster booster(backend, comm, bins, params, report);
+  return booster.refit(std::move(model), decay_rate, leaves, before);
 }
 
 }  // namespace qgbdt

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 
 #include "backend.h"
 #include "binned_matrix.h"
@@ -33,5 +34,14 @@ struct IterationHooks {
 // gets them; another's raw predictions are where the backend starts.
 Model train(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
             Model model, const IterationHooks& hooks, TrainingReport& report);
+
+// The leaves of the backend's rows in the trees of an iteration, [n_outputs][n_samples].
+using LeavesOfRows = std::function<std::span<const int32_t>(int64_t iteration)>;
+
+// Gives the leaves of all trees new values: their own times decay_rate, and what they would be if
+// they grew on the backend's rows times the rest. Trees, and what they say of rows, stay.
+Model refit(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
+            Model model, double decay_rate, const LeavesOfRows& leaves,
+            const std::function<void()>& before);
 
 }  // namespace qgbdt

@@ -45,4 +45,21 @@ std::vector<RowRange> rows_of_nodes(Backend& backend, const BinnedMatrix& bins, 
   return of_nodes;
 }
 
+std::vector<RowRange> rows_of_leaves(Backend& backend, std::span<const int32_t> leaf_of_row,
+                                     int64_t n_leaves) {
+  std::vector<RowRange> of_leaves(n_leaves);
+  for (int32_t leaf : leaf_of_row) ++of_leaves[leaf].end;
+  uint32_t begin = 0;
+  for (RowRange& rows : of_leaves) {
+    const uint32_t size = rows.end;
+    rows = {begin, begin};
+    begin += size;
+  }
+  std::vector<uint32_t> order(leaf_of_row.size());
+  for (size_t row = 0; row < order.size(); ++row)
+    order[of_leaves[leaf_of_row[row]].end++] = uint32_t(row);
+  backend.set_row_order(order);
+  return of_leaves;
+}
+
 }  // namespace qgbdt

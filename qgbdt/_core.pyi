@@ -164,6 +164,23 @@ def train(
     eval_init_scores: Sequence[NDArray[np.float64] | None] = (),
     losses: Sequence[int] = (),
 ) -> tuple[Model, dict[str, float], dict[str, NDArray[Any]], dict[str, NDArray[Any]]]: ...
+def refit(
+    matrix: BinnedMatrix,
+    y: NDArray[np.float64],
+    sample_weight: NDArray[np.float64] | None,
+    query_sizes: NDArray[np.int64] | None,
+    params: Mapping[str, Any],
+    model: Model,
+    decay_rate: float,
+    leaves_of: Callable[[int], NDArray[np.int32]],
+    raw_prediction: NDArray[np.float64],
+    n_threads: int,
+    gradients_of_all: Callable[
+        [NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]
+    ]
+    | None = None,
+    gradients_of_rows: int = 0,
+) -> Model: ...
 def evaluate(
     eval_set: EvaluationSet,
     metrics: Sequence[tuple[str, int]],

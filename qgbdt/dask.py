@@ -199,6 +199,12 @@ class DaskEstimator(QGBDTEstimator):
         """
         return self._of_partitions("apply", X, start_iteration, num_iteration)
 
+    def refit(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise DataError: `to_local` has what refits."""
+        raise DataError(
+            f"{type(self).__name__} does not refit: use to_local(), with data without Dask."
+        )
+
     def _stages(self, X: Any, *, raw_score: bool) -> NoReturn:
         raise DataError(
             f"{type(self).__name__} has no predictions after each iteration: they would be as many "

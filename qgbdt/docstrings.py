@@ -112,6 +112,13 @@ row_blocks : sequence of (int, int), default=None
     and how many rows it has. All rows are then the blocks of all workers, in order of number.
     None is one block, whose number is the rank."""
 
+REFIT_OPTIONS = """\
+sample_weight : array-like of shape (n_samples,), default=None
+    Weights, not negative.
+decay_rate : float, default=0.9
+    What is kept of a leaf's value, from 0 to 1; the rest is what the rows say. A leaf that no row
+    reaches keeps that share, too, as in LightGBM."""
+
 SECTIONS = {
     "{attributes}": ATTRIBUTES,
     "{iterations}": ITERATIONS,
@@ -120,6 +127,7 @@ SECTIONS = {
     "{init_score}": INIT_SCORE,
     "{evaluation}": EVALUATION,
     "{dask_evaluation}": DASK_EVALUATION,
+    "{refit_options}": REFIT_OPTIONS,
     "{workers}": WORKERS,
 }
 

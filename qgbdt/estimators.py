@@ -5,7 +5,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from qgbdt.base import CLASS_WEIGHT_PARAMS, QGBDTEstimator, all_or_nothing
 from qgbdt.compiled import CompiledObjective
 from qgbdt.custom import CustomObjective, PythonObjective
-from qgbdt.distributed.communicator import Communicator
+from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.docstrings import documented
 from qgbdt.errors import DataError, ParameterError
 from qgbdt.evaluation import EvaluationRequest, Iteration
@@ -26,6 +26,7 @@ from qgbdt.params import (
     RankerParams,
     RegressorParams,
 )
+from qgbdt.refit import refitted
 from qgbdt.validation import (
     Floats,
     check_labels,
@@ -173,6 +174,36 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
     def _check_target(self, y: NDArray[Any], _: Floats | None) -> Floats:
         """The target of an evaluation set."""
         return check_labels(y) if has_columns(y) else numbers_of_classes(y, self.classes_)
+
+    @documented
+    def refit(self, X: Any, y: Any, sample_weight: Any = None, *, decay_rate: float = 0.9) -> Self:
+        """Fit the leaves of the same trees to other rows.
+
+        Iteration by iteration, with the parameters of fit, but without samples of rows.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            As fit had it.
+        y : array-like of shape (n_samples,) or array-like or sparse matrix (n_samples, n_labels)
+            Labels, all of them of `classes_`.
+        {refit_options}
+
+        Returns
+        -------
+        QGBDTClassifier
+            A copy; this one stays as it is.
+        """
+        check_is_fitted(self)
+        target = self._check_target(y if has_columns(y) else np.asarray(y), None)
+        weight = (
+            check_sample_weight(sample_weight, len(target))
+            if self._has_labels
+            else self._class_sample_weight(sample_weight, target, ALONE)
+        )
+        like = "binary" if self._has_labels else self._resolve_objective()
+        custom = custom_objective(self.objective)
+        return refitted(self, X, target, weight, decay_rate, objective=like, custom=custom)
 
     @documented
     def predict(
@@ -496,6 +527,31 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
             n_outputs=1 if y.ndim == 1 else y.shape[1],
         )
 
+    @documented
+    def refit(self, X: Any, y: Any, sample_weight: Any = None, *, decay_rate: float = 0.9) -> Self:
+        """Fit the leaves of the same trees to other rows.
+
+        Iteration by iteration, with the parameters of fit, but without samples of rows.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            As fit had it.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Target values.
+        {refit_options}
+
+        Returns
+        -------
+        QGBDTRegressor
+            A copy; this one stays as it is.
+        """
+        check_is_fitted(self)
+        objective, custom = self._resolve_objective(), custom_objective(self.objective)
+        weight = check_sample_weight(sample_weight, len(y))
+        target = check_regression_target(y, weight, objective)
+        return refitted(self, X, target, weight, decay_rate, objective=objective, custom=custom)
+
     def _resolve_objective(self) -> str:
         objective = named_objective(self.objective) or "regression"
         if objective == "quantile" and self.alpha >= 1:
@@ -674,6 +730,49 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
             check_target=lambda y, _: check_relevance(y, len(gains)),
             query_sizes=check_query_sizes(group, qid, X.shape[0]),
             label_gain=gains,
+        )
+
+    @documented
+    def refit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        group: Any = None,
+        qid: Any = None,
+        decay_rate: float = 0.9,
+    ) -> Self:
+        """Fit the leaves of the same trees to other rows.
+
+        Iteration by iteration, with the parameters of fit, but without samples of rows.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            As fit had it.
+        y : array-like of shape (n_samples,)
+            Relevance labels.
+        group, qid
+            The queries, as fit takes them.
+        {refit_options}
+
+        Returns
+        -------
+        QGBDTRanker
+            A copy; this one stays as it is.
+        """
+        check_is_fitted(self)
+        target = check_relevance(y, len(label_gains(self.label_gain)))
+        return refitted(
+            self,
+            X,
+            target,
+            check_sample_weight(sample_weight, len(target)),
+            decay_rate,
+            objective=named_objective(self.objective) or "lambdarank",
+            custom=custom_objective(self.objective),
+            query_sizes=check_query_sizes(group, qid, len(target)),
         )
 
     @documented

@@ -319,6 +319,10 @@ def test_explanations(client):
         np.testing.assert_array_equal(found.compute(), wanted)
     with pytest.raises(DataError, match=r"no predictions after each iteration.* Use to_local\(\)"):
         fitted.staged_predict(dask_X)
+    with pytest.raises(
+        DataError, match=r"does not refit: use to_local\(\), with data without Dask"
+    ):
+        fitted.refit(dask_X, None)
 
 
 @pytest.mark.parametrize("persisted", [False, True])

@@ -293,7 +293,6 @@ int64_t CpuBackend::sample_rows(const RowSample& sample, std::span<GradientRange
 HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
   const float* g = rows_.gradient + output * n_samples_;
   const float* h = rows_.hessian + output * n_samples_;
-  current_output_ = output;
   rows_per_flush_ = rows_per_flush(quantization);
   wide_ = is_wide(quantization);
   if (wide_ && !pairs16_.size()) pairs16_ = Buffer<Pair16>(n_samples_);
@@ -314,6 +313,10 @@ HistCell CpuBackend::quantize(int output, const Quantization& quantization) {
   int64_t n_in_use = 0;
   partition_rows({&cut, 1}, {&n_in_use, 1});
   return quantization.constant_hessian ? make_cell(cell_gradient(total), int32_t(n_in_use)) : total;
+}
+
+void CpuBackend::set_row_order(std::span<const uint32_t> order) {
+  std::copy(order.begin(), order.end(), row_order_.data());
 }
 
 void CpuBackend::set_features(std::span<const uint8_t> allowed) {
@@ -431,9 +434,10 @@ void CpuBackend::set_leaves(std::span<const RowRange> leaves, std::span<const Ro
   });
 }
 
-void CpuBackend::leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) {
-  const float* g = rows_.gradient + current_output_ * n_samples_;
-  const float* h = rows_.hessian + current_output_ * n_samples_;
+void CpuBackend::leaf_sums(int output, int gradient_exponent, int hessian_exponent,
+                           std::span<LeafSums> sums) {
+  const float* g = rows_.gradient + output * n_samples_;
+  const float* h = rows_.hessian + output * n_samples_;
   const int threads = team_.threads_for(n_samples_, kRowsPerThread);
   std::vector<std::vector<LeafSums>> local(threads, std::vector<LeafSums>(sums.size()));
   team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {

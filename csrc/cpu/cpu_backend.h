@@ -56,11 +56,13 @@ class CpuBackend final : public Backend {
   void count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) override;
   void find_counted_split(int32_t task, const HistCell* row_counts) override;
   void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) override;
+  void set_row_order(std::span<const uint32_t> order) override;
   void take_residuals(int output, int weight_exponent) override;
   void weigh_digits(std::span<const DigitTask> tasks, int digit,
                     std::span<int64_t> weights) override;
   void set_leaves(std::span<const RowRange> leaves, std::span<const RowRange> others) override;
-  void leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) override;
+  void leaf_sums(int output, int gradient_exponent, int hessian_exponent,
+                 std::span<LeafSums> sums) override;
   void add_leaf_values(int output, std::span<const double> values) override;
 
  private:
@@ -174,7 +176,6 @@ class CpuBackend final : public Backend {
   Buffer<uint8_t> left_out_;         // 1 for a row that is not in use, where some are not
   int64_t n_in_use_;
 
-  int current_output_ = 0;  // whose gradients are quantized
   int64_t rows_per_flush_ = 1;
   bool wide_ = false;  // 16-bit pairs
   Buffer<Pair8> pairs8_;

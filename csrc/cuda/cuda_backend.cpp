@@ -504,8 +504,9 @@ void CudaBackend::set_leaves(std::span<const RowRange> leaves, std::span<const R
   others_.cut(others, kStreamRows);
 }
 
-void CudaBackend::leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) {
-  const int64_t first = current_output_ * n_samples_;
+void CudaBackend::leaf_sums(int output, int gradient_exponent, int hessian_exponent,
+                            std::span<LeafSums> sums) {
+  const int64_t first = output * n_samples_;
   leaf_sums_.clear(int64_t(sums.size()));
   gpu_.run(
       SumLeaves{leaves_.chunks, row_order_.data(), rows_.gradient + first, rows_.hessian + first,

@@ -40,11 +40,13 @@ class CudaBackend final : public Backend {
   void count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) override;
   void find_counted_split(int32_t task, const HistCell* row_counts) override;
   void partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) override;
+  void set_row_order(std::span<const uint32_t> order) override { row_order_.assign(order); }
   void take_residuals(int output, int weight_exponent) override;
   void weigh_digits(std::span<const DigitTask> tasks, int digit,
                     std::span<int64_t> weights) override;
   void set_leaves(std::span<const RowRange> leaves, std::span<const RowRange> others) override;
-  void leaf_sums(int gradient_exponent, int hessian_exponent, std::span<LeafSums> sums) override;
+  void leaf_sums(int output, int gradient_exponent, int hessian_exponent,
+                 std::span<LeafSums> sums) override;
   void add_leaf_values(int output, std::span<const double> values) override;
 
  private:

@@ -332,20 +332,9 @@ CustomGradients custom_gradients(const GradientFunction& of_all, uintptr_t of_ro
   return custom;
 }
 
-py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
-                      const std::optional<DoubleArray>& sample_weight,
-                      const std::optional<py::array_t<int64_t>>& query_sizes,
-                      std::vector<std::string> feature_names, const py::dict& params_dict,
-                      int n_threads, std::optional<SharedComm> shared_comm,
-                      const Predictor* initial, const std::optional<DoubleArray>& raw_prediction,
-                      const std::function<void(py::bytes)>& on_iteration, int64_t n_resumed,
-                      std::vector<EvaluationSet> eval_sets, const Metrics& metrics,
-                      const std::function<bool(py::array_t<double>)>& on_evaluation, Device* device,
-                      std::vector<Categories> categories, bool refuses_unseen,
-                      const GradientFunction& gradients_of_all, uintptr_t gradients_of_rows,
-                      const std::vector<std::optional<DoubleArray>>& eval_init_scores,
-                      const std::vector<uintptr_t>& losses) {
-  const TrainParams params = train_params(params_dict);
+TrainingData training_data(const BinnedMatrix& matrix, const TrainParams& params,
+                           const DoubleArray& y, const std::optional<DoubleArray>& sample_weight,
+                           const std::optional<py::array_t<int64_t>>& query_sizes) {
   const int64_t n = matrix.n_samples();
   TrainingData data{&matrix,
                     params.objective,
@@ -363,6 +352,26 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
     data.weight = column_of(*sample_weight, n, "sample_weight must be 1-D with n_samples values");
   const bool has_queries = is_ranking(params.objective) || query_sizes.has_value();
   if (has_queries) data.query_begin = query_begins(query_sizes, n);
+  check_targets(params, data.target, n, has_queries);
+  return data;
+}
+
+py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
+                      const std::optional<DoubleArray>& sample_weight,
+                      const std::optional<py::array_t<int64_t>>& query_sizes,
+                      std::vector<std::string> feature_names, const py::dict& params_dict,
+                      int n_threads, std::optional<SharedComm> shared_comm,
+                      const Predictor* initial, const std::optional<DoubleArray>& raw_prediction,
+                      const std::function<void(py::bytes)>& on_iteration, int64_t n_resumed,
+                      std::vector<EvaluationSet> eval_sets, const Metrics& metrics,
+                      const std::function<bool(py::array_t<double>)>& on_evaluation, Device* device,
+                      std::vector<Categories> categories, bool refuses_unseen,
+                      const GradientFunction& gradients_of_all, uintptr_t gradients_of_rows,
+                      const std::vector<std::optional<DoubleArray>>& eval_init_scores,
+                      const std::vector<uintptr_t>& losses) {
+  const TrainParams params = train_params(params_dict);
+  const int64_t n = matrix.n_samples();
+  TrainingData data = training_data(matrix, params, y, sample_weight, query_sizes);
   data.custom = custom_gradients(gradients_of_all, gradients_of_rows, n, params.n_outputs);
   check(bool(data.custom.of_all) + bool(data.custom.of_rows) == params.custom.has_value(),
         "an objective of the user's has one function");
@@ -372,7 +381,6 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
   check(params.interaction_sets.size() % matrix.n_features() == 0,
         "interaction_sets are of all features");
   check(n_threads >= 1, "n_threads must be at least 1");
-  check_targets(params, data.target, n, has_queries);
   if (device && matrix.has_categories())
     throw DeviceFailure("a device other than the CPU does not train on categorical features");
   if (device && n_targets(params.objective, params.n_outputs) > 1)
@@ -468,6 +476,54 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
                         quantization_report(report.quantization), stopwatch->profile());
 }
 
+// Leaf numbers of an iteration's trees, [n_outputs][n_samples].
+using LeafFunction =
+    std::function<py::array_t<int32_t, py::array::c_style | py::array::forcecast>(int64_t)>;
+
+std::unique_ptr<Predictor> refit_model(const BinnedMatrix& matrix, const DoubleArray& y,
+                                       const std::optional<DoubleArray>& sample_weight,
+                                       const std::optional<py::array_t<int64_t>>& query_sizes,
+                                       const py::dict& params_dict, const Predictor& predictor,
+                                       double decay_rate, const LeafFunction& leaves_of,
+                                       const DoubleArray& raw_prediction, int n_threads,
+                                       const GradientFunction& gradients_of_all,
+                                       uintptr_t gradients_of_rows) {
+  const TrainParams params = train_params(params_dict);
+  const Model& model = predictor.model();
+  const int64_t n = matrix.n_samples();
+  TrainingData data = training_data(matrix, params, y, sample_weight, query_sizes);
+  data.custom = custom_gradients(gradients_of_all, gradients_of_rows, n, params.n_outputs);
+  check(bool(data.custom.of_all) + bool(data.custom.of_rows) == params.custom.has_value(),
+        "an objective of the user's has one function");
+  check(model.objective == params.objective && model.n_outputs == params.n_outputs,
+        "the model is of another kind");
+  check(raw_prediction.size() == n * params.n_outputs,
+        "raw_prediction must have n_samples values an output");
+  check(0 <= decay_rate && decay_rate <= 1, "decay_rate out of range");
+  data.raw_prediction = raw_prediction.data();
+  std::vector<int32_t> leaves;
+  const auto leaves_of_rows = [&](int64_t iteration) {
+    const py::gil_scoped_acquire acquire;
+    const auto found = leaves_of(iteration);
+    check(found.size() == n * params.n_outputs, "a leaf of each row and output");
+    leaves.assign(found.data(), found.data() + found.size());
+    for (int64_t i = 0; i < int64_t(leaves.size()); ++i) {
+      const size_t n_nodes = model.trees[iteration * params.n_outputs + i / n].size();
+      check(0 <= leaves[i] && size_t(leaves[i]) < (n_nodes + 1) / 2, "a leaf that is none");
+    }
+    return std::span<const int32_t>(leaves);
+  };
+  Model refitted = model;
+  AloneComm comm;
+  data.searched = searched_features(matrix, 0, 1);
+  with_team(n_threads, [&](Team& team) {
+    CpuBackend backend(std::move(data), team);
+    refitted =
+        refit(backend, comm, matrix, params, model, decay_rate, leaves_of_rows, check_signals);
+  });
+  return std::make_unique<Predictor>(std::move(refitted));
+}
+
 }  // namespace
 
 void bind_training(py::module_& m) {
@@ -482,6 +538,10 @@ void bind_training(py::module_& m) {
         py::arg("gradients_of_rows") = 0,
         py::arg("eval_init_scores") = std::vector<std::optional<DoubleArray>>(),
         py::arg("losses") = std::vector<uintptr_t>());
+  m.def("refit", &refit_model, py::arg("matrix"), py::arg("y"), py::arg("sample_weight"),
+        py::arg("query_sizes"), py::arg("params"), py::arg("model"), py::arg("decay_rate"),
+        py::arg("leaves_of"), py::arg("raw_prediction"), py::arg("n_threads"),
+        py::arg("gradients_of_all") = py::none(), py::arg("gradients_of_rows") = 0);
   m.def("evaluate", &evaluate, py::arg("eval_set"), py::arg("metrics"), py::arg("params"),
         py::arg("n_threads") = 1, py::arg("comm") = py::none());
   m.def("predictions", &predictions, py::arg("objective"), py::arg("raw_prediction"),
