@@ -17,11 +17,13 @@ from copy import copy, deepcopy
 import joblib
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import TransformedTargetRegressor
-from sklearn.inspection import permutation_importance
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.inspection import PartialDependenceDisplay, permutation_importance
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -98,7 +100,58 @@ def test_transformed_target_and_permutation_importance():
     assert set(np.argsort(importances)[-2:]) == {0, 2}
 
 
+def test_column_transformer():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=list("abcde"))
+    columns = ColumnTransformer([("scaled", StandardScaler(), ["a", "c"])], remainder="passthrough")
+    model = make_pipeline(columns.set_output(transform="pandas"), QGBDTRegressor(**FEW))
+    model.fit(frame, SIGNAL)
+    names = ["scaled__a", "scaled__c", "remainder__b", "remainder__d", "remainder__e"]
+    assert model[-1].feature_names_in_.tolist() == names
+    plain = QGBDTRegressor(**FEW).fit(X, SIGNAL)
+    np.testing.assert_allclose(model.predict(frame), plain.predict(X), rtol=0.5)
+
+
+def test_cross_val_predict_and_one_model_a_target():
+    assert cross_val_predict(QGBDTClassifier(**FEW), X, LABELS, cv=3).shape == (N,)
+    y = np.column_stack([LABELS, LABELS > 0])
+    each = MultiOutputClassifier(QGBDTClassifier(**FEW)).fit(X, y)
+    first = QGBDTClassifier(**FEW).fit(X, LABELS)
+    np.testing.assert_array_equal(each.predict(X)[:, 0], first.predict(X))
+
+
+def test_partial_dependence():
+    pytest.importorskip("matplotlib").use("agg")
+    model = QGBDTRegressor(**FEW | {"n_estimators": 50}).fit(X, SIGNAL)
+    shown = PartialDependenceDisplay.from_estimator(model, X, [0, (0, 2)], grid_resolution=8)
+    line = shown.pd_results[0]["average"][0]
+    assert line[-1] - line[0] > 1.5  # it rises with feature 0
+
+
+def test_metadata_routing():
+    weight = np.linspace(0.1, 2, N)
+    with config_context(enable_metadata_routing=True):
+        model = QGBDTRegressor(**FEW).set_fit_request(sample_weight=True)
+        model.set_score_request(sample_weight=True)
+        pipeline = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), model)
+        search = GridSearchCV(pipeline, {"qgbdtregressor__num_leaves": [8]}, cv=2)
+        search.fit(X, SIGNAL, sample_weight=weight)
+    inside = search.best_estimator_[-1]
+    scaled = search.best_estimator_[0].transform(X)
+    assert inside.booster_ == QGBDTRegressor(**FEW).fit(scaled, SIGNAL, weight).booster_
+    assert inside.booster_ != QGBDTRegressor(**FEW).fit(scaled, SIGNAL).booster_
+
+
 # --- Copies
+
+
+@every_estimator
+def test_skops(estimator):
+    skops = pytest.importorskip("skops.io")
+    data = skops.dumps(estimator)
+    unknown = skops.get_untrusted_types(data=data)
+    assert all(name.startswith("qgbdt.estimators.QGBDT") for name in unknown)
+    assert_same_fit(skops.loads(data, trusted=unknown), estimator)
 
 
 @every_estimator
