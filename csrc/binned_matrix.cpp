@@ -189,6 +189,15 @@ void BinnedMatrix::add_tile(FeatureRange features, std::span<const Bundle> bundl
   }
 }
 
+int64_t BinnedMatrix::n_bytes() const {
+  int64_t sum = tile_storage_.size() + columns_.size() + listed_bins_.size() +
+                listed_rows_.size() * int64_t(sizeof(uint32_t));
+  for (const SparseTile& tile : sparse_)
+    sum += tile.row_begin.size() * int64_t(sizeof(uint32_t)) +
+           tile.entries.size() * int64_t(sizeof(uint16_t));
+  return sum;
+}
+
 FeatureTile BinnedMatrix::part_of(FeatureTile tile, FeatureRange range) const {
   const int32_t first = std::max(tile.first_feature, range.begin);
   const int32_t last = std::min(tile.first_feature + tile.n_features, range.end) - 1;

@@ -111,6 +111,9 @@ class BinnedMatrix {
   // What of a tile holds the features that are in the range, which are some.
   FeatureTile part_of(FeatureTile tile, FeatureRange range) const;
 
+  // What the rows take, in either layout.
+  int64_t n_bytes() const;
+
   // What adding a row costs, in updates a feature: 1, or less where tiles are sparse or bytes
   // shared.
   double updates_per_feature() const { return updates_per_feature_; }

@@ -3,6 +3,7 @@
 # mypy: allow-untyped-calls
 # (scikit-learn has no type annotations)
 
+import copy
 import functools
 import os
 import zlib
@@ -13,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, is_classifier
-from sklearn.utils import check_array, check_X_y
+from sklearn.utils import _safe_indexing, check_array, check_X_y
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from qgbdt import _core
@@ -36,6 +37,7 @@ from qgbdt.evaluation import (
 )
 from qgbdt.holdout import blocks_of, first_split, held_back
 from qgbdt.matrices import is_sparse, native_matrix
+from qgbdt.memory import SAMPLE_ROWS, MemoryEstimate, estimated
 from qgbdt.params import (
     RANKER_OBJECTIVES,
     CommonParams,
@@ -146,6 +148,52 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         if "booster_" in state:
             state = {**state, "booster_": Booster.from_bytes(state["booster_"])}
         super().__setstate__(state)
+
+    def estimate_memory(self, X: Any, y: Any = None) -> MemoryEstimate:
+        """Estimate the memory that fit will take, beside X and y, on one machine.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The rows to train on. Some 20,000 of them are binned.
+        y : array-like of shape (n_samples,), default=None
+            The target, for its number of classes or columns. None is one tree an iteration.
+
+        Returns
+        -------
+        dict
+            Bytes: of the ``bins``, of what each row has (``rows``), of ``histograms``, of
+            ``threads``, and in ``total``: within a third of the peak on ten simulated sets.
+            Evaluation sets come on top, and X as float64 where its values are neither float32 nor
+            float64.
+        """
+        self._check_params()
+        n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
+        step = -(-max(n_samples, 1) // SAMPLE_ROWS)
+        scratch = copy.copy(self)  # what is checked sets attributes
+        some = _safe_indexing(X, np.arange(0, n_samples, step))
+        target = np.zeros(len(range(0, n_samples, step)))
+        some, _, categories = scratch._check_rows(some, target, ALONE, Continuation())
+        n_threads = resolve_n_jobs(self.n_jobs, type(self).__name__)
+        return estimated(
+            self,
+            _core.BinnedMatrix(
+                native_matrix(some), self.max_bin, n_threads, None, None, categories.numbers
+            ),
+            n_samples,
+            self._n_outputs_of(y),
+            n_threads,
+            bytes_of_target=8 * (y.shape[1] if y is not None and has_columns(y) else 1),
+        )
+
+    def _n_outputs_of(self, y: Any) -> int:
+        """The trees of an iteration."""
+        if y is None:
+            return 1
+        if has_columns(y):
+            return int(y.shape[1] if hasattr(y, "shape") else len(y[0]))
+        n_classes = len(np.unique(np.asarray(y))) if is_classifier(self) else 1
+        return n_classes if n_classes > 2 else 1
 
     def _start(
         self, communicator: Communicator | None, sample_weight: Any, request: EvaluationRequest

@@ -205,6 +205,13 @@ class DaskEstimator(QGBDTEstimator):
             f"{type(self).__name__} does not refit: use to_local(), with data without Dask."
         )
 
+    def estimate_memory(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise DataError: `to_local` has what estimates, for a worker's rows."""
+        raise DataError(
+            f"{type(self).__name__} does not estimate memory: use to_local(), with the rows of a "
+            "worker."
+        )
+
     def _stages(self, X: Any, *, raw_score: bool) -> NoReturn:
         raise DataError(
             f"{type(self).__name__} has no predictions after each iteration: they would be as many "

@@ -323,6 +323,8 @@ def test_explanations(client):
         DataError, match=r"does not refit: use to_local\(\), with data without Dask"
     ):
         fitted.refit(dask_X, None)
+    with pytest.raises(DataError, match="does not estimate memory: use to_local"):
+        fitted.estimate_memory(dask_X)
 
 
 @pytest.mark.parametrize("persisted", [False, True])

@@ -128,6 +128,8 @@ void bind_matrices(py::module_& m) {
            py::arg("n_categories") = std::vector<int32_t>())
       .def_property_readonly("n_samples", &BinnedMatrix::n_samples)
       .def_property_readonly("n_features", &BinnedMatrix::n_features)
+      .def_property_readonly("n_bytes", &BinnedMatrix::n_bytes)
+      .def_property_readonly("n_cells", &BinnedMatrix::n_cells)
       .def("row_numbers", &row_numbers)
       .def("bins", &bins_array)
       .def("bin_thresholds",
