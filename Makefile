@@ -6,6 +6,7 @@
 #   make lint        ruff, mypy, clang-format
 #   make format      rewrites the files as make lint wants them
 #   make test-cuda   builds the module for NVIDIA GPUs and runs its tests on one
+#   make sanitize-cuda the same under NVIDIA's checkers of memory and of races
 #   make asan        the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make tsan        those of workers and of a GPU's threads under ThreadSanitizer
 #   make fuzz-model  100,000 damaged model files, 100,000 of LightGBM's, and 1,000 kills while saving
@@ -28,7 +29,7 @@ BUILD_INPUTS := $(NATIVE) setup.py pyproject.toml
 
 FUZZ_FLAGS := -std=c++20 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -Wall -Wextra
 
-.PHONY: demo test test-cuda docs lint format asan tsan fuzz-model laws lightgbm fuzz-frames distributed hostile clean
+.PHONY: demo test test-cuda sanitize-cuda docs lint format asan tsan fuzz-model laws lightgbm fuzz-frames distributed hostile clean
 
 demo: $(VENV)/built $(VENV)/extra-demo
 	$(BIN)/python bench/demo.py
@@ -41,6 +42,13 @@ test-cuda: $(VENV)/built-cuda $(VENV)/extra-test
 
 docs: $(VENV)/built $(VENV)/extra-docs
 	$(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet $(ARGS) docs build/docs
+
+# Kernels run many times slower there: a part of the tests, on the GPU alone.
+sanitize-cuda: $(VENV)/built-cuda $(VENV)/extra-test
+	for tool in memcheck racecheck; do \
+		compute-sanitizer --tool $$tool --error-exitcode 66 $(BIN)/python -m pytest tests/test_cuda.py \
+			-rs -k 'gpu and (objectives or sparse or many_blocks or other_parameters)' $(ARGS) || exit; \
+	done
 
 lint: $(VENV)/built $(VENV)/extra-lint
 	$(BIN)/ruff check .
