@@ -359,10 +359,10 @@ void Evaluation::weigh_rows(const Set& set, std::span<Column> columns) {
       if (columns[m].empty()) continue;
       double* out = &columns[m][begin];
       const double* target = set.data.target + begin;
-      if (metrics_[m].loss) metrics_[m].loss(end - begin, predicted.data(), target, out);
-      for (int t = 0; t < n_targets_ && !metrics_[m].loss; ++t) {
+      for (int t = 0; t < n_targets_; ++t) {
         const ScoredRows scored{raw + t, &predicted[t], target + t * n, K / n_targets_, K};
-        metrics_[m].metric->row_losses(scored, args_, end - begin, loss.data());
+        if (metrics_[m].loss) metrics_[m].loss(end - begin, scored.predicted, target, loss.data());
+        else metrics_[m].metric->row_losses(scored, args_, end - begin, loss.data());
         for (int64_t i = 0; i < end - begin; ++i) out[i] += loss[i];
       }
       for (int64_t i = 0; i < end - begin; ++i)

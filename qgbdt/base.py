@@ -14,7 +14,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, is_classifier
-from sklearn.utils import _safe_indexing, check_array, check_X_y
+from sklearn.utils import check_array, check_X_y, resample
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from qgbdt import _core
@@ -169,11 +169,10 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         """
         self._check_params()
         n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
-        step = -(-max(n_samples, 1) // SAMPLE_ROWS)
+        n_some = min(n_samples, SAMPLE_ROWS)
+        some = resample(X, replace=False, n_samples=n_some, random_state=0)
         scratch = copy.copy(self)  # what is checked sets attributes
-        some = _safe_indexing(X, np.arange(0, n_samples, step))
-        target = np.zeros(len(range(0, n_samples, step)))
-        some, _, categories = scratch._check_rows(some, target, ALONE, Continuation())
+        some, _, categories = scratch._check_rows(some, np.zeros(n_some), ALONE, Continuation())
         n_threads = resolve_n_jobs(self.n_jobs, type(self).__name__)
         return estimated(
             self,
@@ -220,19 +219,8 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         self, init_model: Any, checkpoint_dir: str | os.PathLike[str] | None, resume: bool
     ) -> Continuation:
         """What fit goes on from; arguments of fit."""
-        asked = {
-            "init_model": init_model is not None,
-            "checkpoint_dir": checkpoint_dir is not None,
-            "warm_start": self.warm_start,
-            "early_stopping_rounds": self.early_stopping_rounds is not None,
-            "set_callbacks": hasattr(self, "_skl_callbacks"),
-        }
-        for name, is_asked in asked.items():
-            if is_asked and self.boosting_type == "dart":
-                raise ParameterError(
-                    f"boosting_type='dart' changes earlier trees, which {name} would keep. Use "
-                    f"'gbdt', or leave out {name}."
-                )
+        if self.boosting_type == "dart":
+            self._check_dart(init_model, checkpoint_dir)
         if not (self.warm_start and hasattr(self, "booster_")):
             return Continuation(init_model, checkpoint_dir, resume)
         if init_model is not None:
@@ -246,6 +234,22 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 f"at least {self.booster_.n_iterations}. Got {self.n_estimators} instead."
             )
         return Continuation(self.booster_, checkpoint_dir, resume, is_warm=True)
+
+    def _check_dart(self, init_model: Any, checkpoint_dir: str | os.PathLike[str] | None) -> None:
+        """Raise ParameterError if anything would keep trees that change."""
+        asked = {
+            "init_model": init_model is not None,
+            "checkpoint_dir": checkpoint_dir is not None,
+            "warm_start": self.warm_start,
+            "early_stopping_rounds": self.early_stopping_rounds is not None,
+            "set_callbacks": hasattr(self, "_skl_callbacks"),
+        }
+        for name, is_asked in asked.items():
+            if is_asked:
+                raise ParameterError(
+                    f"boosting_type='dart' changes earlier trees, which {name} would keep. Use "
+                    f"'gbdt', or leave out {name}."
+                )
 
     def _check_rows(
         self,
