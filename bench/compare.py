@@ -66,6 +66,7 @@ OF_THE_PAPER = ("higgs", "year", "msltr", "kitsune", "criteo", "yahoo", "bosch",
 DEFAULT_SIMULATED = tuple(f"sim_{shape}" for shape in OF_THE_PAPER)  # those that take long last
 SIMULATED_ROWS = 30_000
 SHARE = 0.9  # of the training rows, drawn for each seed
+HUGE = 100  # times the reference's loss: from here on a difference's exponent says it all
 NEGLIGIBLE = 0.002  # a relative difference below this is no loss, however significant
 SETTINGS = ("rounds", "leaves", "learning_rate", "max_rows", "min_child_samples")
 FIELDS = ("data", "seed", "peer", *SETTINGS)
@@ -89,8 +90,9 @@ class Difference:
         return "better" if self.mean < 0 else "worse"
 
     def __str__(self) -> str:
-        text = f"{100 * self.mean:+.2f}"
-        text += "" if math.isnan(self.error) else f" ± {100 * self.error:.2f}"
+        form = ".2f" if abs(self.mean) < HUGE else ".1e"
+        text = f"{100 * self.mean:+{form}}"
+        text += "" if math.isnan(self.error) else f" ± {100 * self.error:{form}}"
         return {"better": f"{text} (better)", "worse": f"**{text}**"}.get(self.verdict, text)
 
 

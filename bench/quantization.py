@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import compare
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         compare.accuracy_report(records, sets, columns),
         "## In all",
         summary(records, sets, columns),
+        chosen(records),
         "## Rounding and renewed leaves",
         compare.ablation_report(*ablation),
         "## What workers send",
@@ -130,6 +132,20 @@ def summary(records: Sequence[Record], sets: Sequence[str], columns: Sequence[st
         "Ranks: by mean loss, over the sets that all have. Bits: the mean over trees, noise that "
         "of rounding as a share of the gradients' mean square. Training time: over that of "
         f"`{REFERENCE}`, geometric mean over fits, {peers.default_threads()} at a time."
+    )
+
+
+def chosen(records: Iterable[Record]) -> str:
+    """The bits that choose themselves, by task."""
+    fits = [r for r in records if r["peer"] == peers.qgbdt_name("auto") and is_ok(r)]
+    lines = []
+    for (task,), here in sorted(results.by(fits, "task").items()):
+        means = [statistics.mean(r["bits"]) for r in here]
+        names = {r["data"] for r in here}
+        lines.append([task, str(len(names)), *(f"{f(means):.2f}" for f in (min, mean, max))])
+    table = results.table(["task", "sets", "least", "mean", "most"], lines)
+    return (
+        f"{table}\n\nBits of `auto`: the least, mean and most of the fits' means over their trees."
     )
 
 

@@ -56,6 +56,7 @@ def test_rows_held_back_are_others_and_travel(tmp_path: Path) -> None:
         (0.05, 0.03, "within noise", "+5.00 ± 3.00"),
         (0.001, 0.0001, "within noise", "+0.10 ± 0.01"),
         (0.05, float("nan"), "within noise", "+5.00"),
+        (968.97, 9.338, "worse", "**+9.7e+04 ± 9.3e+02**"),
     ],
 )
 def test_verdict(mean: float, error: float, verdict: str, text: str) -> None:
