@@ -217,13 +217,15 @@ def check_row_blocks(row_blocks: Any, n_samples: int) -> list[tuple[int, int]] |
 
 def check_labels(y: Any) -> Floats:
     """Which labels each row has: a matrix of 0 and 1, a column a label."""
-    labels = numeric_columns("y", y.toarray() if is_sparse(y) else y)
-    if not np.isin(labels, (0, 1)).all():
+    labels = np.asarray(y.toarray() if is_sparse(y) else y)
+    wrong = ~np.isin(labels, (0, 1))
+    if wrong.any():
         raise DataError(
             "y has several columns, so each must be a label that a row has (1) or not (0). Got "
-            f"{labels[(labels != 0) & (labels != 1)][0]}."
+            f"{labels[wrong].tolist()[0]!r}. For columns of classes use scikit-learn's "
+            "MultiOutputClassifier."
         )
-    return labels
+    return numeric_columns("y", labels)
 
 
 def numeric_vector(name: str, values: Any) -> Floats:

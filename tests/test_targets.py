@@ -174,6 +174,13 @@ def test_searched_and_cross_validated():
         (regressor, {"objective": "poisson"}, Y, DataError, "needs y >= 0"),
         (regressor, {"objective": lambda y, s: (s - y, s)}, Y, DataError, "is of one target, but"),
         (classifier, {}, Y, DataError, r"a label that a row has \(1\) or not \(0\)\. Got"),
+        (
+            classifier,
+            {},
+            np.full((N, 2), "red"),
+            DataError,
+            r"or not \(0\)\. Got 'red'\. For columns",
+        ),
         (classifier, {"objective": "multiclass"}, LABELS, ParameterError, "'binary' or None"),
         (classifier, {"is_unbalance": True}, LABELS, ParameterError, "is_unbalance is for classes"),
         (classifier, {"class_weight": "balanced"}, LABELS, ParameterError, "Use sample_weight"),
