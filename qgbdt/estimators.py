@@ -186,7 +186,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         X : array-like or sparse matrix of shape (n_samples, n_features)
             As fit had it.
         y : array-like of shape (n_samples,) or array-like or sparse matrix (n_samples, n_labels)
-            Labels, all of them of `classes_`.
+            Labels, all of them of ``classes_``.
         {refit_options}
 
         Returns
