@@ -107,6 +107,12 @@ class Booster {
     const int64_t n_leaves = int64_t(grown.leaf_nodes.size());
     grown.leaf_rows = rows_of_leaves(backend_, leaf_of_row, n_leaves);
     grown.nodes = *tree;
+    for (int64_t i = 0; i < n_leaves; ++i)
+      grown.nodes[grown.leaf_nodes[i]].count = grown.leaf_rows[i].size();
+    for (size_t node = tree->size(); node-- > 0;) {  // children come after their parent
+      Node& n = grown.nodes[node];
+      if (n.feature >= 0) n.count = grown.nodes[n.left].count + grown.nodes[n.right].count;
+    }
     backend_.set_leaves(grown.leaf_rows, std::vector<RowRange>(n_leaves));
     std::vector<double> values =
         quantile_level_
@@ -226,7 +232,9 @@ class Booster {
     p.constant_hessian = q.constant_hessian;
     p.category = params_.category;
     const std::vector<int8_t>& signs = params_.monotone_constraints;
-    p.is_monotone = std::any_of(signs.begin(), signs.end(), [](int8_t sign) { return sign != 0; });
+    p.path_smooth = params_.path_smooth;
+    p.limits_values = p.path_smooth > 0 || std::any_of(signs.begin(), signs.end(),
+                                                       [](int8_t sign) { return sign != 0; });
     return p;
   }
 

@@ -24,8 +24,9 @@ struct CategorySearch {
   void compare(HistCell left, int32_t count, const CategorySet& set) {
     const HistCell right = rules.total - left;
     if (!is_allowed(left, count) || !is_allowed(right, bins.total_count - count)) return;
-    const double score = rules.params.is_monotone ? bounded_sides_score(left, right, 0, of_children)
-                                                  : sides_score(left, right, of_children.params);
+    const double score = rules.params.limits_values
+                             ? bounded_sides_score(left, right, 0, of_children)
+                             : sides_score(left, right, of_children.params);
     const double gain = score - rules.score;
     if (!(gain > best.gain)) return;
     best = {gain, left, 0, set.contains(bins.n_categories), bins.total_count > 0};

@@ -61,6 +61,7 @@ class Grower {
   GrownTree grow(HistCell root_total, int64_t n_rows) {
     leaves_.push_back(
         {{0, uint32_t(backend_.n_in_use())}, n_rows, root_total, 0, features_.root_key()});
+    leaves_[0].bounds.above = leaf_value(root_total, split_params_);  // the root's own
     find_root_split();
     commit_leaf(0);
     while (n_leaves_ < params_.num_leaves && !queue_.empty()) {
@@ -229,10 +230,11 @@ class Grower {
   }
 
   ChildBounds bounds_of_children(const Leaf& parent, HistCell right_total) const {
-    if (!split_params_.is_monotone) return {};
-    return child_bounds(parent.bounds, params_.monotone_constraints[parent.split.feature],
-                        bounded_value(parent.split.left, parent.bounds, split_params_),
-                        bounded_value(right_total, parent.bounds, split_params_));
+    if (!split_params_.limits_values) return {};
+    const NodeRules rules = rules_of_node(split_params_, parent.total, parent.count, parent.bounds);
+    const std::vector<int8_t>& signs = params_.monotone_constraints;
+    return child_bounds(rules.bounds, signs.empty() ? 0 : signs[parent.split.feature],
+                        value_of_side(parent.split.left, rules), value_of_side(right_total, rules));
   }
 
   // What stands for a leaf's number of rows where workers have not counted them yet: its hessian.

@@ -44,6 +44,7 @@ struct TrainParams {
   double min_split_gain;
   double reg_alpha;
   double reg_lambda;
+  double path_smooth;
   int grad_bits;
   Rounding rounding;
   bool renew_leaves;

@@ -22,7 +22,8 @@ struct SplitParams {
   int32_t min_child_samples;  // >= 1
   int32_t hessian_levels;     // the largest integer hessian of a row
   bool constant_hessian;      // integer hessian sums are row counts
-  bool is_monotone;           // values of leaves are bounded
+  double path_smooth;         // rows that the value of the node above counts for
+  bool limits_values;         // a leaf's value is not its Newton step alone: see Bounds
   CategoryParams category;
 };
 
@@ -57,11 +58,18 @@ QGBDT_FN double leaf_value(double gradient, double hessian, const SplitParams& p
   return gradient < 0 ? step : -step;
 }
 
+QGBDT_FN double leaf_value(HistCell total, const SplitParams& p) {
+  return leaf_value(cell_gradient(total) * p.gradient_scale, cell_hessian(total) * p.hessian_scale,
+                    p);
+}
+
 // What the values of a node's leaves lie between, before shrinkage, so that a prediction rises (or
 // falls) with a feature: the two sides of a split by it stay below and above the middle of the
-// values that they would have as leaves.
+// values that they would have as leaves. And the value of the node above, towards which its own is
+// drawn, as if path_smooth rows had it.
 struct Bounds {
   double lower = -__builtin_huge_val(), upper = __builtin_huge_val();
+  double above = 0;
 };
 struct ChildBounds {
   Bounds left, right;
@@ -69,20 +77,30 @@ struct ChildBounds {
 
 QGBDT_FN ChildBounds child_bounds(const Bounds& of_node, int sign, double left, double right) {
   const double middle = (left + right) * 0.5;
-  const Bounds below{of_node.lower, middle}, above{middle, of_node.upper};
+  const Bounds below{of_node.lower, middle, of_node.above};
+  const Bounds above{middle, of_node.upper, of_node.above};
   if (sign == 0) return {of_node, of_node};
   return sign > 0 ? ChildBounds{below, above} : ChildBounds{above, below};
 }
 
-QGBDT_FN double bounded_value(double gradient, double hessian, const Bounds& bounds,
+QGBDT_FN double bounded_value(double gradient, double hessian, double n_rows, const Bounds& bounds,
                               const SplitParams& p) {
-  const double value = leaf_value(gradient, hessian, p);
-  const double above = value > bounds.lower ? value : bounds.lower;
-  return above < bounds.upper ? above : bounds.upper;
+  double value = leaf_value(gradient, hessian, p);
+  if (p.path_smooth > 0)
+    value = (value * n_rows + bounds.above * p.path_smooth) / (n_rows + p.path_smooth);
+  value = value > bounds.lower ? value : bounds.lower;
+  return value < bounds.upper ? value : bounds.upper;
 }
-QGBDT_FN double bounded_value(HistCell total, const Bounds& bounds, const SplitParams& p) {
+QGBDT_FN double bounded_value(HistCell total, double n_rows, const Bounds& bounds,
+                              const SplitParams& p) {
   return bounded_value(cell_gradient(total) * p.gradient_scale,
-                       cell_hessian(total) * p.hessian_scale, bounds, p);
+                       cell_hessian(total) * p.hessian_scale, n_rows, bounds, p);
+}
+
+// The same for the children of a node of this value.
+QGBDT_FN Bounds with_value_above(Bounds bounds, double value) {
+  bounds.above = value;
+  return bounds;
 }
 
 // Twice the loss that a leaf of this value removes: no more than leaf_score.
@@ -128,6 +146,10 @@ QGBDT_FN PairWeights pair_weights(double mean, int32_t total_hessian) {
           float(error)};
 }
 
+// No cut is allowed: the bound is zero. Any that is allowed has at least this, since where values
+// are limited a node's score may be below that of sides which gain nothing.
+constexpr float kLeastBound = __FLT_MIN__;
+
 // A float32 upper bound of sides_score, computed for eight or sixteen cuts at a time: it says where
 // the exact score is worth its divisions. In units of (gradient step)^2 / hessian step, with G = a
 // + b, H = p + q and lambda within p and q, sides that sum to a and b have
@@ -158,7 +180,7 @@ QGBDT_FN ScoreBound score_bound(const SplitParams& p, HistCell total) {
           float(lambda),
           float(g / h),
           float(h),
-          float(g * g / h),
+          g * g / h > kLeastBound ? float(g * g / h) : kLeastBound,
           pair_weights(g / h, cell_hessian(total)),
           true};
 }
@@ -182,7 +204,7 @@ struct NodeRules {
   HistCell total;
   double score;
   int32_t min_hessian;  // of a child, as an integer sum: min_child_weight and a defined step
-  Bounds bounds;
+  Bounds bounds;        // of its children
   ScoreBound bound;
   double mean_hessian;  // of a row
 };
@@ -213,29 +235,32 @@ QGBDT_FN bool enough_rows_for_two(int64_t count, const SplitParams& p) {
 // hessians, has this rule alone.
 QGBDT_FN NodeRules rules_of_node(const SplitParams& p, HistCell total, int64_t count,
                                  const Bounds& bounds) {
-  const double score = p.is_monotone ? score_of_value(total, bounded_value(total, bounds, p), p)
-                                     : node_score(total, p);
+  const double value = bounded_value(total, double(count), bounds, p);
+  const double score = p.limits_values ? score_of_value(total, value, p) : node_score(total, p);
   const double mean_hessian = cell_hessian(total) * p.hessian_scale / double(count);
-  NodeRules rules{p, total, score, 0, bounds, score_bound(p, total), mean_hessian};
+  NodeRules rules{
+      p, total, score, 0, with_value_above(bounds, value), score_bound(p, total), mean_hessian};
   const double weight = (p.min_child_samples - 0.5) * mean_hessian;
   if (weight > p.min_child_weight) rules.params.min_child_weight = weight;
   rules.min_hessian = least_hessian(rules.params);
   return rules;
 }
 
+// Of one side of a split: its rows are as many average rows of the node as its hessian is.
+QGBDT_FN double value_of_side(HistCell side, const NodeRules& rules) {
+  const double n_rows = cell_hessian(side) * rules.params.hessian_scale / rules.mean_hessian;
+  return bounded_value(side, n_rows, rules.bounds, rules.params);
+}
+
 // As sides_score, within bounds; minus infinity if the sides are in the wrong order. sign: of the
 // feature, +1 if values may not fall with it, -1 if they may not rise.
 QGBDT_FN double bounded_sides_score(HistCell left, HistCell right, int sign,
                                     const NodeRules& rules) {
-  const double left_value = bounded_value(left, rules.bounds, rules.params);
-  const double right_value = bounded_value(right, rules.bounds, rules.params);
+  const double left_value = value_of_side(left, rules), right_value = value_of_side(right, rules);
   if (sign * (right_value - left_value) < 0) return -__builtin_huge_val();
   return score_of_value(left, left_value, rules.params) +
          score_of_value(right, right_value, rules.params);
 }
-
-// No cut is allowed: the bound is zero.
-constexpr float kLeastBound = __FLT_MIN__;
 
 // A split whose bound is below this gains less.
 QGBDT_FN float bound_of_gain(double gain, const NodeRules& rules) {

@@ -391,6 +391,11 @@ class CommonParams(Parametrized):
         allowed=FloatRange(0.0),
         doc="L2 regularization of leaf values.",
     )
+    path_smooth: float = param(
+        default=0.0,
+        allowed=FloatRange(0.0),
+        doc="A leaf's value is drawn towards that of the node above, as if so many rows had it.",
+    )
     grad_bits: int | Literal["auto"] = param(
         default="auto",
         allowed=IntRange(2, 8)

@@ -26,6 +26,7 @@ BASE_PARAMS = {
     "min_split_gain": 0.0,
     "reg_alpha": 0.0,
     "reg_lambda": 0.0,
+    "path_smooth": 0.0,
     "grad_bits": 5,
     "rounding": "stochastic",
     "renew_leaves": True,

@@ -725,12 +725,24 @@ def split_candidates(feature_histogram, n_value_bins: int, has_missing: bool):
     return left, bins, missing_left.astype(bool)
 
 
-Bounds = tuple[float, float]
-UNBOUNDED: Bounds = (-math.inf, math.inf)
+# What a node's value lies between, and the value of the node above, before shrinkage. With
+# path_smooth a value is drawn towards that, as if so many rows had it.
+Bounds = tuple[float, float, float]
+
+
+def bounds_of_root(value) -> Bounds:
+    return (-math.inf, math.inf, float(value))
+
+
+UNBOUNDED = bounds_of_root(0.0)
 
 
 def is_monotone(params) -> bool:
     return any(params["monotone_constraints"])
+
+
+def limits_values(params) -> bool:
+    return is_monotone(params) or params["path_smooth"] > 0
 
 
 def step_value(gradient, hessian, params):
@@ -741,8 +753,11 @@ def step_value(gradient, hessian, params):
     return np.where(denominator > 0, np.where(gradient < 0, step, -step), 0.0)
 
 
-def bounded_value(gradient, hessian, bounds: Bounds, params):
-    return np.minimum(np.maximum(step_value(gradient, hessian, params), bounds[0]), bounds[1])
+def bounded_value(gradient, hessian, n_rows, bounds: Bounds, params):
+    value, smooth = step_value(gradient, hessian, params), params["path_smooth"]
+    if smooth > 0:
+        value = (value * n_rows + bounds[2] * smooth) / (n_rows + smooth)
+    return np.minimum(np.maximum(value, bounds[0]), bounds[1])
 
 
 def score_of_value(gradient, hessian, value, params):
@@ -751,20 +766,23 @@ def score_of_value(gradient, hessian, value, params):
     return -(2.0 * loss + (hessian + params["reg_lambda"]) * value * value)
 
 
-def bounded_score(sums, bounds: Bounds, quantized, params):
+def bounded_score(sums, n_rows, bounds: Bounds, quantized, params):
     """The score of a leaf whose value stays within its bounds, and that value."""
     gradient, hessian = (
         sums[..., G] * quantized.gradient_scale,
         sums[..., H] * quantized.hessian_scale,
     )
-    value = bounded_value(gradient, hessian, bounds, params)
+    value = bounded_value(gradient, hessian, n_rows, bounds, params)
     return score_of_value(gradient, hessian, value, params), value
 
 
 def child_bounds(bounds: Bounds, sign: int, left_value, right_value) -> tuple[Bounds, Bounds]:
-    """Of the children of a split by a feature that the prediction rises (or falls) with."""
+    """Of the children of a split by a feature that the prediction rises (or falls) with.
+
+    `bounds` have the value of the node that is split as that above.
+    """
     middle = (float(left_value) + float(right_value)) * 0.5
-    below, above = (bounds[0], middle), (middle, bounds[1])
+    below, above = (bounds[0], middle, bounds[2]), (middle, bounds[1], bounds[2])
     return {0: (bounds, bounds), 1: (below, above), -1: (above, below)}[sign]
 
 
@@ -806,9 +824,22 @@ def category_candidates(feature_histogram, n_value_bins, has_missing, parent, qu
 
 
 def node_score(parent, bounds: Bounds, quantized, params) -> float:
-    if is_monotone(params):
-        return float(bounded_score(parent, bounds, quantized, params)[0])
+    if limits_values(params):
+        return float(bounded_score(parent, float(parent[COUNT]), bounds, quantized, params)[0])
     return float(split_score(parent, quantized, params))
+
+
+def bounds_of_sides(parent, bounds: Bounds, quantized, params) -> Bounds:
+    """Those of a node's children: its own, below its value."""
+    value = bounded_score(parent, float(parent[COUNT]), bounds, quantized, params)[1]
+    return (*bounds[:2], float(value))
+
+
+def rows_of_side(side, parent, quantized):
+    """As many average rows of the node as its hessian is."""
+    mean = parent[H] * quantized.hessian_scale / float(parent[COUNT])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return side[..., H] * quantized.hessian_scale / mean
 
 
 def split_gains(left, parent, quantized, params, bounds=UNBOUNDED, sign=0, l2=0.0):
@@ -819,9 +850,15 @@ def split_gains(left, parent, quantized, params, bounds=UNBOUNDED, sign=0, l2=0.
     right = parent - left
     of_children = params | {"reg_lambda": params["reg_lambda"] + l2}
     feasible = is_feasible(left, quantized, params) & is_feasible(right, quantized, params)
-    if is_monotone(params):
-        left_score, left_value = bounded_score(left, bounds, quantized, of_children)
-        right_score, right_value = bounded_score(right, bounds, quantized, of_children)
+    if limits_values(params):
+        below = bounds_of_sides(parent, bounds, quantized, params)
+        sides = [
+            bounded_score(
+                side, rows_of_side(side, parent, quantized), below, quantized, of_children
+            )
+            for side in (left, right)
+        ]
+        (left_score, left_value), (right_score, right_value) = sides
         feasible &= sign * (right_value - left_value) >= 0 if sign else True
         score = left_score + right_score
     else:
@@ -963,9 +1000,12 @@ class Place(NamedTuple):
 def child_places(place: Place, split: Split, children, quantized, params) -> tuple[Place, Place]:
     """`children`: rows, left and right."""
     sums = np.array([node_sums(quantized, rows) for rows in children])
-    _, values = bounded_score(sums, place.bounds, quantized, params)
+    parent = sums.sum(axis=0)
+    below = bounds_of_sides(parent, place.bounds, quantized, params)
+    n_rows = rows_of_side(sums, parent, quantized)
+    _, values = bounded_score(sums, n_rows, below, quantized, params)
     sign = int(params["monotone_constraints"][split.feature]) if is_monotone(params) else 0
-    both = zip(child_keys(place.key), child_bounds(place.bounds, sign, *values))
+    both = zip(child_keys(place.key), child_bounds(below, sign, *values))
     used = place.used | {split.feature}
     return tuple(Place(place.depth + 1, key, used, bounds) for key, bounds in both)
 
@@ -1007,7 +1047,11 @@ def grow_tree(
         return depth, -frontier[leaf].gain, leaf
 
     key = stream_key(params["seed"], iteration, NODE_SAMPLE + output)
-    add_leaf(0, rows, Place(0, key, frozenset(), UNBOUNDED))
+    gradient, hessian, _ = node_sums(quantized, rows)
+    of_root = step_value(
+        gradient * quantized.gradient_scale, hessian * quantized.hessian_scale, params
+    )
+    add_leaf(0, rows, Place(0, key, frozenset(), bounds_of_root(of_root)))
     n_nodes = 1
     while frontier and len(leaf_rows) < params["num_leaves"]:
         node = min(frontier, key=turn)
@@ -1044,14 +1088,15 @@ def set_leaf_values(tree, leaf_rows, g, h, quantized, params, rate) -> None:
             return leaf_rows[node]
         return np.concatenate([rows_of(tree[node]["left"]), rows_of(tree[node]["right"])])
 
+    def sums_of(rows):
+        if params["renew_leaves"]:
+            return fixed_sum(g[rows], k_g), fixed_sum(h[rows], k_h)
+        integers = node_sums(quantized, rows)
+        return integers[G] * quantized.gradient_scale, integers[H] * quantized.hessian_scale
+
     def value_of(node, bounds) -> float:
         rows = rows_of(node)
-        if params["renew_leaves"]:
-            sums = fixed_sum(g[rows], k_g), fixed_sum(h[rows], k_h)
-        else:
-            integers = node_sums(quantized, rows)
-            sums = integers[G] * quantized.gradient_scale, integers[H] * quantized.hessian_scale
-        return float(bounded_value(*sums, bounds, params))
+        return float(bounded_value(*sums_of(rows), float(len(rows)), bounds, params))
 
     def set_values(node, bounds) -> None:
         if node in leaf_rows:
@@ -1060,11 +1105,12 @@ def set_leaf_values(tree, leaf_rows, g, h, quantized, params, rate) -> None:
         children = tree[node]["left"], tree[node]["right"]
         feature = tree[node]["feature"]
         sign = int(params["monotone_constraints"][feature]) if is_monotone(params) else 0
-        values = (value_of(child, bounds) for child in children) if sign else (0.0, 0.0)
-        for child, of_child in zip(children, child_bounds(bounds, sign, *values)):
+        below = (*bounds[:2], value_of(node, bounds))
+        values = (value_of(child, below) for child in children) if sign else (0.0, 0.0)
+        for child, of_child in zip(children, child_bounds(below, sign, *values)):
             set_values(child, of_child)
 
-    set_values(0, UNBOUNDED)
+    set_values(0, bounds_of_root(step_value(*sums_of(rows_of(0)), params)))
 
 
 # Where the loss is of absolute residuals, sums of gradients tell their sign, not their size: leaves

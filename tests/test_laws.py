@@ -73,6 +73,7 @@ PARAMS = st.fixed_dictionaries(
         "min_split_gain": st.sampled_from([0.0, 0.01]),
         "reg_alpha": st.sampled_from([0.0, 0.3]),
         "reg_lambda": st.sampled_from([0.0, 0.3, 10.0]),
+        "path_smooth": st.sampled_from([0.0, 0.0, 5.0]),
         "grad_bits": st.sampled_from(["auto", 2, 3, 4, 5, 8, 16]),
         "rounding": st.sampled_from(["stochastic", "nearest"]),
         "renew_leaves": st.booleans(),

@@ -223,6 +223,28 @@ def test_drawn_combinations(data):
     compare(X, y, params, weight=weight, query_sizes=query_sizes, max_bin=draw(st.integers(2, 255)))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"renew_leaves": False},
+        {"monotone_constraints": np.array([1, -1, 0, 0, 0, 1], np.int8)},
+        {"reg_lambda": 1.0, "reg_alpha": 0.3, "max_depth": 4, "grow_policy": "depthwise"},
+    ],
+)
+@pytest.mark.parametrize("objective", ["regression", "poisson", "binary", "multiclass", "l1"])
+def test_smoothed_paths_equal_reference(objective, change):
+    X = hurting_data(900)
+    y, _ = targets(X, objective)
+    if "monotone_constraints" in change and objective in ("multiclass", "l1"):
+        pytest.skip("which has no order")
+    weight = np.linspace(0.2, 2, len(X))
+    params = native_params(objective=objective, path_smooth=30.0, grad_bits="auto", n_estimators=4)
+    smooth = compare(X, y, params | change, weight=weight)
+    plain = train_native(X, y, params | change | {"path_smooth": 0.0}, weight=weight, max_bin=63)
+    assert smooth.to_bytes() != plain.to_bytes()
+
+
 OF_ONE_TARGET = ("multiclass", "multiclassova", "lambdarank", "rank_xendcg")
 
 

@@ -173,6 +173,7 @@ def drawn_case(seed):
         min_child_samples=int(rng.choice([1, 5, 20])),
         min_child_weight=float(rng.choice([0, 1e-3])),
         reg_lambda=float(rng.choice([0, 1])),
+        path_smooth=float(seed % 4 == 3) * 10,
         rounding=str(rng.choice(["stochastic", "nearest"])),
         seed=seed,
     )

@@ -124,8 +124,8 @@ struct FindSplit {
     if (cell_hessian(left) < rules.min_hessian || cell_hessian(right) < rules.min_hessian) return;
     const int32_t min_count = rules.params.min_child_samples;
     if (counts && (count < min_count || total_count - count < min_count)) return;
-    const double score = rules.params.is_monotone ? bounded_sides_score(left, right, sign, rules)
-                                                  : sides_score(left, right, rules.params);
+    const double score = rules.params.limits_values ? bounded_sides_score(left, right, sign, rules)
+                                                    : sides_score(left, right, rules.params);
     const double gain = score - rules.score;
     if (gain > best->gain) *best = {gain, left, bin, missing_left, counts != nullptr};
   }

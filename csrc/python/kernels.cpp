@@ -21,7 +21,7 @@ using Array = py::array_t<T, py::array::c_style>;
 using PlainSplit = std::tuple<double, int32_t, int32_t, int32_t, bool>;
 
 // The sign of the features, and what the values of the nodes lie between.
-using MonotoneRules = std::tuple<int32_t, double, double>;
+using ValueLimits = std::tuple<int32_t, double, double, double, double>;
 
 // Features of one number of bins, each with a node of its own.
 struct SearchedFeatures {
@@ -79,15 +79,25 @@ std::vector<PlainSplit> find_splits(const Array<int64_t>& histograms, const Arra
                                     double reg_lambda, double min_split_gain,
                                     double min_child_weight, double max_step,
                                     int32_t min_child_samples, bool constant_hessian,
-                                    const std::optional<MonotoneRules>& monotone, int passes) {
+                                    const std::optional<ValueLimits>& limits, int passes) {
   check(min_child_samples >= 1, "min_child_samples must be at least 1");
   const int32_t any_levels = 1;  // of hessians; the search does not ask
-  const SplitParams params{gradient_scale,   hessian_scale,        reg_alpha,
-                           reg_lambda,       min_child_weight,     min_split_gain,
-                           max_step,         min_child_samples,    any_levels,
-                           constant_hessian, monotone.has_value(), {}};
-  const auto [sign, lower, upper] = monotone.value_or(MonotoneRules{0, -HUGE_VAL, HUGE_VAL});
-  const SearchedFeatures f = lay_out(histograms, as_lanes, params, {lower, upper});
+  const auto [sign, lower, upper, above, path_smooth] =
+      limits.value_or(ValueLimits{0, -HUGE_VAL, HUGE_VAL, 0, 0});
+  const SplitParams params{gradient_scale,
+                           hessian_scale,
+                           reg_alpha,
+                           reg_lambda,
+                           min_child_weight,
+                           min_split_gain,
+                           max_step,
+                           min_child_samples,
+                           any_levels,
+                           constant_hessian,
+                           path_smooth,
+                           limits.has_value(),
+                           {}};
+  const SearchedFeatures f = lay_out(histograms, as_lanes, params, {lower, upper, above});
   check(at_least.size() == f.n, "at_least must have a value a histogram");
   const Kernels& kernels = choose_kernels();
   std::vector<PlainSplit> found(f.n);
@@ -332,7 +342,7 @@ void bind_kernels(py::module_& core) {
       py::arg("gradient_scale"), py::arg("hessian_scale"), py::arg("reg_alpha"),
       py::arg("reg_lambda"), py::arg("min_split_gain"), py::arg("min_child_weight"),
       py::arg("max_step"), py::arg("min_child_samples"), py::arg("constant_hessian"),
-      py::arg("monotone") = py::none(), py::arg("passes") = 1);
+      py::arg("limits") = py::none(), py::arg("passes") = 1);
   def("gradients", &gradients, py::arg("objective"), array("target"), array("weight"),
       array("raw_prediction"), array("gradient"), array("hessian"));
   const auto def_quantize = [&](auto function) {

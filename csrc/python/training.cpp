@@ -65,6 +65,7 @@ TrainParams train_params(const py::dict& dict) {
   p.min_split_gain = in.get<double>("min_split_gain");
   p.reg_alpha = in.get<double>("reg_alpha");
   p.reg_lambda = in.get<double>("reg_lambda");
+  p.path_smooth = in.get<double>("path_smooth");
   const auto bits = in.get<std::variant<int, std::string>>("grad_bits");
   p.grad_bits = bits == std::variant<int, std::string>("auto") ? kAutoBits : std::get<int>(bits);
   const auto rounding = in.get<std::string>("rounding");
