@@ -296,7 +296,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
     @property
     def _has_labels(self) -> bool:
         """Whether each column of y is a label."""
-        return self.objective_ == "binary" and self.booster_._model.n_outputs > 1
+        return self.booster_.objective == "binary" and self.booster_._model.n_outputs > 1
 
     def _decision(self, raw: Floats) -> Floats:
         """The raw scores; of two classes, the difference."""

@@ -59,7 +59,8 @@ def numbered(nodes: NDArray[np.void]) -> NumberedTree:
     for split in splits[::-1]:
         below = children[split]
         weight = count[below] if count[below].any() else np.ones(2)
-        value[split] = weight / weight.sum() @ value[below]
+        left, right = weight / weight.sum() * value[below]
+        value[split] = left + right  # `@` fuses them on some machines: other bits
     return NumberedTree(nodes, is_leaf, number, parent, depth, value)
 
 
