@@ -1,5 +1,6 @@
 """Memory foretold: near the peak that a fit has, and as parameters and rows would have it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ print((kilobytes("VmHWM") - before) * 1024)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is Linux's")
+@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="which takes its own memory")
 @pytest.mark.parametrize(("rows", "columns"), [(400_000, 10), (20_000, 400)])
 def test_near_the_peak(rows, columns):
     """Within 60 %: huge pages and the allocator's habits are not foretold."""
