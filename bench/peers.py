@@ -24,6 +24,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -344,8 +345,14 @@ class Sklearn(Peer):
 
     def predict(self, X: np.ndarray, rounds: int | None = None) -> np.ndarray:
         if rounds is not None:
-            raise NotImplementedError("scikit-learn's stages come one after the other")
+            return self._in_threads(self._stage, X, rounds)[0]
         return self._in_threads(_predict_estimator, self.model, self.settings.task, X)[0]
+
+    def _stage(self, X: np.ndarray, rounds: int) -> np.ndarray:
+        has_classes = self.settings.task in CLASS_TASKS
+        stages = self.model.staged_predict_proba if has_classes else self.model.staged_predict
+        values = np.asarray(next(islice(stages(X), rounds - 1, None)))
+        return values[:, 1] if self.settings.task == "binary" else values
 
     def _in_threads(self, function: Callable[..., T], *args: Any, **kwargs: Any) -> tuple[T, float]:
         from threadpoolctl import threadpool_limits

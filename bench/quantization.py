@@ -34,10 +34,9 @@ import results
 import shapes
 import study
 from cluster import ROWS
-from compare import BITS, LAST, REFERENCE, STOPPED, against_reference
+from compare import BITS, LAST, REFERENCE, RIVALS, STOPPED, against_reference
 from results import Record, is_ok, training
 
-RIVALS = (compare.QUANTIZED_LIGHTGBM, "xgboost", "catboost")
 FIXED = tuple(bits for bits in BITS if bits != "auto")
 ABLATION_BITS = (2, 3, 4, 5)
 N_WORKERS, N_TREES = 4, 5
@@ -57,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "## Every number of bits, and the rivals",
         compare.accuracy_report(records, sets, columns),
         "## In all",
-        summary(records, sets, columns),
+        summary(records, sets, columns, args.jobs),
         chosen(records),
         "## Rounding and renewed leaves",
         compare.ablation_report(*ablation),
@@ -108,8 +107,10 @@ def of_compare(
     return compare.parse([*words, *more])
 
 
-def summary(records: Sequence[Record], sets: Sequence[str], columns: Sequence[str]) -> str:
-    """A row a library: differences over the sets, ranks, bits, noise, time, bytes a row."""
+def summary(
+    records: Sequence[Record], sets: Sequence[str], columns: Sequence[str], jobs: str
+) -> str:
+    """A row a library: differences over the sets, ranks, bits, noise, time."""
     rows = []
     for column, *ranks in zip(columns, *(compare.ranks(records, sets, columns, k) for k in KINDS)):
         fits = [r for r in records if r["peer"] == column and is_ok(r)]
@@ -131,7 +132,7 @@ def summary(records: Sequence[Record], sets: Sequence[str], columns: Sequence[st
         f"{results.table(header, rows)}\n\n%: the median over the sets of the differences above. "
         "Ranks: by mean loss, over the sets that all have. Bits: the mean over trees, noise that "
         "of rounding as a share of the gradients' mean square. Training time: over that of "
-        f"`{REFERENCE}`, geometric mean over fits, {peers.default_threads()} at a time."
+        f"`{REFERENCE}`, geometric mean over fits, {jobs} at a time."
     )
 
 

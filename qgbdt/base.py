@@ -57,6 +57,7 @@ from qgbdt.validation import (
     check_sample_weight,
     has_columns,
     label_gains,
+    n_columns,
 )
 from qgbdt.versions import package_version
 
@@ -182,15 +183,13 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             n_samples,
             self._n_outputs_of(y),
             n_threads,
-            bytes_of_target=8 * (y.shape[1] if y is not None and has_columns(y) else 1),
+            bytes_of_target=8 * n_columns(y),
         )
 
     def _n_outputs_of(self, y: Any) -> int:
         """The trees of an iteration."""
-        if y is None:
-            return 1
-        if has_columns(y):
-            return int(y.shape[1] if hasattr(y, "shape") else len(y[0]))
+        if y is None or has_columns(y):
+            return n_columns(y)
         n_classes = len(np.unique(np.asarray(y))) if is_classifier(self) else 1
         return n_classes if n_classes > 2 else 1
 
@@ -415,14 +414,14 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             facts |= facts_of_data(matrix, rows, workers)
             facts |= {"the version of qgbdt": package_version("qgbdt")}
         with started(continuation, initial, facts, workers) as begin:
+            iterations = range(n_initial, n_initial + params["n_estimators"])
             callbacks, told, on_iteration = list(request.callbacks or []), None, begin.on_iteration
             if hasattr(self, "_skl_callbacks"):
-                n_new = params["n_estimators"]
-                told = FitCallbacks(self, request.training, request.sample_weight, begin, n_new)
+                given = (request.training, request.sample_weight)
+                told = FitCallbacks(self, *given, begin, len(iterations))
                 callbacks.append(told.after_iteration)
                 on_iteration = told.on_iteration
             link = functools.partial(_core.predictions, objective, custom=fields)
-            iterations = range(n_initial, n_initial + params["n_estimators"])
             watch = Watch(self, metrics, sets, request, callbacks, workers, iterations, link)
             model, cost, quantization, profile = _core.train(
                 matrix,

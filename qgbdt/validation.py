@@ -101,10 +101,15 @@ def weighted(values: Floats, weight: Floats | None) -> Floats:
         return values if weight is None else (values.T * weight).T
 
 
+def n_columns(y: Any) -> int:
+    """The columns of y; of a vector, 1."""
+    shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
+    return int(shape[1]) if len(shape) == 2 else 1
+
+
 def has_columns(y: Any) -> bool:
     """Whether y has several columns, each a target."""
-    shape = y.shape if hasattr(y, "shape") else np.asarray(y).shape
-    return len(shape) == 2 and shape[1] > 1
+    return n_columns(y) > 1
 
 
 def check_columns(y: Any, n_samples: int) -> Any:

@@ -159,7 +159,7 @@ def test_stops_where_rows_held_back_are_best() -> None:
     assert stopped == {"stopped_rounds": 20, "stopped_loss": 16.0}
 
 
-@pytest.mark.parametrize("name", ["qgbdt", "lightgbm-row", "xgboost", "catboost"])
+@pytest.mark.parametrize("name", ["qgbdt", "lightgbm-row", "xgboost", "catboost", "sklearn"])
 def test_the_first_rounds_are_a_shorter_fit(name: str) -> None:
     if not peers.is_installed(name):
         pytest.skip(f"{name} is not installed")

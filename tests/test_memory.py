@@ -73,11 +73,12 @@ def test_classes_and_columns_of_y():
         "two": QGBDTClassifier().estimate_memory(X, labels > 2)["rows"],
         "five": QGBDTClassifier().estimate_memory(X, labels)["rows"],
         "columns": QGBDTRegressor().estimate_memory(X, np.zeros((n, 3)))["rows"],
+        "lists": QGBDTRegressor().estimate_memory(X.tolist(), [[0.0, 1.0, 2.0]] * n)["rows"],
         "numbers": QGBDTRegressor().estimate_memory(X, labels)["rows"],
     }
     assert rows["one"] == rows["two"] == rows["numbers"]
     assert rows["five"] == rows["one"] + n * 4 * 16
-    assert rows["columns"] == rows["one"] + n * 2 * (16 + 8)
+    assert rows["columns"] == rows["lists"] == rows["one"] + n * 2 * (16 + 8)
 
 
 def test_what_is_mostly_the_same_takes_less():

@@ -131,7 +131,9 @@ def test_rows_held_back(make):
     assert model.best_iteration_ is not None
     splitter = GroupKFold(3)
     groups = np.arange(N) % 7
-    make(validation_fraction=splitter).fit(X, y, groups=groups)
+    by_groups = make(validation_fraction=splitter).fit(X, y, groups=groups)
+    assert by_groups.booster_ != model.booster_
+    assert len(by_groups.evals_result_["valid_0"]) == 1
 
 
 @pytest.mark.parametrize("make", [regressor, classifier])
