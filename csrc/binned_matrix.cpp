@@ -75,8 +75,8 @@ void list_entries(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t
 
 template <class View>
 BinnedMatrix::BinnedMatrix(const View& X, GlobalRows rows, int max_bin,
-                           const std::vector<int32_t>& n_categories, const BinKernels& kernels,
-                           Comm& comm, Team& team)
+                           const std::vector<int32_t>& n_categories, bool may_list,
+                           const BinKernels& kernels, Comm& comm, Team& team)
     : n_samples_(X.n_samples),
       rows_(std::move(rows)),
       has_missing_(X.n_features, 0),
@@ -103,16 +103,16 @@ BinnedMatrix::BinnedMatrix(const View& X, GlobalRows rows, int max_bin,
   }
   for (int32_t f = 0; f < n_features(); ++f) bin_orders_.push_back(order_of_bins(n_value_bins(f)));
   visit_elements(X, [&]<class T>(const T* data) {
-    assign_bins(X, data, kernel_for(kernels, data), comm, team);
+    assign_bins(X, data, kernel_for(kernels, data), may_list && comm.world_size() == 1, team);
   });
   std::vector<double> missing(has_missing_.begin(), has_missing_.end());
   comm.allreduce_max(missing);
   has_missing_.assign(missing.begin(), missing.end());
 }
 template BinnedMatrix::BinnedMatrix(const MatrixView&, GlobalRows, int, const std::vector<int32_t>&,
-                                    const BinKernels&, Comm&, Team&);
+                                    bool, const BinKernels&, Comm&, Team&);
 template BinnedMatrix::BinnedMatrix(const SparseView&, GlobalRows, int, const std::vector<int32_t>&,
-                                    const BinKernels&, Comm&, Team&);
+                                    bool, const BinKernels&, Comm&, Team&);
 
 // The most frequent place of each feature, and its share, among some rows: the layout depends on
 // it, no result does.
@@ -252,7 +252,7 @@ void BinnedMatrix::lay_out(const std::vector<double>& default_shares, bool may_l
 }
 
 template <class T>
-void BinnedMatrix::assign_bins(const MatrixView& X, const T* data, BinColumn<T> bin_column, Comm&,
+void BinnedMatrix::assign_bins(const MatrixView& X, const T* data, BinColumn<T> bin_column, bool,
                                Team& team) {
   std::vector<BinTable<T>> tables;
   for (const auto& thresholds : thresholds_) tables.push_back(bin_table<T>(thresholds));
@@ -279,8 +279,8 @@ void BinnedMatrix::assign_bins(const MatrixView& X, const T* data, BinColumn<T> 
 // Columns first: what is listed is scattered over them, or stays a list.
 template <class T>
 void BinnedMatrix::assign_bins(const SparseView& X, const T* data, BinColumn<T> bin_column,
-                               Comm& comm, Team& team) {
-  lay_out(find_default_places(X), comm.world_size() == 1);
+                               bool may_list, Team& team) {
+  lay_out(find_default_places(X), may_list);
   const int threads = team.threads_for(X.column_begin[X.n_features], kValuesPerThread);
   team.run_blocks(threads, n_features(), kFeaturesPerTask, [&](int64_t first, int64_t last, int) {
     std::vector<uint8_t> binned;

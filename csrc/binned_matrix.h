@@ -80,11 +80,11 @@ class BinnedMatrix {
  public:
   // Reads X, the rows of this worker, during the call only: a MatrixView or a SparseView.
   // n_categories: of each feature, kNotCategorical or how many codes 0, 1, ... it has, each a bin;
-  // or empty. Codes are dense.
+  // or empty. Codes are dense. may_list: whether features that list next to nothing may stay lists.
   template <class View>
   BinnedMatrix(const View& X, GlobalRows rows, int max_bin,
-               const std::vector<int32_t>& n_categories, const BinKernels& kernels, Comm& comm,
-               Team& team);
+               const std::vector<int32_t>& n_categories, bool may_list, const BinKernels& kernels,
+               Comm& comm, Team& team);
 
   int64_t n_samples() const { return n_samples_; }
   const GlobalRows& rows() const { return rows_; }
@@ -155,10 +155,10 @@ class BinnedMatrix {
   void add_tile(FeatureRange features, std::span<const Bundle> bundles);
   void lay_out(const std::vector<double>& default_shares, bool may_list);
   template <class T>
-  void assign_bins(const MatrixView& X, const T* data, BinColumn<T> bin_column, Comm& comm,
+  void assign_bins(const MatrixView& X, const T* data, BinColumn<T> bin_column, bool may_list,
                    Team& team);
   template <class T>
-  void assign_bins(const SparseView& X, const T* data, BinColumn<T> bin_column, Comm& comm,
+  void assign_bins(const SparseView& X, const T* data, BinColumn<T> bin_column, bool may_list,
                    Team& team);
   template <int64_t kRows, class FillColumns>
   void fill_tiles(Team& team, const FillColumns& fill_columns);

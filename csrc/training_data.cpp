@@ -37,6 +37,20 @@ StartSums start_sums(const TrainingData& data, int output, int target_exponent,
   return sums;
 }
 
+void custom_row_gradients(const TrainingData& data, int64_t begin, int64_t end,
+                          const double* raw_prediction, float* gradient, float* hessian) {
+  constexpr int64_t kBlock = 4096;
+  double g[kBlock], h[kBlock];
+  for (int64_t from = begin; from < end; from += kBlock) {
+    const int64_t to = std::min(from + kBlock, end);
+    data.custom.of_rows(to - from, raw_prediction + from, data.target + from, g, h);
+    for (int64_t i = from; i < to; ++i) {
+      gradient[i] = to_gradient(g[i - from] * data.weight_of(i));
+      hessian[i] = to_gradient((h[i - from] > 0 ? h[i - from] : 0.0) * data.weight_of(i));
+    }
+  }
+}
+
 RankingTables ranking_tables(const TrainingData& data) {
   const std::vector<int64_t>& begin = data.query_begin;
   const int64_t n_queries = int64_t(begin.size()) - 1;

@@ -48,6 +48,10 @@ struct TrainingData {
   }
 };
 
+// Weighted gradients of rows [begin, end), by of_rows.
+void custom_row_gradients(const TrainingData& data, int64_t begin, int64_t end,
+                          const double* raw_prediction, float* gradient, float* hessian);
+
 struct StartSums {  // fixed point, of the target and the weight
   int64_t weighted_target = 0, weight = 0;
 };

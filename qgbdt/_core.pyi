@@ -64,6 +64,7 @@ class BinnedMatrix:
         comm: Comm | None = None,
         row_blocks: Sequence[tuple[int, int]] | None = None,
         n_categories: Sequence[int] = (),
+        may_list: bool = True,
     ) -> None: ...
     @property
     def n_samples(self) -> int: ...

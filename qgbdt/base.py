@@ -23,10 +23,10 @@ from qgbdt.categories import Categories, find_categories
 from qgbdt.constraints import constraint_params
 from qgbdt.continuation import Continuation, facts_of_data, started
 from qgbdt.custom import CustomObjective
-from qgbdt.devices import OR_CPU, open_device
+from qgbdt.devices import open_device
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.docstrings import documented
-from qgbdt.errors import DataError, DeviceError, ParameterError
+from qgbdt.errors import DataError, ParameterError
 from qgbdt.evaluation import (
     EvaluationRequest,
     EvaluationSet,
@@ -324,31 +324,10 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         fields = None if custom is None else custom.fields
         objective = "custom" if custom else like
         device = open_device(self.device)
-        if device is not None and custom:
-            raise DeviceError(
-                f"device={self.device!r} does not run objectives that are functions. Use a "
-                f"built-in one, {OR_CPU}"
-            )
         if custom and y.ndim == 2:
             raise DataError(
                 f"An objective that is a function is of one target, but y has {n_outputs} columns. "
                 "Use a built-in one, or a model for each."
-            )
-        if device is not None and y.ndim == 2:
-            raise DeviceError(
-                f"device={self.device!r} trains on one target, but y has {n_outputs} columns. Fit "
-                f"a model for each, {OR_CPU}"
-            )
-        if device is not None and is_sparse(X):
-            raise DeviceError(f"device={self.device!r} needs dense X. Use X.toarray(), {OR_CPU}")
-        if device is not None and self.extra_trees:
-            raise DeviceError(
-                f"device={self.device!r} does not draw cuts. Use extra_trees=False, {OR_CPU}"
-            )
-        if device is not None and categories:
-            raise DeviceError(
-                f"device={self.device!r} does not train on categorical features. Use numbers and "
-                f"categorical_features=None, {OR_CPU}"
             )
         of_single_rows = custom.of_single_rows(n_outputs) if custom else 0
         losses = [some.of_single_rows(n_outputs, query_sizes) for some in request.compiled]
@@ -408,6 +387,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             workers.native,
             blocks,
             categories.numbers,
+            device is None,
         )
         binned = perf_counter()
         if workers.any(continuation.checkpoint_dir is not None):

@@ -204,6 +204,27 @@ def train_native(
     ]
 
 
+class CudaModule:
+    """qgbdt._cuda of a machine in some state; where it has a GPU, that is the host in its place."""
+
+    __spec__ = "built"
+
+    def __init__(self, state, order_seed):
+        from qgbdt import _core
+
+        self.state = lambda: state
+        self.device = lambda timed=False: _core.on_host.device(order_seed=order_seed)
+
+
+def put_cuda_module(monkeypatch, state="ready", order_seed=0):
+    """Put such a module into the place of qgbdt._cuda."""
+    import qgbdt
+
+    module = CudaModule(state, order_seed)
+    monkeypatch.setitem(sys.modules, "qgbdt._cuda", module)
+    monkeypatch.setattr(qgbdt, "_cuda", module, raising=False)
+
+
 @lru_cache(maxsize=1)
 def real_data():
     """The `sets` module of the real-data folder (QGBDT_DATA, or ../shared/data); None without."""

@@ -21,7 +21,6 @@ from conftest import (
 from workers import shards_in_order, train_together
 
 from qgbdt import QGBDTRegressor, _core
-from qgbdt.errors import DeviceError
 
 CATEGORIES = [3, None, 12, 255, 1, None]
 """Of the columns of `categorical_data`; None is a number."""
@@ -330,27 +329,6 @@ def test_workers_agree_on_a_leaf_of_many_rows():
     parts = shards_in_order(len(X), [15_000])
     together = train_together(_core.thread_comms(2), parts, X, y, params, n_categories=CATEGORIES)
     assert {model.to_bytes() for model in together} == {alone.to_bytes()}
-
-
-def test_a_gpu_is_refused():
-    """LightGBM's quantized mode on CUDA is fatal with categories."""
-    X = categorical_data(100)
-    numbers, values = native_categories(CATEGORIES)
-    matrix = _core.BinnedMatrix(X, 255, 1, n_categories=numbers)
-    device = _core.on_host.device()
-    with pytest.raises(DeviceError, match="does not train on categorical features"):
-        _core.train(
-            matrix,
-            X[:, 1],
-            None,
-            None,
-            feature_names(X),
-            native_params(),
-            1,
-            device=device,
-            categories=values,
-        )
-    assert device.kernel_times() == {}
 
 
 # --- What the core refuses

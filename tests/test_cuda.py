@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,12 +28,17 @@ from conftest import (
     few_valued_data,
     hurting_data,
     native_params,
+    put_cuda_module,
     sparse_data,
     targets,
 )
+from scipy import sparse
+from sklearn.base import clone
+from test_categories import CATEGORIES, categorical_data, effects
+from test_custom_objectives import compiled_huber, compiled_logistic, squared_error
 from test_distributed import drawn_case, in_threads, shards_in_order
 
-from qgbdt import QGBDTRegressor, _core
+from qgbdt import QGBDTClassifier, QGBDTRegressor, _core
 from qgbdt.devices import WHY_NO_GPU, open_device
 from qgbdt.errors import DeviceError
 
@@ -55,6 +59,13 @@ def make_device(request):
     except DeviceError as error:
         pytest.skip(str(error))
     return lambda seed=0: open_device("cuda")
+
+
+@pytest.fixture
+def cuda(make_device, request, monkeypatch):
+    """Makes device='cuda' train on a GPU, or on the host in its place."""
+    if request.node.callspec.params["make_device"] == "on_host":
+        put_cuda_module(monkeypatch, order_seed=5)
 
 
 def train(matrix, X, y, params, *, device=None, weight=None, query_sizes=None, **others):
@@ -133,6 +144,70 @@ def test_other_parameters(change, make_device):
     y, _ = targets(X, "poisson")
     params = native_params(objective="poisson", reg_alpha=1.0, reg_lambda=2.0, max_depth=4)
     assert_devices_agree(X, y, params | change, make_device(3))
+
+
+@pytest.mark.parametrize("bits", [3, 16])
+@pytest.mark.parametrize("objective", ["regression", "binary", "multiclass"])
+def test_categories(objective, bits, cuda):
+    """Few and many categories; weights of rows make counts of rows decide."""
+    X = categorical_data(4000)
+    y, _ = targets(effects(X), objective)
+    kind = QGBDTRegressor if objective == "regression" else QGBDTClassifier
+    for weight in (None, np.random.default_rng(1).choice([0.01, 1, 100], len(X))):
+        models = [
+            kind(
+                objective=objective,
+                grad_bits=bits,
+                n_estimators=2,
+                min_data_per_group=20,
+                min_child_weight=0,
+                categorical_features=[i for i, n in enumerate(CATEGORIES) if n],
+                device=device,
+            )
+            .fit(X, y, sample_weight=weight)
+            .booster_
+            for device in ("cpu", "cuda")
+        ]
+        assert models[0] == models[1]
+        assert any(tree["is_categorical"].any() for tree in models[0].trees())
+
+
+ROWS = np.random.default_rng(0).normal(size=(600, 3))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "X", "y"),
+    [
+        (QGBDTRegressor(extra_trees=True), hurting_data(3000), hurting_data(3000)[:, 3] > 0),
+        (QGBDTRegressor(), ROWS, ROWS[:, :2]),
+        (QGBDTRegressor(objective="l1"), ROWS, ROWS[:, :2]),
+        (QGBDTClassifier(), ROWS, ROWS[:, :2] > 0),
+        (QGBDTRegressor(), sparse.csr_array(sparse_data()[0]), sparse_data()[1]),
+        (QGBDTRegressor(), sparse.random_array((300, 500), density=0.01, rng=0), ROWS[:300, 0]),
+        (QGBDTRegressor(objective=squared_error), ROWS, ROWS[:, 0]),
+        (QGBDTRegressor(objective=compiled_huber), ROWS, ROWS[:, 0]),
+        (QGBDTClassifier(objective=compiled_logistic), ROWS, ROWS[:, 0] > 0),
+    ],
+    ids=[
+        "drawn cuts",
+        "targets",
+        "quantiles of targets",
+        "labels",
+        "sparse",
+        "nearly empty",
+        "function of all rows",
+        "compiled",
+        "compiled, of classes",
+    ],
+)
+def test_what_estimators_can(estimator, X, y, cuda):
+    estimator.set_params(n_estimators=3, num_leaves=7)
+    weight = np.random.default_rng(2).random(X.shape[0])
+    fitted = [
+        clone(estimator).set_params(device=device).fit(X, y, sample_weight=weight).booster_
+        for device in ("cpu", "cuda")
+    ]
+    assert fitted[0] == fitted[1]
 
 
 def test_order_of_execution():
@@ -299,29 +374,6 @@ def message_of(fit, *args, **kwargs):
     return str(raised.value)
 
 
-class CudaModule:
-    """qgbdt._cuda of a machine in some state."""
-
-    __spec__ = "built"
-
-    def __init__(self, state):
-        self.state = lambda: state
-        self.device = lambda timed=False: on_host.device()
-
-
-@pytest.fixture
-def cuda_module(monkeypatch):
-    """Puts a module into the place of qgbdt._cuda."""
-
-    def put(module):
-        import qgbdt
-
-        monkeypatch.setitem(sys.modules, "qgbdt._cuda", module)
-        monkeypatch.setattr(qgbdt, "_cuda", module, raising=False)
-
-    return put
-
-
 @pytest.mark.parametrize(
     ("state", "message"),
     [
@@ -340,8 +392,8 @@ def cuda_module(monkeypatch):
         ),
     ],
 )
-def test_machine_without_a_usable_gpu(state, message, cuda_module):
-    cuda_module(CudaModule(state))
+def test_machine_without_a_usable_gpu(state, message, monkeypatch):
+    put_cuda_module(monkeypatch, state)
     assert message_of(QGBDTRegressor(device="cuda").fit, X, X[:, 0]) == message + OR_CPU
 
 
@@ -350,15 +402,15 @@ def test_each_state_has_a_message():
     assert set(named) == set(WHY_NO_GPU)
 
 
-def test_an_estimator_trains_on_a_device(cuda_module):
-    cuda_module(CudaModule("ready"))
+def test_an_estimator_trains_on_a_device(monkeypatch):
+    put_cuda_module(monkeypatch)
     on_device = QGBDTRegressor(device="cuda").fit(X, X[:, 0]).booster_
     assert on_device == QGBDTRegressor().fit(X, X[:, 0]).booster_
 
 
-def test_benchmark(cuda_module, monkeypatch, tmp_path, capsys):
+def test_benchmark(monkeypatch, tmp_path, capsys):
     """All of bench/gpu.py but the card."""
-    cuda_module(CudaModule("ready"))
+    put_cuda_module(monkeypatch)
     card = {"card": "none", "card_memory": "0", "driver": "none"}
     monkeypatch.setattr(gpu, "graphics_card", lambda: card)
     monkeypatch.setattr(gpu, "CASES", gpu.CASES[:1])

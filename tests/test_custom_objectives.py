@@ -21,7 +21,7 @@ from workers import fit_together, in_threads, outcome, shards
 import qgbdt
 from qgbdt import Booster, QGBDTClassifier, QGBDTRanker, QGBDTRegressor, _core, compiled
 from qgbdt.distributed import connect_threads
-from qgbdt.errors import DataError, DeviceError, DisagreementError, ParameterError
+from qgbdt.errors import DataError, DisagreementError, ParameterError
 
 pytest.importorskip("numba")
 
@@ -347,14 +347,6 @@ def test_hessians_of_1_are_counted(objective):
     estimator = QGBDTRegressor(objective=objective, n_estimators=2)
     assert (estimator.fit(**data_of(False)).quantization_report_["hessian_levels"] == 1).all()
     assert (estimator.fit(**data_of(True)).quantization_report_["hessian_levels"] > 1).all()
-
-
-def test_gpus_do_not_run_them(monkeypatch):
-    monkeypatch.setattr("qgbdt.base.open_device", lambda name: object())
-    X = np.zeros((40, 1))
-    for objective in (squared_error, compiled_huber):
-        with pytest.raises(DeviceError, match="does not run objectives that are functions"):
-            QGBDTRegressor(objective=objective, device="cuda").fit(X, X[:, 0])
 
 
 def test_workers_must_have_the_same():

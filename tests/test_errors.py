@@ -389,15 +389,6 @@ def test_cuda_is_absent(monkeypatch):
     assert issubclass(DeviceError, RuntimeError)
 
 
-def test_sparse_on_a_gpu(monkeypatch):
-    monkeypatch.setattr("qgbdt.base.open_device", lambda name: object())
-    sparse = scipy.sparse.csr_array(np.nan_to_num(X))
-    assert message_of(DeviceError, regressor(device="cuda").fit, sparse, REAL) == (
-        "device='cuda' needs dense X. Use X.toarray(), or use device='cpu', which trains the same "
-        "model."
-    )
-
-
 def test_unknown_attribute_of_the_package():
     with pytest.raises(AttributeError, match="module 'qgbdt' has no attribute 'QGBDTTransformer'"):
         _ = qgbdt.QGBDTTransformer

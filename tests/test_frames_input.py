@@ -26,7 +26,7 @@ from workers import connect_sockets, fit_together, in_threads
 from qgbdt import Booster, QGBDTClassifier, QGBDTRanker, QGBDTRegressor, _core
 from qgbdt.categories import Categories, find_categories
 from qgbdt.distributed.communicator import Communicator
-from qgbdt.errors import DataError, DeviceError, DisagreementError, WorkerLost
+from qgbdt.errors import DataError, DisagreementError, WorkerLost
 from qgbdt.matrices import native_matrix
 
 N = 600
@@ -546,14 +546,6 @@ def test_a_direction_of_categories_is_refused():
     rising = regressor(monotone_constraints={"size": 1}).fit(FRAME, Y)
     larger = FRAME.assign(size=SIZE + 1)
     assert (rising.predict(larger) >= rising.predict(FRAME)).all()
-
-
-def test_a_device_is_refused_before_work(monkeypatch):
-    device = _core.on_host.device()
-    monkeypatch.setattr("qgbdt.base.open_device", lambda name: device)
-    with pytest.raises(DeviceError, match="device='cuda' does not train on categorical features"):
-        regressor(device="cuda").fit(FRAME, Y)
-    assert device.kernel_times() == {}
 
 
 def test_categories_without_any():

@@ -2,8 +2,8 @@
 
 Swept: every objective, bits, weights, missing values, categories, monotone and interaction
 constraints, bagging, sampling by gradient, features of trees and nodes, drawn cuts, threads, SIMD
-levels, workers, sparse input, fits that go on. Against: one thread, and definitions. Tolerance:
-none, but one rounding each for sums of hessians.
+levels, a GPU's machine on the host, workers, sparse input, fits that go on. Against: one thread,
+and definitions. Tolerance: none, but one rounding each for sums of hessians.
 
 QGBDT_LAW_CASES sets how many combinations are drawn (`make laws`: 20,000).
 """
@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from conftest import CLASSES, MORE_OBJECTIVES, OBJECTIVES, RANKING, hurting_data, targets
+from conftest import (
+    CLASSES,
+    MORE_OBJECTIVES,
+    OBJECTIVES,
+    RANKING,
+    hurting_data,
+    put_cuda_module,
+    targets,
+)
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from workers import fit_together, shards
@@ -207,6 +215,9 @@ def check_equals(case, booster, draw):
     if not isinstance(case.estimator.categorical_features, list):
         sparse = draw(st.sampled_from([sp.csr_array, sp.csc_array]))
         assert case.fit(X=sparse(X)).booster_ == booster
+    with pytest.MonkeyPatch.context() as patch:
+        put_cuda_module(patch, order_seed=draw(st.integers(0, 99)))
+        assert case.fit(device="cuda").booster_ == booster
     n_workers = draw(st.integers(2, 4))
     places = np.arange(len(X) + 1) if case.sizes is None else np.r_[0, np.cumsum(case.sizes)]
     edges = sorted(draw(st.sampled_from(places.tolist())) for _ in range(n_workers - 1))

@@ -28,7 +28,7 @@ from test_trainer import compare
 from workers import shards_in_order, train_together
 
 from qgbdt import QGBDTClassifier, QGBDTRegressor, _core
-from qgbdt.errors import DeviceError, ParameterError
+from qgbdt.errors import ParameterError
 
 STRATEGIES = {
     "bag": {"subsample": 0.6},
@@ -105,14 +105,6 @@ def test_drawn_cuts_equal_reference(objective, kind):
     params = native_params(objective=objective, extra_trees=True, **changes)
     model = compare(X, y, params, weight=weight, query_sizes=query_sizes)
     assert any(len(model.tree(i)) > 1 for i in range(model.n_trees))
-
-
-def test_a_gpu_draws_no_cuts():
-    X = hurting_data(100)
-    matrix = _core.BinnedMatrix(X, 255, 1)
-    device, params = _core.on_host.device(), native_params(extra_trees=True)
-    with pytest.raises(DeviceError, match=r"does not draw cuts \(extra_trees\)"):
-        _core.train(matrix, X[:, 0], None, None, feature_names(X), params, 1, device=device)
 
 
 def test_a_node_draws_its_own_cuts():

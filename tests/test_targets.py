@@ -14,7 +14,7 @@ from workers import fit_together, shards
 
 from qgbdt import Booster, QGBDTClassifier, QGBDTRegressor
 from qgbdt.distributed import connect_threads
-from qgbdt.errors import CheckpointError, DataError, DeviceError, ParameterError
+from qgbdt.errors import CheckpointError, DataError, ParameterError
 
 N = 600
 X = hurting_data(N)
@@ -210,9 +210,6 @@ def test_sets_of_other_targets():
         regressor().fit(X, Y[:, 0], eval_set=[(X, Y)])
 
 
-def test_not_in_lightgbms_files_and_not_on_a_device(monkeypatch):
+def test_not_in_lightgbms_files():
     with pytest.raises(DataError, match="LightGBM's files have one target, this model has 3"):
         regressor().fit(X, Y).booster_.to_lightgbm_string()
-    monkeypatch.setattr("qgbdt.base.open_device", lambda device: object())
-    with pytest.raises(DeviceError, match="trains on one target, but y has 3 columns"):
-        regressor(device="cuda").fit(X, Y)

@@ -170,14 +170,8 @@ void CpuBackend::compute_query_gradients(uint64_t key, int64_t query, QueryScrat
 
 // Those of a function of all rows are there; those of single rows are computed.
 void CpuBackend::compute_custom_gradients(int64_t begin, int64_t end, GradientRange* ranges) {
-  if (data_.custom.of_rows) {
-    double g[kRowBlock], h[kRowBlock];
-    data_.custom.of_rows(end - begin, rows_.raw_prediction + begin, rows_.target + begin, g, h);
-    for (int64_t i = begin; i < end; ++i) {
-      rows_.gradient[i] = to_gradient(g[i - begin] * data_.weight_of(i));
-      rows_.hessian[i] = to_gradient((h[i - begin] > 0 ? h[i - begin] : 0.0) * data_.weight_of(i));
-    }
-  }
+  if (data_.custom.of_rows)
+    custom_row_gradients(data_, begin, end, rows_.raw_prediction, rows_.gradient, rows_.hessian);
   for (int k = 0; k < rows_.n_outputs; ++k) {
     kernels_.measure(rows_.gradient + k * n_samples_ + begin, end - begin, &ranges[k].gradient);
     kernels_.measure(rows_.hessian + k * n_samples_ + begin, end - begin, &ranges[k].hessian);

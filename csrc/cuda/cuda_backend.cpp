@@ -9,6 +9,7 @@
 #include "../fixed_point.h"
 #include "../histogram_exchange.h"
 #include "../support/check.h"
+#include "find_category_split.h"
 #include "leaves.h"
 #include "partition.h"
 #include "quantize_rows.h"
@@ -19,6 +20,7 @@ namespace qgbdt {
 namespace {
 
 constexpr uint32_t kStreamRows = 4096;  // of a chunk whose rows are read once
+constexpr int64_t kHostRowsPerThread = 4096;
 
 template <class Task>
 std::vector<RowRange> ranges_of(std::span<Task> tasks) {
@@ -31,6 +33,16 @@ int64_t n_rows(std::span<const RowRange> ranges) {
   int64_t n = 0;
   for (const RowRange& range : ranges) n += range.size();
   return n;
+}
+
+// The bins that go left.
+CategorySet left_bins(const BinnedMatrix& bins, const PartitionTask& task) {
+  const int32_t missing_bin = bins.n_value_bins(task.feature);
+  CategorySet left = task.categories;
+  if (!bins.is_categorical(task.feature))
+    for (int32_t bin = 0; bin <= task.bin; ++bin) left.insert(bin);
+  if (task.missing_left) left.insert(missing_bin);
+  return left;
 }
 
 template <class T>
@@ -65,6 +77,7 @@ CudaBackend::CudaBackend(Gpu& gpu, TrainingData data, Team& team)
       dense_tiles_(gpu_),
       sparse_tiles_(gpu_),
       sparse_features_(gpu_),
+      categorical_(gpu_),
       target_(gpu_),
       weight_(gpu_),
       raw_prediction_(gpu_, n_samples_ * data_.n_outputs),
@@ -95,10 +108,12 @@ CudaBackend::CudaBackend(Gpu& gpu, TrainingData data, Team& team)
       cell_lists_(gpu_),
       nodes_(gpu_),
       splits_(gpu_),
+      categories_(gpu_),
+      cuts_(gpu_),
       count_features_(gpu_),
       counts_(gpu_),
       place_counts_(gpu_),
-      split_rules_(gpu_),
+      left_bins_(gpu_),
       split_columns_(gpu_),
       left_of_chunk_(gpu_),
       left_of_range_(gpu_),
@@ -118,6 +133,7 @@ void CudaBackend::load_matrix() {
     columns_.push_back(loaded(storage_.bytes, gpu_, {bins_.column(f), size_t(n_samples_)}));
     features.push_back({columns_.back(), bins_.cell_offset(f), bins_.n_value_bins(f),
                         bins_.bin_order(f), bins_.default_place(f), data_.sign_of(f)});
+    if (bins_.is_categorical(f) && data_.searched.contains(f)) categorical_features_.push_back(f);
   }
   bundles_.assign(bins_.bundles());
   std::vector<DenseTile> dense;
@@ -143,6 +159,7 @@ void CudaBackend::load_matrix() {
   dense_tiles_.assign(dense);
   sparse_tiles_.assign(sparse);
   sparse_features_.assign(sparse_features);
+  categorical_.assign(categorical_features_);
   n_dense_tiles_ = int32_t(dense.size());
   n_sparse_tiles_ = int32_t(sparse.size());
   n_sparse_features_ = int32_t(sparse_features.size());
@@ -150,7 +167,7 @@ void CudaBackend::load_matrix() {
 
 void CudaBackend::load_rows() {
   const int64_t n_values = n_samples_ * data_.n_outputs;
-  target_.assign({data_.target, size_t(n_samples_)});
+  target_.assign({data_.target, size_t(n_samples_ * n_targets(data_.objective, data_.n_outputs))});
   if (data_.weight) weight_.assign({data_.weight, size_t(n_samples_)});
   if (data_.raw_prediction) raw_prediction_.assign({data_.raw_prediction, size_t(n_values)});
   rows_ = {n_samples_,
@@ -199,11 +216,28 @@ void CudaBackend::compute_row_gradients(uint64_t key) {
                       query_sums_.data() + n_samples_},
                blocks_of(n_queries, Kernel::kThreads));
     } else if constexpr (std::is_same_v<Objective, Custom>) {
-      check(false, "a GPU does not run functions of the user's");
+      compute_custom_gradients();
     } else {
       gpu_.run(Kernel{rows_, data_.args}, blocks_of(n_samples_, Kernel::kThreads));
     }
   });
+}
+
+// A function of the user's runs on the host.
+void CudaBackend::compute_custom_gradients() {
+  std::vector<double> raw(n_samples_ * data_.n_outputs);
+  std::vector<float> gradients(2 * raw.size());
+  float *const g = gradients.data(), *const h = g + raw.size();
+  raw_prediction_.read(std::span(raw));
+  if (data_.custom.of_all) {
+    data_.custom.of_all(raw, {g, raw.size()}, {h, raw.size()});
+  } else {
+    const int threads = team_.threads_for(n_samples_, kHostRowsPerThread);
+    team_.run_blocks(threads, n_samples_, kHostRowsPerThread, [&](int64_t begin, int64_t end, int) {
+      custom_row_gradients(data_, begin, end, raw.data(), g, h);
+    });
+  }
+  gradients_.assign(gradients);
 }
 
 void CudaBackend::compute_gradients(uint64_t key, std::span<GradientRange> ranges) {
@@ -290,7 +324,9 @@ HistCell CudaBackend::quantize(int output, const Quantization& quantization) {
   HistCell total = 0;
   totals_.read({&total, 1});
   if (n_in_use_ == n_samples_) return total;
-  const RowCut cut{{0, uint32_t(n_samples_)}, left_out_.data(), {0, -1}};
+  CategorySet in_use;
+  in_use.insert(0);
+  const RowCut cut{{0, uint32_t(n_samples_)}, left_out_.data(), in_use};
   int64_t n_in_use = 0;
   partition_rows({&cut, 1}, {&n_in_use, 1});
   return quantization.constant_hessian ? make_cell(cell_gradient(total), int32_t(n_in_use)) : total;
@@ -377,10 +413,30 @@ void CudaBackend::reduce(std::span<const HistogramTask> tasks, std::span<int64_t
   }
 }
 
-void CudaBackend::search(const DeviceNode* nodes, int64_t n_nodes, FeatureRange features,
-                         const uint32_t* counts, int32_t total_count, FeatureSplit* splits) {
-  gpu_.run(FindSplit{nodes, features, features_.data(), n_features_, counts, total_count, splits},
-           n_nodes * features.size());
+// Categorical features as if their codes were numbers, which subtracts siblings; then as they are.
+void CudaBackend::search(std::span<const DeviceNode> nodes, FeatureRange searched,
+                         RowCounts row_counts) {
+  const int64_t n_nodes = int64_t(nodes.size());
+  nodes_.assign(nodes);
+  splits_.reserve(n_nodes * n_features_);
+  gpu_.run(
+      FindSplit{nodes_.data(), searched, features_.data(), n_features_, row_counts, splits_.data()},
+      n_nodes * searched.size());
+  const FeatureRange categorical = categorical_in(searched);
+  categories_.reserve(n_nodes * categorical.size());
+  gpu_.run(FindCategorySplit{nodes_.data(), categorical_.data() + categorical.begin,
+                             categorical.size(), features_.data(), n_features_, row_counts,
+                             splits_.data(), categories_.data()},
+           n_nodes * categorical.size());
+}
+
+// Which of the categorical features are in the range.
+FeatureRange CudaBackend::categorical_in(FeatureRange features) const {
+  const auto place = [&](int32_t feature) {
+    const auto& all = categorical_features_;
+    return int32_t(std::lower_bound(all.begin(), all.end(), feature) - all.begin());
+  };
+  return {place(features.begin), place(features.end)};
 }
 
 void CudaBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitParams& params) {
@@ -388,18 +444,22 @@ void CudaBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitP
   tasks_.assign(tasks.begin(), tasks.end());
   rules_.clear();
   found_.assign(n_splits, {});
+  found_categories_.resize(tasks.size() * categorical_features_.size());
   std::vector<DeviceNode> nodes;
+  std::vector<uint8_t> cuts;
+  for (const FindSplitTask& task : tasks)
+    if (task.cuts) cuts.insert(cuts.end(), task.cuts, task.cuts + n_features_);
+  cuts_.assign(cuts);
   for (const FindSplitTask& task : tasks) {
     rules_.push_back(rules_of_node(params, task.total, task.count, task.bounds));
     const HistCell* sibling = task.sibling == kNone ? nullptr : cells_of(tasks[task.sibling].slot);
-    nodes.push_back(
-        {cells_of(task.slot), sibling, rules_.back(), enough_rows_for_two(task.count, params)});
+    nodes.push_back({cells_of(task.slot), sibling, rules_.back(),
+                     enough_rows_for_two(task.count, params), cuts_of(int64_t(nodes.size()))});
   }
   if (data_.searched.size() == 0) return;
-  nodes_.assign(nodes);
-  splits_.reserve(n_splits);
-  search(nodes_.data(), int64_t(tasks.size()), data_.searched, nullptr, 0, splits_.data());
+  search(nodes, data_.searched);
   splits_.read(std::span(found_));
+  categories_.read(std::span(found_categories_));
   for (size_t i = 0; i < tasks.size(); ++i)
     for (int32_t f = 0; tasks[i].allowed && f < n_features_; ++f)
       if (!tasks[i].allowed[f]) found_[int64_t(i) * n_features_ + f].gain = 0;
@@ -407,7 +467,12 @@ void CudaBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitP
 
 std::vector<SplitCandidate> CudaBackend::best_splits(int32_t node, int32_t n) const {
   const FeatureSplit* features = &found_[int64_t(node) * n_features_];
-  return qgbdt::best_splits({features, size_t(n_features_)}, data_.searched, rules_[node], n);
+  std::vector<SplitCandidate> best =
+      qgbdt::best_splits({features, size_t(n_features_)}, data_.searched, rules_[node], n);
+  for (SplitCandidate& split : best)
+    if (bins_.is_categorical(split.feature))
+      split.categories = found_categories_[place_of_categories(node, split.feature)];
+  return best;
 }
 
 void CudaBackend::count_rows(std::span<const CountTask> tasks, std::span<HistCell> counts) {
@@ -433,37 +498,36 @@ void CudaBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
   uint32_t counts[kBinPlaces];
   std::transform(row_counts, row_counts + kBinPlaces, counts, cell_hessian);
   place_counts_.assign(counts);
-  const DeviceNode searched{cells_of(tasks_[node].slot), nullptr, rules_[node], true};
-  nodes_.assign({&searched, 1});
-  search(nodes_.data(), 1, {feature, feature + 1}, place_counts_.data(),
-         int32_t(tasks_[node].count), splits_.data());
-  FeatureSplit& found = found_[int64_t(node) * n_features_ + feature];
-  splits_.read({&found, 1}, feature);
+  const DeviceNode searched{cells_of(tasks_[node].slot), nullptr, rules_[node], true,
+                            cuts_of(node)};
+  search({&searched, 1}, {feature, feature + 1},
+         {place_counts_.data(), int32_t(tasks_[node].count)});
+  splits_.read({&found_[int64_t(node) * n_features_ + feature], 1}, feature);
+  if (bins_.is_categorical(feature))
+    categories_.read({&found_categories_[place_of_categories(node, feature)], 1});
 }
 
 void CudaBackend::partition(std::span<const PartitionTask> tasks, std::span<int64_t> left_counts) {
   std::vector<RowCut> cuts;
   for (const PartitionTask& task : tasks)
-    cuts.push_back({task.rows,
-                    columns_[task.feature],
-                    {task.bin, task.missing_left ? bins_.n_value_bins(task.feature) : -1}});
+    cuts.push_back({task.rows, columns_[task.feature], left_bins(bins_, task)});
   partition_rows(cuts, left_counts);
 }
 
 void CudaBackend::partition_rows(std::span<const RowCut> cuts, std::span<int64_t> left_counts) {
-  std::vector<SplitRule> rules;
+  std::vector<CategorySet> left_bins;
   std::vector<const uint8_t*> columns;
   for (const RowCut& cut : cuts) {
-    rules.push_back(cut.rule);
+    left_bins.push_back(cut.left_bins);
     columns.push_back(cut.column);
   }
   cut_.cut(ranges_of(cuts), kPartitionRows);
-  split_rules_.assign(rules);
+  left_bins_.assign(left_bins);
   split_columns_.assign(columns);
   left_of_chunk_.reserve(cut_.n_chunks);
   left_of_range_.reserve(int64_t(cuts.size()));
   const LeftCounter counter{
-      cut_.chunks, {split_rules_.data(), split_columns_.data()}, row_order_.data()};
+      cut_.chunks, {left_bins_.data(), split_columns_.data()}, row_order_.data()};
   gpu_.run(CountLeft{counter, left_of_chunk_.data()}, cut_.n_chunks);
   gpu_.run(ScanChunks{cut_.chunks, left_of_chunk_.data(), left_of_range_.data()},
            int64_t(cuts.size()));
@@ -475,14 +539,15 @@ void CudaBackend::partition_rows(std::span<const RowCut> cuts, std::span<int64_t
   std::copy(left.begin(), left.end(), left_counts.begin());
 }
 
-void CudaBackend::take_residuals(int, int weight_exponent) {  // there is one output
+void CudaBackend::take_residuals(int output, int weight_exponent) {
   residual_keys_.reserve(n_samples_);
   residual_weights_.reserve(n_samples_);
   visit_objective(data_.objective, [&]<class Objective>(Objective) {
     if constexpr (Objective::kQuantileLeaves)
-      gpu_.run(TakeResiduals<Objective>{rows_, row_order_.data(), power_of_two(weight_exponent),
-                                        residual_keys_.data(), residual_weights_.data()},
-               blocks_of(n_samples_, kRowThreads));
+      gpu_.run(
+          TakeResiduals<Objective>{rows_, output, row_order_.data(), power_of_two(weight_exponent),
+                                   residual_keys_.data(), residual_weights_.data()},
+          blocks_of(n_samples_, kRowThreads));
   });
 }
 

@@ -70,6 +70,7 @@ class CudaBackend final : public Backend {
   void load_matrix();
   void load_rows();
   void compute_row_gradients(uint64_t key);
+  void compute_custom_gradients();
   void measure(std::span<GradientRange> ranges);
   void number_rows(bool by_query);
   HistCell* cells_of(int32_t slot);
@@ -77,7 +78,7 @@ class CudaBackend final : public Backend {
   struct RowCut {
     RowRange rows;
     const uint8_t* column;
-    SplitRule rule;
+    CategorySet left_bins;
   };
   void partition_rows(std::span<const RowCut> cuts, std::span<int64_t> left_counts);
   template <class Pair>
@@ -86,8 +87,16 @@ class CudaBackend final : public Backend {
   void add_rows(std::span<const RowRange> ranges, const GpuArray<Pair>& pairs);
   void sum_rows(std::span<const HistogramTask> tasks);
   void reduce(std::span<const HistogramTask> tasks, std::span<int64_t> counts, Comm& comm);
-  void search(const DeviceNode* nodes, int64_t n_nodes, FeatureRange features,
-              const uint32_t* counts, int32_t total_count, FeatureSplit* splits);
+  void search(std::span<const DeviceNode> nodes, FeatureRange searched, RowCounts row_counts = {});
+  FeatureRange categorical_in(FeatureRange features) const;
+  int64_t place_of_categories(int32_t node, int32_t feature) const {
+    return node * int64_t(categorical_features_.size()) +
+           categorical_in({feature, feature + 1}).begin;
+  }
+  // Of a node of the last find_splits; null if it may be cut anywhere.
+  const uint8_t* cuts_of(int64_t node) const {
+    return tasks_[node].cuts ? cuts_.data() + node * n_features_ : nullptr;
+  }
 
   Gpu& gpu_;
   const TrainingData data_;
@@ -101,7 +110,8 @@ class CudaBackend final : public Backend {
   GpuArray<Bundle> bundles_;
   GpuArray<DenseTile> dense_tiles_;
   GpuArray<SparseTile> sparse_tiles_;
-  GpuArray<int32_t> sparse_features_;
+  GpuArray<int32_t> sparse_features_, categorical_;
+  std::vector<int32_t> categorical_features_;  // that are searched
   int32_t n_dense_tiles_ = 0, n_sparse_tiles_ = 0, n_sparse_features_ = 0;
   std::vector<const uint8_t*> columns_;
 
@@ -136,14 +146,17 @@ class CudaBackend final : public Backend {
   GpuArray<HistCell*> cell_lists_;
   GpuArray<DeviceNode> nodes_;
   GpuArray<FeatureSplit> splits_;
+  GpuArray<CategorySet> categories_;  // of these, where features are categorical
+  GpuArray<uint8_t> cuts_;
   std::vector<FindSplitTask> tasks_;  // of the last find_splits, and what it found
   std::vector<NodeRules> rules_;
   std::vector<FeatureSplit> found_;
-  std::vector<CountTask> count_tasks_;  // of the last count_rows
+  std::vector<CategorySet> found_categories_;  // [nodes][categorical features]
+  std::vector<CountTask> count_tasks_;         // of the last count_rows
   GpuArray<int32_t> count_features_;
   GpuArray<HistCell> counts_;
   GpuArray<uint32_t> place_counts_;
-  GpuArray<SplitRule> split_rules_;
+  GpuArray<CategorySet> left_bins_;
   GpuArray<const uint8_t*> split_columns_;
   GpuArray<uint32_t> left_of_chunk_, left_of_range_;
   GpuArray<LeafSums> leaf_sums_;

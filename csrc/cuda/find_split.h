@@ -16,7 +16,14 @@ struct DeviceNode {
   HistCell* cells;          // all features
   const HistCell* sibling;  // to be subtracted, or null
   NodeRules rules;
-  bool is_searched;  // or there to be subtracted only
+  bool is_searched;     // or there to be subtracted only
+  const uint8_t* cuts;  // [n_features], as of a FindSplitTask
+};
+
+// Rows in each place of the one feature that is searched, and of the node; or null.
+struct RowCounts {
+  const uint32_t* of_places;
+  int32_t of_node;
 };
 
 struct FindSplit {
@@ -33,9 +40,8 @@ struct FindSplit {
   FeatureRange searched;
   const DeviceFeature* features;
   int32_t n_features;
-  const uint32_t* counts;  // rows in each place of the one feature that is searched, or null
-  int32_t total_count;     // and of the node
-  FeatureSplit* splits;    // [nodes][n_features]
+  RowCounts row_counts;
+  FeatureSplit* splits;  // [nodes][n_features]
 
   QGBDT_FN int64_t node_of(const At& at) const {
     return at.block / (searched.end - searched.begin);
@@ -59,7 +65,7 @@ struct FindSplit {
       if (is_there && sibling) cells[place] = cell -= sibling[place];
       const int32_t position = is_there ? feature.order.position(place) : place;
       shared.cells[position] = cell;
-      shared.counts[position] = counts && is_there ? counts[place] : 0;
+      shared.counts[position] = row_counts.of_places && is_there ? row_counts.of_places[place] : 0;
     }
   }
 
@@ -82,22 +88,25 @@ struct FindSplit {
   }
 
   QGBDT_FN void search(const At& at, Shared& shared) const {
-    const NodeRules& rules = nodes[node_of(at)].rules;
+    const DeviceNode& node = nodes[node_of(at)];
+    const DeviceFeature& feature = features[feature_of(at)];
+    const int32_t last_bin = feature.missing_bin - 1;
     const HistCell missing = shared.cells[kMissingPosition];
     const uint32_t n_missing = shared.counts[kMissingPosition];
     const int32_t length = run_length(at), begin = at.thread * length;
     HistCell left = shared.runs.of_thread[at.thread];
     uint32_t count = shared.run_counts.of_thread[at.thread];
-    FeatureSplit best{0, 0, 0, false, counts != nullptr};
-    const int32_t sign = features[feature_of(at)].sign;
+    FeatureSplit best{0, 0, 0, false, row_counts.of_places != nullptr};
     for (int32_t position = begin; position < begin + length; ++position) {
       left += shared.cells[position];
       count += shared.counts[position];
       if (position == kMissingPosition) continue;  // nothing | all, or the same as values | missing
-      compare(left, int32_t(count), bin_of_position(position), false, sign, rules, &best);
+      const int32_t bin = bin_of_position(position);
+      if (node.cuts && bin != node.cuts[feature_of(at)] && bin != last_bin) continue;
+      compare(left, int32_t(count), bin, false, feature.sign, node.rules, &best);
       if (missing != 0 || n_missing != 0)
-        compare(left + missing, int32_t(count + n_missing), bin_of_position(position), true, sign,
-                rules, &best);
+        compare(left + missing, int32_t(count + n_missing), bin, true, feature.sign, node.rules,
+                &best);
     }
     shared.best[at.thread] = best;
   }
@@ -123,11 +132,12 @@ struct FindSplit {
     const HistCell right = rules.total - left;
     if (cell_hessian(left) < rules.min_hessian || cell_hessian(right) < rules.min_hessian) return;
     const int32_t min_count = rules.params.min_child_samples;
-    if (counts && (count < min_count || total_count - count < min_count)) return;
+    const bool is_counted = row_counts.of_places != nullptr;
+    if (is_counted && (count < min_count || row_counts.of_node - count < min_count)) return;
     const double score = rules.params.limits_values ? bounded_sides_score(left, right, sign, rules)
                                                     : sides_score(left, right, rules.params);
     const double gain = score - rules.score;
-    if (gain > best->gain) *best = {gain, left, bin, missing_left, counts != nullptr};
+    if (gain > best->gain) *best = {gain, left, bin, missing_left, is_counted};
   }
 };
 

@@ -14,7 +14,7 @@ namespace qgbdt {
 struct DeviceRows {
   int64_t n_samples;
   int32_t n_outputs;
-  const double* target;
+  const double* target;  // [n_targets][n_samples]
   const double* weight;  // or null
   double* raw_prediction;
   float* gradient;
@@ -57,10 +57,11 @@ struct RowGradients {
   ObjectiveArgs args;
 
   QGBDT_FN void compute(const At& at, Shared&) const {
-    const int64_t i = at.block * kThreads + at.thread;
-    if (i >= rows.n_samples) return;
-    rows.set(i, Objective::gradient(rows.raw_prediction[i], rows.target[i], args),
-             rows.weight_of(i));
+    const int64_t row = at.block * kThreads + at.thread;
+    if (row >= rows.n_samples) return;
+    for (int64_t i = row; i < rows.n_samples * rows.n_outputs; i += rows.n_samples)
+      rows.set(i, Objective::gradient(rows.raw_prediction[i], rows.target[i], args),
+               rows.weight_of(row));
   }
 
   using Steps = StepList<&RowGradients::compute>;

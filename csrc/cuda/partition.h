@@ -17,10 +17,10 @@ constexpr uint32_t kPartitionRows = kPartitionThreads * kRowsPerThread;  // of a
 
 // How the rows of each range are split.
 struct RangeSplits {
-  const SplitRule* rules;         // [n_ranges]
+  const CategorySet* left_bins;   // [n_ranges]
   const uint8_t* const* columns;  // [n_ranges]
   QGBDT_FN bool goes_left(int32_t range, uint32_t row) const {
-    return rules[range].goes_left(columns[range][row]);
+    return left_bins[range].contains(columns[range][row]);
   }
 };
 

@@ -15,6 +15,7 @@ struct TakeResiduals {
   using Shared = NothingShared;
 
   DeviceRows rows;
+  int64_t output;
   const uint32_t* row_order;
   double weight_scale;
   uint32_t* keys;
@@ -24,8 +25,9 @@ struct TakeResiduals {
     const int64_t i = at.block * kThreads + at.thread;
     if (i >= rows.n_samples) return;
     const uint32_t row = row_order[i];
-    const double y = rows.target[row];
-    keys[i] = residual_key(y - rows.raw_prediction[row]);
+    const int64_t of_output = output * rows.n_samples + row;
+    const double y = rows.target[of_output];
+    keys[i] = residual_key(y - rows.raw_prediction[of_output]);
     weights[i] = to_fixed(Objective::weight(rows.weight_of(row), y), weight_scale);
   }
 

@@ -36,7 +36,8 @@ py::array_t<int64_t> row_numbers(const BinnedMatrix& matrix) {
 std::unique_ptr<BinnedMatrix> binned_matrix(const Matrix& X, int max_bin, int n_threads,
                                             const std::optional<SharedComm>& shared_comm,
                                             const std::optional<RowBlocks>& row_blocks,
-                                            const std::vector<int32_t>& n_categories) {
+                                            const std::vector<int32_t>& n_categories,
+                                            bool may_list) {
   const Kernels& kernels = choose_kernels();
   std::unique_ptr<BinnedMatrix> matrix;
   std::visit(
@@ -46,7 +47,7 @@ std::unique_ptr<BinnedMatrix> binned_matrix(const Matrix& X, int max_bin, int n_
           GlobalRows rows = global_rows(row_blocks, view.n_samples, comm);
           with_team(threads_for(values, kValuesPerThread, n_threads), [&](Team& team) {
             matrix = std::make_unique<BinnedMatrix>(view, std::move(rows), max_bin, n_categories,
-                                                    kernels.binning, comm, team);
+                                                    may_list, kernels.binning, comm, team);
           });
         });
       },
@@ -125,7 +126,7 @@ void bind_matrices(py::module_& m) {
   py::class_<BinnedMatrix>(m, "BinnedMatrix")
       .def(py::init(&binned_matrix), py::arg("X"), py::arg("max_bin"), py::arg("n_threads"),
            py::arg("comm") = py::none(), py::arg("row_blocks") = py::none(),
-           py::arg("n_categories") = std::vector<int32_t>())
+           py::arg("n_categories") = std::vector<int32_t>(), py::arg("may_list") = true)
       .def_property_readonly("n_samples", &BinnedMatrix::n_samples)
       .def_property_readonly("n_features", &BinnedMatrix::n_features)
       .def_property_readonly("n_bytes", &BinnedMatrix::n_bytes)

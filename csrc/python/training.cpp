@@ -382,12 +382,7 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
   check(params.interaction_sets.size() % matrix.n_features() == 0,
         "interaction_sets are of all features");
   check(n_threads >= 1, "n_threads must be at least 1");
-  if (device && matrix.has_categories())
-    throw DeviceFailure("a device other than the CPU does not train on categorical features");
-  if (device && n_targets(params.objective, params.n_outputs) > 1)
-    throw DeviceFailure("a device other than the CPU trains on one target");
-  if (device && params.extra_trees)
-    throw DeviceFailure("a device other than the CPU does not draw cuts (extra_trees)");
+  check(!device || matrix.listed_features().empty(), "a device reads no lists: may_list=False");
 
   Model model{
       params.objective, params.n_outputs, std::move(feature_names), {}, {}, std::move(categories),
