@@ -5,7 +5,7 @@
 #   make docs        the documentation as a site, in build/docs
 #   make lint        ruff, mypy, clang-format
 #   make format      rewrites the files as make lint wants them
-#   make test-cuda   builds the module for NVIDIA GPUs and runs its tests on one
+#   make test-cuda   those that need an NVIDIA GPU, too; all builds have its module where nvcc is
 #   make sanitize-cuda the same under NVIDIA's checkers of memory and of races
 #   make asan        the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make tsan        those of workers and of a GPU's threads under ThreadSanitizer
@@ -37,17 +37,17 @@ demo: $(VENV)/built $(VENV)/extra-demo
 test: $(VENV)/built $(VENV)/extra-test
 	$(BIN)/pytest $(ARGS)
 
-test-cuda: $(VENV)/built-cuda $(VENV)/extra-test
+test-cuda: $(VENV)/built $(VENV)/extra-test
 	$(BIN)/pytest tests/test_cuda.py -rs $(ARGS)
 
 docs: $(VENV)/built $(VENV)/extra-docs
 	$(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet $(ARGS) docs build/docs
 
 # Kernels run many times slower there: a part of the tests, on the GPU alone.
-sanitize-cuda: $(VENV)/built-cuda $(VENV)/extra-test
+sanitize-cuda: $(VENV)/built $(VENV)/extra-test
 	for tool in memcheck racecheck; do \
 		compute-sanitizer --tool $$tool --error-exitcode 66 $(BIN)/python -m pytest tests/test_cuda.py \
-			-rs -k 'gpu and (objectives or sparse or many_blocks or other_parameters)' $(ARGS) || exit; \
+			-rs -k 'gpu and (objectives or sparse or many_blocks or other_parameters or categories or estimators_can)' $(ARGS) || exit; \
 	done
 
 lint: $(VENV)/built $(VENV)/extra-lint
@@ -99,14 +99,9 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/built: $(BUILD_INPUTS) | $(BIN)/python
-	rm -f qgbdt/_core*.so
-	$(BIN)/pip install --quiet --editable .
-	touch $@
-
-$(VENV)/built-cuda: $(BUILD_INPUTS) | $(BIN)/python
 	rm -f qgbdt/_c*.so
-	QGBDT_CUDA=1 $(BIN)/pip install --quiet --editable .
-	touch $@ $(VENV)/built
+	QGBDT_CUDA=$(if $(shell command -v nvcc),1,0) $(BIN)/pip install --quiet --editable .
+	touch $@
 
 REQUIREMENTS := import sys, tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	print(*project["optional-dependencies"][sys.argv[1]], sep="\n")

@@ -11,6 +11,7 @@ drawn cases. Against: the CPU. Tolerance: none. The geometry of kernels: by brut
 """
 
 import ast
+import functools
 import os
 import re
 import shutil
@@ -53,7 +54,7 @@ def make_device(request):
     if request.param == "on_host":
         return lambda seed=0: on_host.device(order_seed=seed)
     if find_spec("qgbdt._cuda") is None:
-        pytest.skip("this build has no CUDA module (make test-cuda builds it)")
+        pytest.skip("this build has no CUDA module, which is built where nvcc is")
     try:
         open_device("cuda")
     except DeviceError as error:
@@ -372,6 +373,20 @@ def message_of(fit, *args, **kwargs):
     with pytest.raises(DeviceError) as raised:
         fit(*args, **kwargs)
     return str(raised.value)
+
+
+@pytest.mark.skipif(find_spec("qgbdt._cuda") is None, reason="built where nvcc is")
+def test_the_module_knows_its_machine():
+    """It loads, and the core trains on its device, or says that there is no GPU."""
+    from qgbdt import _cuda
+
+    matrix = _core.BinnedMatrix(X, 255, 1)
+    fit = functools.partial(train, matrix, X, X[:, 0].copy(), native_params())
+    if _cuda.state() == "ready":
+        assert fit(device=_cuda.device()) == fit()
+    else:
+        assert _cuda.state() in WHY_NO_GPU
+        assert message_of(fit, device=_cuda.device()).startswith("The GPU failed: ")
 
 
 @pytest.mark.parametrize(
