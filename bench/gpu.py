@@ -1,8 +1,9 @@
 """Time training on a GPU: kernel by kernel, and whole fits beside other libraries on it.
 
-One command, at most ten minutes: it makes simulated sets, trains once on each with every kernel
-waited for, and then fits set after set with every library, as often as there is time. Records are
-appended to bench/results/gpu.jsonl, each with the date, the card and its driver.
+One command, at most ten minutes. It measures what bounds kernels: copies in memory, additions in
+shared memory. Set after set it trains once with every kernel waited for, fits with every library as
+often as there is time, and prints a table. Records are appended to bench/results/gpu.jsonl, each
+with the date, the card and its driver.
 
 Examples
 --------
@@ -13,9 +14,11 @@ python bench/gpu.py --scale 0.1 --seconds 120
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,45 +26,49 @@ import peers
 import shapes
 import sources
 import study
+import train
 from results import Record
 from study import Case
 
-PEERS = ("qgbdt-cuda", "xgboost-cuda", "catboost-cuda", "lightgbm-cuda", "qgbdt")
+KernelTimes = dict[str, tuple[int, float, int]]
+PEERS = ("qgbdt-cuda", "xgboost-cuda", "catboost-cuda", "lightgbm-cuda")
 CASES = (
-    Case("higgs", rows=2_000_000),
+    Case("higgs", rows=10_500_000, rounds=500),
+    Case("criteo", rows=2_000_000),
+    Case("epsilon", rows=100_000),
     Case("year", rows=400_000),
-    Case("epsilon", rows=20_000),
-    Case("bosch", rows=100_000),
 )
 RESULTS = Path(__file__).parent / "results" / "gpu.jsonl"
+KERNEL_ROUNDS = 50  # of the fit whose kernels are waited for
+BOUND_BLOCKS = 8192
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Time kernels, then whole fits until the time is up."""
+    """Time kernels, then whole fits, set after set until the time is up."""
     args = parse(argv)
     end = time.monotonic() + args.seconds
     card = graphics_card()
     print(card)
     store = study.Store(args.results)
     names = peers.installed(args.peers)
-    threads = peers.default_threads()
-    for case in CASES:
-        rows = round(args.scale * case.rows)
-        for record in kernel_records(case.shape, rows, args.rounds):
+    bounds = measured_bounds(args.scale)
+    for i, case in enumerate(CASES):
+        left = end - time.monotonic()
+        if left <= 0:
+            print(f"stopped before {case.shape}: the time is up")
+            return
+        share_ends = time.monotonic() + left / (len(CASES) - i)
+        rounds = args.rounds or case.rounds
+        data = shapes.make(case.shape, round(args.scale * case.rows))
+        for record in kernel_records(data, bounds, min(rounds, KERNEL_ROUNDS)):
             store.add(record | card)
-    for repeat in range(args.repeat):
-        for case in CASES:
-            if time.monotonic() > end:
-                print(f"stopped before repeat {repeat} of {case.shape}: the time is up")
-                return
-            data = shapes.make(case.shape, round(args.scale * case.rows))
-            with sources.saved(data) as folder:
-                for name in names:
-                    timed = Case(case.shape, data.n_train, rounds=args.rounds, threads=threads)
-                    left = max(end - time.monotonic(), 1.0)
-                    record = study.fit_case(timed, lambda folder=folder: folder, left, name)
-                    store.add(record | card | {"repeat": repeat})
-                    print(study.summary(record | {"repeat": repeat}))
+        timed = replace(case, rows=data.n_train, rounds=rounds, threads=peers.default_threads())
+        fits = []
+        with sources.saved(data) as folder:
+            for record in whole_fits(timed, folder, names, args.repeat, share_ends):
+                store.add(record | card)
+                fits.append(record)
+        print(train.report(fits, data.task))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -69,7 +76,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--peers", type=study.some_of(peers.PEERS), default=list(PEERS))
-    parser.add_argument("--rounds", type=int, default=100, help="boosting rounds (default 100)")
+    parser.add_argument("--rounds", type=int, help="boosting rounds (default 100, of higgs 500)")
     parser.add_argument("--repeat", type=int, default=3, help="fits of each library (default 3)")
     parser.add_argument("--scale", type=float, default=1.0, help="of the rows (default 1)")
     parser.add_argument("--seconds", type=float, default=540.0, help="no fit begins later (540)")
@@ -86,14 +93,45 @@ def graphics_card() -> Record:
     return {"card": name, "card_memory": memory, "driver": driver}
 
 
-def kernel_records(shape: str, rows: int, rounds: int) -> list[Record]:
+def whole_fits(
+    case: Case, folder: Path, names: Sequence[str], repeats: int, end: float
+) -> Iterator[Record]:
+    """Fits of the case by every library in turns; what would begin after the end is left out."""
+    for repeat in range(repeats):
+        for name in names:
+            left = end - time.monotonic()
+            if left <= 0:
+                print(f"stopped before repeat {repeat} of {case.shape} by {name}: the time is up")
+                return
+            record = study.fit_case(case, lambda: folder, left, name) | {"repeat": repeat}
+            print(study.summary(record))
+            yield record
+
+
+def measured_bounds(scale: float) -> dict[str, float]:
+    """The card's bytes a second from memory to memory, and additions a second in shared memory."""
+    from qgbdt import _cuda
+
+    for _ in range(2):  # the first time kernels are loaded, too
+        device = _cuda.device(timed=True)
+        if not device.run_bounds(max(1, round(scale * BOUND_BLOCKS))):
+            raise RuntimeError("The card copies or adds wrongly.")
+    times = device.kernel_times()
+    rates = {}
+    for name, kernel in (("bytes", "qgbdt::CopyWords"), ("additions", "qgbdt::AddOnes")):
+        _, seconds, work = times[kernel]
+        rates[name] = work / seconds if seconds else math.nan
+        print(f"bound: {rates[name]:.3g} {name} a second")
+    return rates
+
+
+def kernel_records(data: sources.Data, bounds: dict[str, float], rounds: int) -> list[Record]:
     """Seconds and launches of each kernel in one fit that waits for each."""
     from qgbdt import QGBDTRegressor, _core, _cuda
     from qgbdt.constraints import constraint_params
     from qgbdt.params import trainer_params
     from qgbdt.validation import label_gains
 
-    data = shapes.make(shape, rows)
     X, y = data.train.X, data.train.y.astype(np.float64)
     names = [f"f{i}" for i in range(X.shape[1])]
     params = trainer_params(QGBDTRegressor(n_estimators=rounds, num_leaves=255)) | {
@@ -109,10 +147,21 @@ def kernel_records(shape: str, rows: int, rounds: int) -> list[Record]:
     _core.train(matrix, y, None, None, names, params, 1, device=device)
     told = study.provenance(data) | {"status": "kernel", "rounds": rounds}
     found = []
-    for name, (launches, seconds) in sorted(device.kernel_times().items(), key=lambda k: -k[1][1]):
-        print(f"{shape}: {1e3 * seconds / rounds:9.3f} ms a tree, {launches:6d} launches, {name}")
-        found.append(told | {"kernel": name, "launches": launches, "seconds": seconds})
+    for name, (launches, seconds, work) in by_time(device.kernel_times()):
+        line = (
+            f"{data.name}: {1e3 * seconds / rounds:9.3f} ms a tree, {launches:6d} launches, {name}"
+        )
+        record = told | {"kernel": name, "launches": launches, "seconds": seconds}
+        if work and seconds:  # additions in shared memory
+            record |= {"additions": work, "bound": bounds["additions"]}
+            line += f", {work / seconds:.3g} additions a second of {bounds['additions']:.3g}"
+        print(line)
+        found.append(record)
     return found
+
+
+def by_time(times: KernelTimes) -> list[tuple[str, tuple[int, float, int]]]:
+    return sorted(times.items(), key=lambda kernel: -kernel[1][1])
 
 
 if __name__ == "__main__":

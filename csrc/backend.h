@@ -159,6 +159,7 @@ class Backend {
 struct KernelTime {
   int64_t n_launches = 0;
   double seconds = 0;  // 0 where they are not measured
+  int64_t work = 0;  // what bounds it: bytes, or additions in shared memory; 0 where nobody counts
 };
 
 // A machine other than the CPU. Its modules share nothing with the core but this interface.
@@ -171,6 +172,10 @@ class Device {
 
   // What ran so far, by the names of kernels' types.
   virtual std::map<std::string, KernelTime> kernel_times() const = 0;
+
+  // Runs kernels that do nothing but what bounds others, so that kernel_times has them, too.
+  // Returns whether they did it.
+  virtual bool run_bounds(int64_t n_blocks) = 0;
 };
 
 }  // namespace qgbdt

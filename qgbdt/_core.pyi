@@ -140,7 +140,8 @@ class Model:
     node_dtype: ClassVar[np.dtype[np.void]]
 
 class Device:
-    def kernel_times(self) -> dict[str, tuple[int, float]]: ...
+    def kernel_times(self) -> dict[str, tuple[int, float, int]]: ...
+    def run_bounds(self, n_blocks: int) -> bool: ...
 
 def train(
     matrix: BinnedMatrix,

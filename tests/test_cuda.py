@@ -289,7 +289,7 @@ def test_few_launches():
     params = native_params(num_leaves=63, n_estimators=1, grad_bits=8)
     device = on_host.device()
     cost = _core.train(matrix, y, None, None, feature_names(X), params, 1, device=device)[1]
-    launches = {name: n for name, (n, _) in device.kernel_times().items()}
+    launches = {name: n for name, (n, *_) in device.kernel_times().items()}
     assert 2 < launches["qgbdt::FindSplit"] <= cost["growth_rounds"] + 1 < cost["growth_splits"]
     assert sum(launches.values()) <= 9 + 7 * cost["growth_rounds"]
 
@@ -436,9 +436,30 @@ def test_benchmark(monkeypatch, tmp_path, capsys):
     assert all(record.items() >= card.items() and "time" in record for record in records)
     assert {r["kernel"] for r in records if r["status"] == "kernel"} > {"qgbdt::FindSplit"}
     assert [r["peer"] for r in records if r["status"] == "ok"] == ["qgbdt"]
-    assert "launches, qgbdt::FindSplit" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "launches, qgbdt::FindSplit" in printed
+    assert "| qgbdt " in printed
     gpu.main([*told.split(), str(path), "--seconds", "0"])
     assert "the time is up" in capsys.readouterr().out
+
+
+def test_bounds(make_device):
+    device = make_device()
+    assert device.run_bounds(2)
+    times = device.kernel_times()
+    assert times["qgbdt::CopyWords"][2] == 2 * 2 * 8 * 2**14
+    assert times["qgbdt::AddOnes"][2] == 2 * 256 * 2**12
+
+
+def test_additions_are_counted(make_device):
+    """As many as rows of the smaller children, and of the root, have bytes."""
+    X = np.random.default_rng(0).normal(size=(900, 5))
+    device = make_device()
+    matrix = _core.BinnedMatrix(X, 255, 1)
+    params = native_params(n_estimators=1, num_leaves=2, grad_bits=2)
+    train(matrix, X, X[:, 1].copy(), params, device=device)
+    additions = sum(work for name, (*_, work) in device.kernel_times().items() if "AddRows" in name)
+    assert additions == 5 * len(X)
 
 
 @pytest.mark.parametrize("most_bytes", [0, 100, 3000])

@@ -9,6 +9,7 @@
 #include "../fixed_point.h"
 #include "../histogram_exchange.h"
 #include "../support/check.h"
+#include "bounds.h"
 #include "find_category_split.h"
 #include "leaves.h"
 #include "partition.h"
@@ -55,6 +56,22 @@ T* loaded(std::vector<GpuArray<T>>& arrays, Gpu& gpu, std::span<const T> values)
 
 std::unique_ptr<Backend> CudaDevice::make_backend(TrainingData data, Team& team) {
   return std::make_unique<CudaBackend>(gpu_, std::move(data), team);
+}
+
+bool CudaDevice::run_bounds(int64_t n_blocks) {
+  const int64_t n_words = n_blocks * CopyWords::kWordsPerBlock;
+  GpuArray<uint64_t> from(gpu_, n_words), to(gpu_, n_words);
+  from.clear(n_words);
+  gpu_.run(CopyWords{from.data(), to.data()}, n_blocks, 2 * n_words * int64_t(sizeof(uint64_t)));
+  GpuArray<uint32_t> sums(gpu_, n_blocks);
+  constexpr int64_t kAdditions = AddOnes::kThreads * AddOnes::kPerThread;  // of a block
+  gpu_.run(AddOnes{sums.data()}, n_blocks, n_blocks * kAdditions);
+  std::vector<uint64_t> words(n_words, 1);
+  std::vector<uint32_t> found(n_blocks);
+  to.read(std::span(words));
+  sums.read(std::span(found));
+  return std::ranges::all_of(words, [](uint64_t word) { return word == 0; }) &&
+         std::ranges::all_of(found, [](uint32_t sum) { return sum == kAdditions; });
 }
 
 void CudaBackend::CutRanges::cut(std::span<const RowRange> from, uint32_t chunk_rows) {
@@ -145,6 +162,7 @@ void CudaBackend::load_matrix() {
       GpuArray<uint32_t>& words =
           storage_.words.emplace_back(gpu_, std::max<int64_t>(n_samples_ * n_words, 1));
       gpu_.copy_in(tile.bins, n_samples_ * tile.stride, words.data());
+      n_dense_bytes_ += tile.n_bundles;
       dense.push_back({words.data(), bundles_.data() + tile.first_bundle, tile.n_bundles, n_words});
       continue;
     }
@@ -347,7 +365,7 @@ void CudaBackend::add_rows(std::span<const RowRange> ranges, const GpuArray<Pair
       gpu_.run(
           AddRows<Pair, Sums>{cut_.chunks, row_order_.data(), pairs.data(), dense_tiles_.data(),
                               n_dense_tiles_, features_.data(), cell_lists_.data()},
-          cut_.n_chunks * n_dense_tiles_);
+          cut_.n_chunks * n_dense_tiles_, total_rows * n_dense_bytes_ * (lanes ? 1 : 2));
     };
     if constexpr (std::is_same_v<Pair, Pair8>) {
       if (fits_lanes(quantization_)) add_dense(static_cast<LaneSums*>(nullptr), true);

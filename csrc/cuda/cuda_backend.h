@@ -113,6 +113,7 @@ class CudaBackend final : public Backend {
   GpuArray<int32_t> sparse_features_, categorical_;
   std::vector<int32_t> categorical_features_;  // that are searched
   int32_t n_dense_tiles_ = 0, n_sparse_tiles_ = 0, n_sparse_features_ = 0;
+  int64_t n_dense_bytes_ = 0;  // of a row in all dense tiles, one addition each
   std::vector<const uint8_t*> columns_;
 
   GpuArray<double> target_, weight_, raw_prediction_;
@@ -171,6 +172,7 @@ class CudaDevice final : public Device {
       : gpu_(most_bytes, order_seed, timed) {}
   std::unique_ptr<Backend> make_backend(TrainingData data, Team& team) override;
   std::map<std::string, KernelTime> kernel_times() const override { return gpu_.times(); }
+  bool run_bounds(int64_t n_blocks) override;
 
  private:
   Gpu gpu_;

@@ -34,12 +34,13 @@ class Gpu {
   void copy_out(const void* from, int64_t n_bytes, void* to);
   void clear(void* memory, int64_t n_bytes);
 
-  // Runs a kernel; its blocks are done before anything later begins.
+  // Runs a kernel; its blocks are done before anything later begins. work: see KernelTime.
   template <class Kernel>
-  void run(const Kernel& kernel, int64_t n_blocks) {
+  void run(const Kernel& kernel, int64_t n_blocks, int64_t work = 0) {
     if (n_blocks == 0) return;
     KernelTime& time = times_[typeid(Kernel).name()];
     ++time.n_launches;
+    time.work += work;
     const auto start = std::chrono::steady_clock::now();
     launch(kernel, n_blocks);
     if (!timed_) return;

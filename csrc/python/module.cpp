@@ -42,15 +42,17 @@ PYBIND11_MODULE(_core, m) {
   m.def("simd_level", [] { return std::string(choose_kernels().name); });
 
   py::class_<Device, std::shared_ptr<Device>>(m, "Device")
-      .def("kernel_times", [](const Device& device) {
-        std::map<std::string, std::pair<int64_t, double>> times;
-        for (const auto& [type, time] : device.kernel_times()) {
-          std::string name = type.c_str();
-          py::detail::clean_type_id(name);
-          times[name] = {time.n_launches, time.seconds};
-        }
-        return times;
-      });
+      .def("kernel_times",
+           [](const Device& device) {
+             std::map<std::string, std::tuple<int64_t, double, int64_t>> times;
+             for (const auto& [type, time] : device.kernel_times()) {
+               std::string name = type.c_str();
+               py::detail::clean_type_id(name);
+               times[name] = {time.n_launches, time.seconds, time.work};
+             }
+             return times;
+           })
+      .def("run_bounds", &Device::run_bounds, py::arg("n_blocks"));
   bind_comms(m);
   bind_matrices(m);
   bind_models(m);
