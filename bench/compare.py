@@ -9,8 +9,9 @@ as their codes, missing values as NaN. A sparse set is made dense; one of more t
 keeps the 300 with most nonzero training values.
 
 Sets come from a folder with a `sets.py` (see `sources.load_catalogue`), and from `shapes.py`: the
-set `sim_msltr` is the shape msltr with 30,000 training rows. Every fit is appended to the results
-file when it ends, and a run that is started again only does what is missing there.
+set `sim_msltr` is the shape msltr with 30,000 training rows, `sim_msltr@200000` with more. Every
+fit is appended to the results file when it ends, and a run that is started again only does what is
+missing there.
 
 Examples
 --------
@@ -254,8 +255,10 @@ class Study:
         print(f"  {record['data']} {record['seed']} {record['peer']}: {outcome}", file=sys.stderr)
 
     def _load(self, name: str) -> sources.Data:
-        if name in SIMULATED:
-            return shapes.make(SIMULATED[name], round(SIMULATED_ROWS / SHARE), seed=0)
+        simulated, _, rows = name.partition("@")
+        if simulated in SIMULATED:
+            n = int(rows) if rows else SIMULATED_ROWS
+            return shapes.make(SIMULATED[simulated], round(n / SHARE), seed=0)
         if self.catalogue is None:
             raise SystemExit(
                 f"the set {name!r} needs --data-dir; simulated: {', '.join(SIMULATED)}"
