@@ -44,7 +44,7 @@ NVCC_FLAGS = [
 ]
 CUDA_MODULE = "csrc/python/cuda_module.cpp"
 # What of the algorithm a machine calls.
-FOR_MACHINES = "best_splits histogram_codec histogram_exchange support/parallel training_data"
+FOR_MACHINES = "best_splits comm histogram_codec histogram_exchange support/parallel training_data"
 
 
 def sources():

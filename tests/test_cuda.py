@@ -279,6 +279,17 @@ def test_nvcc_compiles_it(tmp_path):
     assert "red.global.add.f" not in ptx
 
 
+def test_the_module_has_all_that_it_calls(tmp_path):
+    """Of the core it links a few files only; a symbol that none has would fail its import."""
+    files = sorted((ROOT / "csrc/cuda").glob("*.cpp"))
+    files += [ROOT / f"csrc/{name}.cpp" for name in setup_constant("FOR_MACHINES").split()]
+    command = ["g++", "-std=c++20", "-O0", "-fPIC", "-fopenmp", "-shared", "-Wl,-z,defs"]
+    command += ["-o", str(tmp_path / "module.so"), *map(str, files)]
+    alone = os.environ | {"LD_PRELOAD": ""}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=alone)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def setup_constant(name):
     """A constant of setup.py, without running it."""
     for node in ast.parse((ROOT / "setup.py").read_text()).body:
