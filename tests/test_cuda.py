@@ -392,6 +392,7 @@ def test_too_little_memory(most_bytes):
     message = message_of(train, matrix, X, X[:, 0].copy(), native_params(), device=device)
     used = 1 if most_bytes > 100 else 0
     assert message == (
-        f"The GPU has no room for 1 MB beside the {used} MB that this fit has there. Use fewer "
-        "rows, features or num_leaves, or device='cpu', which trains the same model."
+        f"The GPU has no room for 1 MB beside the {used} MB that qgbdt has there. Use fewer "
+        "rows, features or num_leaves, or the CPU (device='cpu', arrays on the host), which gives "
+        "the same."
     )

@@ -1,6 +1,5 @@
 // The border to Python: ndarrays become borrowed spans with named checks, the GIL is released for
 // all work, and nothing here knows how trees are grown.
-#include "../backend.h"
 #include "../cpu/kernels.h"
 #include "../model_io.h"
 #include "../support/parallel.h"
@@ -41,16 +40,7 @@ PYBIND11_MODULE(_core, m) {
   });
   m.def("simd_level", [] { return std::string(choose_kernels().name); });
 
-  py::class_<Device, std::shared_ptr<Device>>(m, "Device")
-      .def("kernel_times", [](const Device& device) {
-        std::map<std::string, std::pair<int64_t, double>> times;
-        for (const auto& [type, time] : device.kernel_times()) {
-          std::string name = type.c_str();
-          py::detail::clean_type_id(name);
-          times[name] = {time.n_launches, time.seconds};
-        }
-        return times;
-      });
+  bind_devices(m);
   bind_comms(m);
   bind_matrices(m);
   bind_models(m);
