@@ -26,6 +26,7 @@ BIN := $(VENV)/bin
 NATIVE := $(shell find csrc -name '*.h' -o -name '*.inc' -o -name '*.cpp')
 FUZZ := tests/campaigns/fuzz_frames.cpp
 BUILD_INPUTS := $(NATIVE) setup.py pyproject.toml
+OF_GPUS := tests/test_cuda.py tests/test_cuda_arrays.py
 
 FUZZ_FLAGS := -std=c++20 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -Wall -Wextra
 
@@ -38,7 +39,7 @@ test: $(VENV)/built $(VENV)/extra-test
 	$(BIN)/pytest $(ARGS)
 
 test-cuda: $(VENV)/built $(VENV)/extra-test
-	$(BIN)/pytest tests/test_cuda.py -rs $(ARGS)
+	$(BIN)/pytest $(OF_GPUS) -rs $(ARGS)
 
 docs: $(VENV)/built $(VENV)/extra-docs
 	$(BIN)/sphinx-build --fresh-env --fail-on-warning --keep-going --quiet $(ARGS) docs build/docs
@@ -46,8 +47,9 @@ docs: $(VENV)/built $(VENV)/extra-docs
 # Kernels run many times slower there: a part of the tests, on the GPU alone.
 sanitize-cuda: $(VENV)/built $(VENV)/extra-test
 	for tool in memcheck racecheck; do \
-		compute-sanitizer --tool $$tool --error-exitcode 66 $(BIN)/python -m pytest tests/test_cuda.py \
-			-rs -k 'gpu and (objectives or sparse or many_blocks or other_parameters or categories or estimators_can)' $(ARGS) || exit; \
+		compute-sanitizer --tool $$tool --error-exitcode 66 $(BIN)/python -m pytest $(OF_GPUS) -rs \
+			-k 'gpu and (objectives or sparse or many_blocks or other_parameters or categories or can or layouts)' \
+			$(ARGS) || exit; \
 	done
 
 lint: $(VENV)/built $(VENV)/extra-lint
@@ -141,5 +143,5 @@ tsan: %: $(VENV)-%/built
 	$(LINK)
 	cd build/$* && $(call PRELOAD,tsan) TSAN_OPTIONS=exitcode=66 OMP_THREAD_LIMIT=1 \
 		QGBDT_DISTRIBUTED_CASES=30 setarch --addr-no-randomize \
-		$(CURDIR)/$(VENV)-$*/bin/pytest $(OF_WORKERS) tests/test_cuda.py \
+		$(CURDIR)/$(VENV)-$*/bin/pytest $(OF_WORKERS) $(OF_GPUS) \
 		-k 'not share and not slow and not was_lost and not cuda or races' $(ARGS)

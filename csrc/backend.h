@@ -21,6 +21,7 @@
 #include "support/parallel.h"
 #include "training_data.h"
 #include "types.h"
+#include "walked_forest.h"
 
 namespace qgbdt {
 
@@ -162,13 +163,29 @@ struct KernelTime {
   int64_t work = 0;  // what bounds it: bytes, or additions in shared memory; 0 where nobody counts
 };
 
-// A machine other than the CPU. Its modules share nothing with the core but this interface.
+// Elements of the user's in a device's memory, in rows and columns that lie strides of bytes apart.
+struct DeviceElements {
+  const uint8_t* first;
+  int64_t n_rows, n_columns;
+  int64_t row_stride, column_stride;
+  int64_t item_bytes;
+};
+
+// A machine other than the CPU. Its modules share nothing with the core but this interface. Before
+// it reads what is the user's, it waits for what the user still has it do.
 class Device {
  public:
   virtual ~Device() = default;
 
   // Throws DeviceFailure if the device cannot hold the data.
   virtual std::unique_ptr<Backend> make_backend(TrainingData data, Team& team) = 0;
+
+  // Copies elements to the host, row by row and side by side.
+  virtual void copy_out(const DeviceElements& from, void* to) = 0;
+
+  // As WalkedForest::add, for all rows of an X whose data is the device's; without categories.
+  virtual void add_walks(const WalkedForest& forest, const MatrixView& X, int64_t begin_tree,
+                         int64_t end_tree, int n_outputs, double* scores) = 0;
 
   // What ran so far, by the names of kernels' types.
   virtual std::map<std::string, KernelTime> kernel_times() const = 0;

@@ -29,6 +29,21 @@ const SlicedForest* Predictor::sliced_if_it_pays(int64_t n_rows, int64_t n_trees
   return pays ? sliced_.get() : nullptr;
 }
 
+void Predictor::set_start(int64_t begin, int64_t end, const double* init_score, double* out) const {
+  const int K = model_.n_outputs;
+  for (int64_t i = begin; i < end; ++i)
+    for (int k = 0; k < K; ++k) {
+      const double base = model_.base_score[k];
+      out[i * K + k] = init_score ? init_score[i * K + k] + base : base;
+    }
+}
+
+void Predictor::link(int64_t begin, int64_t end, bool raw, double* out) const {
+  const int K = model_.n_outputs;
+  if (!raw)
+    for (int64_t i = begin; i < end; ++i) apply_link(link_, out + i * K, K);
+}
+
 void Predictor::predict(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration,
                         bool raw, const PredictKernels& kernels, Team& team, double* out,
                         const double* init_score) const {
@@ -37,21 +52,12 @@ void Predictor::predict(const MatrixView& X, int64_t begin_iteration, int64_t en
   const int64_t n_trees = end_tree - begin_tree;
   const int threads =
       useful_threads(X.n_samples, end_iteration - begin_iteration, team.n_threads());
-  const std::vector<double>& base = model_.base_score;
-  const auto start = [&](int64_t i, int k) {
-    return init_score ? init_score[i * K + k] + base[k] : base[k];
-  };
-  const auto link_rows = [&](int64_t begin, int64_t end) {
-    if (!raw)
-      for (int64_t i = begin; i < end; ++i) apply_link(link_, out + i * K, K);
-  };
   const auto walk = [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i)
-      for (int k = 0; k < K; ++k) out[i * K + k] = start(i, k);
+    set_start(begin, end, init_score, out);
     visit_elements(X, [&](const auto* data) {
       walked().add(X, data, begin, end - begin, begin_tree, end_tree, K, out + begin * K);
     });
-    link_rows(begin, end);
+    link(begin, end, raw, out);
   };
 
   const SlicedForest* sliced = sliced_if_it_pays(X.n_samples, n_trees);
@@ -69,16 +75,28 @@ void Predictor::predict(const MatrixView& X, int64_t begin_iteration, int64_t en
       place.reset(
           new Workplace{SlicedForest::Scratch(*sliced), std::vector<double>(K * kSliceRows)});
     double* scores = place->scores.data();
+    set_start(begin, end, init_score, out);
     for (int k = 0; k < K; ++k)
-      for (int64_t i = begin; i < end; ++i) scores[k * kSliceRows + (i - begin)] = start(i, k);
+      for (int64_t i = begin; i < end; ++i) scores[k * kSliceRows + (i - begin)] = out[i * K + k];
     visit_elements(X, [&](const auto* data) {
       sliced->add(X, data, begin, end - begin, begin_tree, end_tree, K, kernels, place->scratch,
                   scores);
     });
     for (int64_t i = begin; i < end; ++i)
       for (int k = 0; k < K; ++k) out[i * K + k] = scores[k * kSliceRows + (i - begin)];
-    link_rows(begin, end);
+    link(begin, end, raw, out);
   });
+}
+
+void Predictor::predict(Device& device, const MatrixView& X, int64_t begin_iteration,
+                        int64_t end_iteration, bool raw, Team& team, double* out,
+                        const double* init_score) const {
+  const int K = model_.n_outputs;
+  check(!model_.has_categories(), "categories become codes on the host");
+  set_start(0, X.n_samples, init_score, out);
+  device.add_walks(walked(), X, begin_iteration * K, end_iteration * K, K, out);
+  team.run_blocks(team.n_threads(), X.n_samples, kSliceRows,
+                  [&](int64_t begin, int64_t end, int) { link(begin, end, raw, out); });
 }
 
 void Predictor::leaf_numbers(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration,

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 
+#include "backend.h"
 #include "binning.h"
 #include "objective.h"
 #include "sliced_forest.h"
@@ -38,12 +39,20 @@ class Predictor {
                const PredictKernels& kernels, Team& team, double* out,
                const double* init_score = nullptr) const;
 
+  // The same of an X whose data is the device's: walked there.
+  void predict(Device& device, const MatrixView& X, int64_t begin_iteration, int64_t end_iteration,
+               bool raw, Team& team, double* out, const double* init_score = nullptr) const;
+
   // out: [n_samples][trees of iterations [begin, end)]. The leaves of a tree are numbered from 0 in
   // the order of its nodes.
   void leaf_numbers(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration, Team& team,
                     int32_t* out) const;
 
  private:
+  // Of rows [begin, end) of out: what the trees are added to, and what becomes of their sums.
+  void set_start(int64_t begin, int64_t end, const double* init_score, double* out) const;
+  void link(int64_t begin, int64_t end, bool raw, double* out) const;
+
   const WalkedForest& walked() const;
   const SlicedForest* sliced_if_it_pays(int64_t n_rows, int64_t n_trees) const;
 

@@ -49,13 +49,11 @@ template <bool kCategories, class T>
 inline uint32_t WalkedForest::step(const WalkNode* nodes, uint32_t at, const T* row,
                                    int64_t column_stride) const {
   const WalkNode node = nodes[at];
-  const int32_t side = node.feature >> 31;  // -1: missing values go left
-  const double x = double(row[(node.feature ^ side) * column_stride]);
-  const uint32_t missing = x != x;
-  uint32_t right = x > node.threshold;
+  const double x = double(row[node.column() * column_stride]);
   if constexpr (kCategories)
-    if (set_of_node_[at] >= 0) right = !missing && !contains(category_sets_[set_of_node_[at]], x);
-  return node.left + (right | (missing & uint32_t(side + 1)));
+    if (set_of_node_[at] >= 0)
+      return node.next(x, x == x && !contains(category_sets_[set_of_node_[at]], x));
+  return node.next(x);
 }
 
 // Moves at[k] to the leaf of row(k).

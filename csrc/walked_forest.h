@@ -8,6 +8,7 @@
 
 #include "binning.h"
 #include "tree.h"
+#include "walk_node.h"
 
 namespace qgbdt {
 
@@ -21,14 +22,12 @@ class WalkedForest {
   void add(const MatrixView& X, const T* data, int64_t first_row, int64_t n_rows,
            int64_t begin_tree, int64_t end_tree, int n_outputs, double* scores) const;
 
+  // What a walk elsewhere needs, where no feature is categorical.
+  const std::vector<WalkNode>& nodes() const { return nodes_; }
+  const std::vector<double>& values() const { return values_; }
+  const std::vector<uint32_t>& roots() const { return roots_; }
+
  private:
-  // 16 bytes. The right child follows the left one, which is its own left child in a leaf: every
-  // value goes left there, so rows that have arrived may go on walking.
-  struct WalkNode {
-    double threshold;
-    int32_t feature;  // complemented where a missing value goes left
-    uint32_t left;
-  };
   template <bool kCategories, class T>
   uint32_t step(const WalkNode* nodes, uint32_t at, const T* row, int64_t column_stride) const;
 

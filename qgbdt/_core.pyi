@@ -102,7 +102,7 @@ class Model:
     def tree(self, index: int) -> NDArray[np.void]: ...
     def predict(
         self,
-        X: NDArray[Any] | SparseMatrix,
+        X: NDArray[Any] | SparseMatrix | DeviceMatrix,
         start_iteration: int,
         end_iteration: int,
         raw: bool,
@@ -142,6 +142,21 @@ class Model:
 class Device:
     def kernel_times(self) -> dict[str, tuple[int, float, int]]: ...
     def run_bounds(self, n_blocks: int) -> bool: ...
+
+class DeviceMatrix:
+    def __init__(
+        self,
+        device: Device,
+        address: int,
+        dtype: np.dtype[Any],
+        shape: tuple[int, int],
+        strides: tuple[int, int],
+    ) -> None: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    def to_host(self) -> NDArray[Any]: ...
 
 def train(
     matrix: BinnedMatrix,

@@ -23,7 +23,7 @@ from qgbdt.categories import Categories, find_categories
 from qgbdt.constraints import constraint_params
 from qgbdt.continuation import Continuation, facts_of_data, started
 from qgbdt.custom import CustomObjective
-from qgbdt.devices import open_device
+from qgbdt.devices import arrays_on_host, device_matrix, host_array, open_device
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.docstrings import documented
 from qgbdt.errors import DataError, ParameterError
@@ -102,7 +102,7 @@ def all_or_nothing(
         scratch = object.__new__(type(self))
         scratch.__dict__ = dict(vars(self))
         try:
-            with_callbacks(fit)(scratch, *args, **kwargs)
+            with_callbacks(arrays_on_host(fit))(scratch, *args, **kwargs)
         except BaseException as error:
             if isinstance(workers := kwargs.get("communicator"), Communicator):
                 workers.leave(error)
@@ -150,6 +150,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             state = {**state, "booster_": Booster.from_bytes(state["booster_"])}
         super().__setstate__(state)
 
+    @arrays_on_host
     def estimate_memory(self, X: Any, y: Any = None) -> MemoryEstimate:
         """Estimate the memory that fit will take, beside X and y, on one machine.
 
@@ -545,8 +546,13 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         """What the booster is asked about, as scikit-learn checks it."""
         check_is_fitted(self)
         if not self.booster_._categories:
-            return validate_data(self, X, reset=False, **CHECK_X)
-        values = array_of_values(self, X, ALONE)
+            rows = device_matrix(X)
+            if rows is None:
+                return validate_data(self, host_array(X), reset=False, **CHECK_X)
+            stand_in = np.broadcast_to(rows.dtype.type(0), rows.shape)  # no value is looked at
+            validate_data(self, stand_in, reset=False, **CHECK_X)
+            return X
+        values = array_of_values(self, host_array(X), ALONE)
         return validate_data(self, values, reset=False, skip_check_array=True)
 
 

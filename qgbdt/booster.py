@@ -12,15 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgbdt import lightgbm_text
-from qgbdt._core import Model, predictions
+from qgbdt._core import DeviceMatrix, Model, predictions
 from qgbdt.categories import Categories, Values
+from qgbdt.devices import device_matrix, host_array
 from qgbdt.errors import DataError
-from qgbdt.matrices import is_sparse, native_matrix, of_dense_blocks
+from qgbdt.matrices import NATIVE_DTYPES, is_sparse, native_matrix, of_dense_blocks
 from qgbdt.params import NONE, CommonParams, IntRange, check_value
 from qgbdt.threads import check_n_jobs, resolve_n_jobs
 from qgbdt.trees import frame_of, numbered
-
-NATIVE_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 
 STAGES_TOGETHER = 16
 """Iterations whose leaves are found at once."""
@@ -310,7 +309,8 @@ class Booster:
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
-            NaN is a missing value. Categories are values, as in training.
+            NaN is a missing value. Categories are values, as in training. Rows of float32 or
+            float64 that lie on a GPU are predicted there, unless features are categorical.
         raw_score : bool, default=False
             Whether to stay in link space.
         start_iteration : int, default=0
@@ -330,14 +330,17 @@ class Booster:
         ------
         DataError
             If X has the wrong shape or is not real.
+        DeviceError
+            If X lies on a GPU that this build or machine cannot use.
         """
         first, end = self._iteration_range(start_iteration, num_iteration)
         check_n_jobs(n_jobs, "predict")
-        array = self._check_X(X)
+        array = self._check_X(X, may_stay=True)
         n_threads = self._model.useful_threads(array.shape[0], first, end)
         if n_threads > 1:  # asking the system for its CPUs takes longer than a small prediction
             n_threads = min(n_threads, resolve_n_jobs(n_jobs, "predict"))
-        values = self._model.predict(native_matrix(array), first, end, raw_score, n_threads)
+        native = array if isinstance(array, DeviceMatrix) else native_matrix(array)
+        values = self._model.predict(native, first, end, raw_score, n_threads)
         return values[:, 0] if values.shape[1] == 1 else values
 
     def staged_predict(
@@ -475,14 +478,18 @@ class Booster:
             check_value("num_iteration", "predict", number, IntRange(1) | NONE)
         return start, n_iterations if number is None else min(start + number, n_iterations)
 
-    def _check_X(self, X: Any) -> Any:
+    def _check_X(self, X: Any, *, may_stay: bool = False) -> Any:
+        """X of native floats, on the host unless it may stay on a GPU."""
         if self._categories:
-            return self._categories.encode(X)
-        array = X if is_sparse(X) else np.asarray(X)
+            return self._categories.encode(host_array(X))
+        array: Any = device_matrix(X) if may_stay else None
+        if array is None:
+            X = host_array(X)
+            array = X if is_sparse(X) else np.asarray(X)
         if array.dtype.kind == "c":
             raise DataError("Booster needs real data, X is complex.")
-        if array.ndim != 2:
-            raise DataError(f"Booster needs X of 2 dimensions, got {array.ndim}.")
+        if len(array.shape) != 2:
+            raise DataError(f"Booster needs X of 2 dimensions, got {len(array.shape)}.")
         if array.shape[1] != self.num_feature():
             raise DataError(
                 f"X has {array.shape[1]} features, but Booster is expecting "

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from qgbdt.base import CLASS_WEIGHT_PARAMS, QGBDTEstimator, all_or_nothing
 from qgbdt.compiled import CompiledObjective
 from qgbdt.custom import CustomObjective, PythonObjective
+from qgbdt.devices import arrays_on_host
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.docstrings import documented
 from qgbdt.errors import DataError, ParameterError
@@ -176,6 +177,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
         return check_labels(y) if has_columns(y) else numbers_of_classes(y, self.classes_)
 
     @documented
+    @arrays_on_host
     def refit(self, X: Any, y: Any, sample_weight: Any = None, *, decay_rate: float = 0.9) -> Self:
         """Fit the leaves of the same trees to other rows.
 
@@ -528,6 +530,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         )
 
     @documented
+    @arrays_on_host
     def refit(self, X: Any, y: Any, sample_weight: Any = None, *, decay_rate: float = 0.9) -> Self:
         """Fit the leaves of the same trees to other rows.
 
@@ -733,6 +736,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
         )
 
     @documented
+    @arrays_on_host
     def refit(
         self,
         X: Any,

@@ -10,6 +10,8 @@ from qgbdt._core import SparseMatrix
 
 N = TypeVar("N", bound=np.generic)
 
+NATIVE_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
+
 
 def is_sparse(X: Any) -> TypeGuard[Any]:
     """Whether X is one of SciPy's sparse matrices or arrays."""

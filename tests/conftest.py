@@ -209,18 +209,17 @@ class CudaModule:
 
     __spec__ = "built"
 
-    def __init__(self, state, order_seed):
+    def __init__(self, state="ready", order_seed=0):
         from qgbdt import _core
 
         self.state = lambda: state
         self.device = lambda timed=False: _core.on_host.device(order_seed=order_seed)
 
 
-def put_cuda_module(monkeypatch, state="ready", order_seed=0):
-    """Put such a module into the place of qgbdt._cuda."""
+def put_cuda_module(monkeypatch, module):
+    """Put a module into the place of qgbdt._cuda."""
     import qgbdt
 
-    module = CudaModule(state, order_seed)
     monkeypatch.setitem(sys.modules, "qgbdt._cuda", module)
     monkeypatch.setattr(qgbdt, "_cuda", module, raising=False)
 

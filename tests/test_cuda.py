@@ -25,6 +25,7 @@ import pytest
 import results
 from conftest import (
     OBJECTIVES,
+    CudaModule,
     feature_names,
     few_valued_data,
     hurting_data,
@@ -66,7 +67,7 @@ def make_device(request):
 def cuda(make_device, request, monkeypatch):
     """Makes device='cuda' train on a GPU, or on the host in its place."""
     if request.node.callspec.params["make_device"] == "on_host":
-        put_cuda_module(monkeypatch, order_seed=5)
+        put_cuda_module(monkeypatch, CudaModule(order_seed=5))
 
 
 def train(matrix, X, y, params, *, device=None, weight=None, query_sizes=None, **others):
@@ -408,7 +409,7 @@ def test_the_module_knows_its_machine():
     ],
 )
 def test_machine_without_a_usable_gpu(state, message, monkeypatch):
-    put_cuda_module(monkeypatch, state)
+    put_cuda_module(monkeypatch, CudaModule(state))
     assert message_of(QGBDTRegressor(device="cuda").fit, X, X[:, 0]) == message + OR_CPU
 
 
@@ -418,14 +419,14 @@ def test_each_state_has_a_message():
 
 
 def test_an_estimator_trains_on_a_device(monkeypatch):
-    put_cuda_module(monkeypatch)
+    put_cuda_module(monkeypatch, CudaModule())
     on_device = QGBDTRegressor(device="cuda").fit(X, X[:, 0]).booster_
     assert on_device == QGBDTRegressor().fit(X, X[:, 0]).booster_
 
 
 def test_benchmark(monkeypatch, tmp_path, capsys):
     """All of bench/gpu.py but the card."""
-    put_cuda_module(monkeypatch)
+    put_cuda_module(monkeypatch, CudaModule())
     card = {"card": "none", "card_memory": "0", "driver": "none"}
     monkeypatch.setattr(gpu, "graphics_card", lambda: card)
     monkeypatch.setattr(gpu, "CASES", gpu.CASES[:1])
@@ -469,6 +470,7 @@ def test_too_little_memory(most_bytes):
     message = message_of(train, matrix, X, X[:, 0].copy(), native_params(), device=device)
     used = 1 if most_bytes > 100 else 0
     assert message == (
-        f"The GPU has no room for 1 MB beside the {used} MB that this fit has there. Use fewer "
-        "rows, features or num_leaves, or device='cpu', which trains the same model."
+        f"The GPU has no room for 1 MB beside the {used} MB that qgbdt has there. Use fewer "
+        "rows, features or num_leaves, or the CPU (device='cpu', arrays on the host), which gives "
+        "the same."
     )

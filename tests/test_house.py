@@ -34,6 +34,7 @@ LAYERS = [
         "residual",
         "row_sample",
         "split",
+        "walk_node",
         "objective",
         "metric",
         "bin_search",

@@ -20,6 +20,7 @@ from conftest import (
     MORE_OBJECTIVES,
     OBJECTIVES,
     RANKING,
+    CudaModule,
     hurting_data,
     put_cuda_module,
     targets,
@@ -216,7 +217,7 @@ def check_equals(case, booster, draw):
         sparse = draw(st.sampled_from([sp.csr_array, sp.csc_array]))
         assert case.fit(X=sparse(X)).booster_ == booster
     with pytest.MonkeyPatch.context() as patch:
-        put_cuda_module(patch, order_seed=draw(st.integers(0, 99)))
+        put_cuda_module(patch, CudaModule(order_seed=draw(st.integers(0, 99))))
         assert case.fit(device="cuda").booster_ == booster
     n_workers = draw(st.integers(2, 4))
     places = np.arange(len(X) + 1) if case.sizes is None else np.r_[0, np.cumsum(case.sizes)]

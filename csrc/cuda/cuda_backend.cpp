@@ -10,18 +10,21 @@
 #include "../histogram_exchange.h"
 #include "../support/check.h"
 #include "bounds.h"
+#include "elements.h"
 #include "find_category_split.h"
 #include "leaves.h"
 #include "partition.h"
 #include "quantize_rows.h"
 #include "residuals.h"
 #include "sample_rows.h"
+#include "walks.h"
 
 namespace qgbdt {
 namespace {
 
 constexpr uint32_t kStreamRows = 4096;  // of a chunk whose rows are read once
 constexpr int64_t kHostRowsPerThread = 4096;
+constexpr int64_t kBytesAtOnce = 1 << 24;  // of the user's that are gathered, then copied
 
 template <class Task>
 std::vector<RowRange> ranges_of(std::span<Task> tasks) {
@@ -72,6 +75,41 @@ bool CudaDevice::run_bounds(int64_t n_blocks) {
   sums.read(std::span(found));
   return std::ranges::all_of(words, [](uint64_t word) { return word == 0; }) &&
          std::ranges::all_of(found, [](uint32_t sum) { return sum == kAdditions; });
+}
+
+void CudaDevice::copy_out(const DeviceElements& from, void* to) {
+  const OnGpuOf there(from.first);
+  const int64_t row_bytes = from.n_columns * from.item_bytes;
+  const int64_t rows_at_once = std::clamp<int64_t>(kBytesAtOnce / row_bytes, 1, from.n_rows);
+  GpuArray<uint8_t> gathered(gpu_, rows_at_once * row_bytes);
+  for (int64_t row = 0; row < from.n_rows; row += rows_at_once) {
+    DeviceElements some = from;
+    some.first += row * from.row_stride;
+    some.n_rows = std::min(rows_at_once, from.n_rows - row);
+    gpu_.run(GatherElements{some, gathered.data()},
+             blocks_of(some.n_rows * some.n_columns, GatherElements::kThreads));
+    gathered.read({static_cast<uint8_t*>(to) + row * row_bytes, size_t(some.n_rows * row_bytes)});
+  }
+}
+
+void CudaDevice::add_walks(const WalkedForest& forest, const MatrixView& X, int64_t begin_tree,
+                           int64_t end_tree, int n_outputs, double* scores) {
+  const OnGpuOf there(X.data);
+  const std::span all(scores, size_t(X.n_samples * n_outputs));
+  GpuArray<WalkNode> nodes(gpu_);
+  GpuArray<double> values(gpu_), sums(gpu_);
+  GpuArray<uint32_t> roots(gpu_);
+  nodes.assign(forest.nodes());
+  values.assign(forest.values());
+  roots.assign(forest.roots());
+  sums.assign(all);
+  visit_elements(X, [&]<class T>(const T* rows) {
+    gpu_.run(
+        WalkTrees<T>{rows, X.row_stride, X.column_stride, X.n_samples, nodes.data(), values.data(),
+                     roots.data() + begin_tree, end_tree - begin_tree, n_outputs, sums.data()},
+        blocks_of(X.n_samples, WalkTrees<T>::kThreads));
+  });
+  sums.read(all);
 }
 
 void CudaBackend::CutRanges::cut(std::span<const RowRange> from, uint32_t chunk_rows) {

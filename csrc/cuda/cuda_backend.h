@@ -171,6 +171,9 @@ class CudaDevice final : public Device {
   explicit CudaDevice(int64_t most_bytes = INT64_MAX, uint64_t order_seed = 0, bool timed = false)
       : gpu_(most_bytes, order_seed, timed) {}
   std::unique_ptr<Backend> make_backend(TrainingData data, Team& team) override;
+  void copy_out(const DeviceElements& from, void* to) override;
+  void add_walks(const WalkedForest& forest, const MatrixView& X, int64_t begin_tree,
+                 int64_t end_tree, int n_outputs, double* scores) override;
   std::map<std::string, KernelTime> kernel_times() const override { return gpu_.times(); }
   bool run_bounds(int64_t n_blocks) override;
 

@@ -10,6 +10,8 @@
 namespace qgbdt {
 namespace {
 
+constexpr const char* kCpu = "the CPU (device='cpu', arrays on the host), which gives the same.";
+
 std::string megabytes(int64_t n_bytes) {
   return std::to_string((n_bytes + (1 << 20) - 1) >> 20) + " MB";
 }
@@ -17,8 +19,7 @@ std::string megabytes(int64_t n_bytes) {
 [[noreturn]] void throw_no_room(int64_t n_bytes, int64_t used_bytes) {
   throw DeviceFailure("The GPU has no room for " + megabytes(n_bytes) + " beside the " +
                       megabytes(used_bytes) +
-                      " that this fit has there. Use fewer rows, features or num_leaves, or "
-                      "device='cpu', which trains the same model.");
+                      " that qgbdt has there. Use fewer rows, features or num_leaves, or " + kCpu);
 }
 
 }  // namespace
@@ -34,7 +35,7 @@ constexpr int kLeastMajor = 8;  // of the compute capability
 void check_cuda(cudaError_t error) {
   if (error != cudaSuccess)
     throw DeviceFailure(std::string("The GPU failed: ") + cudaGetErrorString(error) +
-                        ". Try again, or use device='cpu', which trains the same model.");
+                        ". Try again, or use " + kCpu);
 }
 
 std::string gpu_state() {
@@ -46,6 +47,15 @@ std::string gpu_state() {
   check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
   return major < kLeastMajor ? "old gpu" : "ready";
 }
+
+OnGpuOf::OnGpuOf(const void* memory) {
+  cudaPointerAttributes where;
+  check_cuda(cudaGetDevice(&before_));
+  check_cuda(cudaPointerGetAttributes(&where, memory));
+  check_cuda(cudaSetDevice(where.device));
+  check_cuda(cudaDeviceSynchronize());
+}
+OnGpuOf::~OnGpuOf() { (void)cudaSetDevice(before_); }
 
 namespace {
 
@@ -80,6 +90,9 @@ void Gpu::wait() { check_cuda(cudaDeviceSynchronize()); }
 #else
 
 std::string gpu_state() { return "ready"; }
+
+OnGpuOf::OnGpuOf(const void*) {}
+OnGpuOf::~OnGpuOf() = default;
 
 namespace {
 

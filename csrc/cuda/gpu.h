@@ -19,6 +19,17 @@ namespace qgbdt {
 // "ready", or why no GPU can be used: "no driver", "old driver", "no gpu", "old gpu".
 std::string gpu_state();
 
+// While it lives, the GPU in use is the one where this memory lies; what others had it do is done.
+class OnGpuOf {
+ public:
+  explicit OnGpuOf(const void* memory);
+  OnGpuOf(const OnGpuOf&) = delete;
+  ~OnGpuOf();
+
+ private:
+  int before_ = 0;
+};
+
 class Gpu {
  public:
   // most_bytes: as if it had no more memory. The host runs blocks and threads in an order that

@@ -15,6 +15,7 @@
 #include <variant>
 #include <vector>
 
+#include "../backend.h"
 #include "../binning.h"
 #include "../comm.h"
 #include "../support/check.h"
@@ -36,6 +37,8 @@ py::array_t<T> array_of(const std::vector<T>& values) {
 const double* column_of(const DoubleArray& a, int64_t n, const char* what);
 
 MatrixView matrix_view(const py::array& X);
+MatrixView matrix_view(const void* data, const py::dtype& dtype, std::pair<int64_t, int64_t> shape,
+                       std::pair<int64_t, int64_t> strides_in_bytes);
 
 // A sparse matrix by columns, proved sound once; the arrays live as long as it does.
 class SparseMatrix {
@@ -50,6 +53,16 @@ class SparseMatrix {
   py::array_t<int32_t> rows_;
   py::array_t<int64_t> column_begin_;
   SparseView view_;
+};
+
+// A matrix that lies on a device, in memory that its owner keeps; strides are in bytes.
+struct DeviceMatrix {
+  std::shared_ptr<Device> device;
+  const void* first;
+  py::dtype dtype;
+  std::pair<int64_t, int64_t> shape, strides;
+
+  MatrixView view() const { return matrix_view(first, dtype, shape, strides); }
 };
 
 using Matrix = std::variant<const SparseMatrix*, py::array>;
@@ -91,6 +104,7 @@ using CustomFields = std::tuple<std::string, std::string, std::string, std::stri
 // ---- The parts of the module
 
 void bind_comms(py::module_& core);
+void bind_devices(py::module_& core);
 void bind_matrices(py::module_& core);
 void bind_models(py::module_& core);
 void bind_training(py::module_& core);

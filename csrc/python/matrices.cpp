@@ -73,15 +73,20 @@ const double* column_of(const DoubleArray& a, int64_t n, const char* what) {
   return a.data();
 }
 
+MatrixView matrix_view(const void* data, const py::dtype& dtype, std::pair<int64_t, int64_t> shape,
+                       std::pair<int64_t, int64_t> strides) {
+  const bool is_float32 = dtype.equal(py::dtype::of<float>());
+  check(is_float32 || dtype.equal(py::dtype::of<double>()), "X must be float32 or float64");
+  const auto item = dtype.itemsize();
+  check(strides.first % item == 0 && strides.second % item == 0 &&
+            reinterpret_cast<uintptr_t>(data) % uintptr_t(item) == 0,
+        "X must be aligned");
+  return {data, is_float32, shape.first, shape.second, strides.first / item, strides.second / item};
+}
+
 MatrixView matrix_view(const py::array& X) {
   check(X.ndim() == 2, "X must be 2-D");
-  const bool is_float32 = py::isinstance<py::array_t<float>>(X);
-  check(is_float32 || py::isinstance<py::array_t<double>>(X), "X must be float32 or float64");
-  const auto item = X.itemsize();
-  check(X.strides(0) % item == 0 && X.strides(1) % item == 0 &&
-            reinterpret_cast<uintptr_t>(X.data()) % uintptr_t(item) == 0,
-        "X must be aligned");
-  return {X.data(), is_float32, X.shape(0), X.shape(1), X.strides(0) / item, X.strides(1) / item};
+  return matrix_view(X.data(), X.dtype(), {X.shape(0), X.shape(1)}, {X.strides(0), X.strides(1)});
 }
 
 SparseMatrix::SparseMatrix(py::array values, py::array_t<int32_t, py::array::c_style> rows,

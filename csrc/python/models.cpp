@@ -17,25 +17,45 @@ void check_prediction(const Model& model, const View& X, int64_t begin, int64_t 
   check(0 <= begin && begin <= end && end <= model.n_iterations(), "iterations out of range");
 }
 
+// predict(team, out, init_score)
+template <class View, class Predict>
+py::array_t<double> predictions(const Predictor& predictor, const View& X, int64_t begin,
+                                int64_t end, int n_threads,
+                                const std::optional<DoubleArray>& init_score,
+                                const Predict& predict) {
+  check_prediction(predictor.model(), X, begin, end);
+  py::array_t<double> out({X.n_samples, int64_t(predictor.model().n_outputs)});
+  double* to = out.mutable_data();
+  const double* const from = init_score ? init_score->data() : nullptr;
+  check(!from || init_score->size() == out.size(), "init_score must have a value an output");
+  const py::gil_scoped_release release;
+  with_team(predictor.useful_threads(X.n_samples, end - begin, n_threads),
+            [&](Team& team) { predict(team, to, from); });
+  return out;
+}
+
 py::array_t<double> predict_matrix(const Predictor& predictor, const Matrix& X, int64_t begin,
                                    int64_t end, bool raw, int n_threads,
                                    const std::optional<DoubleArray>& init_score) {
-  const Model& model = predictor.model();
+  const PredictKernels& kernels = choose_kernels().prediction;
   return std::visit(
       [&](const auto& view) {
-        check_prediction(model, view, begin, end);
-        py::array_t<double> out({view.n_samples, int64_t(model.n_outputs)});
-        double* to = out.mutable_data();
-        const double* const from = init_score ? init_score->data() : nullptr;
-        check(!from || init_score->size() == out.size(), "init_score must have a value an output");
-        const PredictKernels& kernels = choose_kernels().prediction;
-        const py::gil_scoped_release release;
-        with_team(
-            predictor.useful_threads(view.n_samples, end - begin, n_threads),
-            [&](Team& team) { predictor.predict(view, begin, end, raw, kernels, team, to, from); });
-        return out;
+        return predictions(predictor, view, begin, end, n_threads, init_score,
+                           [&](Team& team, double* to, const double* from) {
+                             predictor.predict(view, begin, end, raw, kernels, team, to, from);
+                           });
       },
       view_of(X));
+}
+
+py::array_t<double> predict_on_device(const Predictor& predictor, const DeviceMatrix& X,
+                                      int64_t begin, int64_t end, bool raw, int n_threads,
+                                      const std::optional<DoubleArray>& init_score) {
+  const MatrixView view = X.view();
+  return predictions(predictor, view, begin, end, n_threads, init_score,
+                     [&](Team& team, double* to, const double* from) {
+                       predictor.predict(*X.device, view, begin, end, raw, team, to, from);
+                     });
 }
 
 // SHAP values [n_samples][n_outputs][n_features + 1], or interactions with one more such dimension.
@@ -165,6 +185,9 @@ void bind_models(py::module_& m) {
              return array_of(p.model().trees[i]);
            })
       .def("predict", &predict_matrix, py::arg("X"), py::arg("start_iteration"),
+           py::arg("end_iteration"), py::arg("raw"), py::arg("n_threads"),
+           py::arg("init_score") = py::none())
+      .def("predict", &predict_on_device, py::arg("X"), py::arg("start_iteration"),
            py::arg("end_iteration"), py::arg("raw"), py::arg("n_threads"),
            py::arg("init_score") = py::none())
       .def("explain", &explain, py::arg("X"), py::arg("start_iteration"), py::arg("end_iteration"),

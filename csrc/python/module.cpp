@@ -1,6 +1,5 @@
 // The border to Python: ndarrays become borrowed spans with named checks, the GIL is released for
 // all work, and nothing here knows how trees are grown.
-#include "../backend.h"
 #include "../cpu/kernels.h"
 #include "../model_io.h"
 #include "../support/parallel.h"
@@ -41,18 +40,7 @@ PYBIND11_MODULE(_core, m) {
   });
   m.def("simd_level", [] { return std::string(choose_kernels().name); });
 
-  py::class_<Device, std::shared_ptr<Device>>(m, "Device")
-      .def("kernel_times",
-           [](const Device& device) {
-             std::map<std::string, std::tuple<int64_t, double, int64_t>> times;
-             for (const auto& [type, time] : device.kernel_times()) {
-               std::string name = type.c_str();
-               py::detail::clean_type_id(name);
-               times[name] = {time.n_launches, time.seconds, time.work};
-             }
-             return times;
-           })
-      .def("run_bounds", &Device::run_bounds, py::arg("n_blocks"));
+  bind_devices(m);
   bind_comms(m);
   bind_matrices(m);
   bind_models(m);
