@@ -34,6 +34,31 @@ int64_t digest_of(const Tree& tree, const Quantization& q) {
   return digest_of(facts, tree.category_sets);
 }
 
+// A random forest: of n iterations' trees each counts for one part in n, so that they add up like
+// those of any model.
+class Average {
+ public:
+  explicit Average(const Model& start)
+      : first_tree_(start.trees.size()), first_iteration_(start.n_iterations()) {}
+
+  // After each iteration.
+  void take_latest(Model* model) {
+    const auto trees = std::span(model->trees).subspan(first_tree_);
+    for (const Tree& tree : trees.subspan(whole_values_.size())) {
+      std::vector<double>& values = whole_values_.emplace_back();
+      for (const Node& node : tree) values.push_back(node.value);
+    }
+    const double n = double(model->n_iterations() - first_iteration_);
+    for (size_t t = 0; t < trees.size(); ++t)
+      for (size_t i = 0; i < trees[t].size(); ++i) trees[t][i].value = whole_values_[t][i] / n;
+  }
+
+ private:
+  const size_t first_tree_;
+  const int64_t first_iteration_;
+  std::vector<std::vector<double>> whole_values_;  // of each tree's nodes
+};
+
 class Booster {
  public:
   Booster(Backend& backend, Comm& comm, const BinnedMatrix& bins, const TrainParams& params,
@@ -64,14 +89,18 @@ class Booster {
     const int64_t first = model.n_iterations();
     std::optional<Dropout> dropout;
     if (params_.dropout) dropout.emplace(backend_, bins_, params_, first);
+    Average average(model);
     for (int64_t iteration = first; iteration < first + params_.n_estimators; ++iteration) {
       hooks.before();
       comm_.begin_phase("growing tree " + std::to_string(model.trees.size()));
-      const double rate = dropout ? dropout->drop(model) : params_.learning_rate;
+      const double rate = dropout             ? dropout->drop(model)
+                          : params_.is_forest ? 1.0
+                                              : params_.learning_rate;
       compute_gradients(iteration, ranges);
       for (int output = 0; output < params_.n_outputs; ++output)
         model.trees.push_back(grow(iteration, output, ranges[output], rate));
       if (dropout) dropout->put_back(&model);
+      if (params_.is_forest) average.take_latest(&model);
       if (!hooks.after(model)) break;
     }
     int64_t sum = last_digest_;
@@ -92,7 +121,9 @@ class Booster {
       compute_gradients(iteration, ranges);
       for (int output = 0; output < params_.n_outputs; ++output) {
         Tree& tree = model.trees[iteration * params_.n_outputs + output];
-        refit_tree(&tree, output, ranges[output], decay_rate, of_iteration.subspan(output * n, n));
+        refit_tree(&tree, output, ranges[output], decay_rate,
+                   params_.is_forest ? 1.0 / model.n_iterations() : params_.learning_rate,
+                   of_iteration.subspan(output * n, n));
       }
     }
     return model;
@@ -100,7 +131,7 @@ class Booster {
 
  private:
   void refit_tree(Tree* tree, int output, const GradientRange& range, double decay_rate,
-                  std::span<const int32_t> leaf_of_row) {
+                  double rate, std::span<const int32_t> leaf_of_row) {
     GrownTree grown;
     for (size_t node = 0; node < tree->size(); ++node)
       if ((*tree)[node].feature < 0) grown.leaf_nodes.push_back(int32_t(node));
@@ -121,10 +152,15 @@ class Booster {
                                   split_params(quantization(0, output, range, kByteBits)));
     for (int64_t i = 0; i < n_leaves; ++i) {
       double& value = (*tree)[grown.leaf_nodes[i]].value;
-      value = decay_rate * value + (1.0 - decay_rate) * (params_.learning_rate * values[i]);
+      value = decay_rate * value + (1.0 - decay_rate) * (rate * values[i]);
       values[i] = value;
     }
-    backend_.add_leaf_values(output, values);
+    add_leaf_values(output, values);
+  }
+
+  // The trees of a forest do not see each other.
+  void add_leaf_values(int output, std::span<const double> values) {
+    if (!params_.is_forest) backend_.add_leaf_values(output, values);
   }
 
   // Of the last tree's digest on all workers.
@@ -262,7 +298,7 @@ class Booster {
                                      : quantized_leaf_values(grown, split);
     for (double& value : values) value *= rate;
     for (size_t i = 0; i < values.size(); ++i) grown.nodes[grown.leaf_nodes[i]].value = values[i];
-    backend_.add_leaf_values(output, values);
+    add_leaf_values(output, values);
     if (comm_.world_size() > 1) last_digest_ = digest_of(grown.nodes, q);
     return std::move(grown.nodes);
   }

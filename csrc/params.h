@@ -63,7 +63,9 @@ struct TrainParams {
   std::vector<double> label_gain;
   CategoryParams category;
   std::optional<DropoutParams> dropout;
+  bool is_forest;  // trees grow as if each were the first, and are averaged
 
+  bool changes_trees() const { return dropout || is_forest; }  // of earlier iterations
   bool limits_interactions() const { return !interaction_sets.empty() || most_interacting > 0; }
 };
 

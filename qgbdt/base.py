@@ -199,6 +199,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     ) -> Communicator:
         """Check what needs no data, and that workers mean the same fit."""
         self._check_params()
+        self._check_forest()
         workers = communicator or ALONE
         request.check(self, workers)
         workers.agree(
@@ -219,8 +220,8 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         self, init_model: Any, checkpoint_dir: str | os.PathLike[str] | None, resume: bool
     ) -> Continuation:
         """What fit goes on from; arguments of fit."""
-        if self.boosting_type == "dart":
-            self._check_dart(init_model, checkpoint_dir)
+        if self.boosting_type != "gbdt":
+            self._check_kept(init_model, checkpoint_dir)
         if not (self.warm_start and hasattr(self, "booster_")):
             return Continuation(init_model, checkpoint_dir, resume)
         if init_model is not None:
@@ -235,7 +236,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             )
         return Continuation(self.booster_, checkpoint_dir, resume, is_warm=True)
 
-    def _check_dart(self, init_model: Any, checkpoint_dir: str | os.PathLike[str] | None) -> None:
+    def _check_kept(self, init_model: Any, checkpoint_dir: str | os.PathLike[str] | None) -> None:
         """Raise ParameterError if anything would keep trees that change."""
         asked = {
             "init_model": init_model is not None,
@@ -247,9 +248,21 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         for name, is_asked in asked.items():
             if is_asked:
                 raise ParameterError(
-                    f"boosting_type='dart' changes earlier trees, which {name} would keep. Use "
-                    f"'gbdt', or leave out {name}."
+                    f"boosting_type={self.boosting_type!r} changes earlier trees, which {name} "
+                    f"would keep. Use 'gbdt', or leave out {name}."
                 )
+
+    def _check_forest(self) -> None:
+        """Raise ParameterError if all trees of a forest would be the same, but for rounding."""
+        draws_rows = self.data_sample_strategy == "goss" or (
+            self.subsample < 1 and self.subsample_freq > 0
+        )
+        draws_features = min(self.colsample_bytree, self.colsample_bynode) < 1 or self.extra_trees
+        if self.boosting_type == "rf" and not (draws_rows or draws_features):
+            raise ParameterError(
+                "boosting_type='rf' averages trees, which must differ. Set subsample below 1 with "
+                "subsample_freq=1, or colsample_bytree or colsample_bynode below 1."
+            )
 
     def _check_rows(
         self,

@@ -498,11 +498,12 @@ class CommonParams(Parametrized):
         doc="Whether a node looks at one cut of each numerical feature, which is drawn, and at the "
         "one between values and missing values. Categories are split as ever.",
     )
-    boosting_type: Literal["gbdt", "dart"] = param(
+    boosting_type: Literal["gbdt", "dart", "rf"] = param(
         default="gbdt",
-        allowed=Choice(("gbdt", "dart")),
+        allowed=Choice(("gbdt", "dart", "rf")),
         doc="'dart' grows trees as if some of the earlier ones, which are drawn, were not there, "
-        "and then lets those and the new ones count for less.",
+        "and then lets those and the new ones count for less. 'rf' is a random forest: each tree "
+        "grows as if it were the first, on rows or features that are drawn, and all are averaged.",
     )
     drop_rate: float = param(
         default=0.1,

@@ -1222,6 +1222,7 @@ def train(
         base_score, raw_prediction = np.zeros(params["n_outputs"]), np.array(init_score)
     trees, category_sets = [], []
     is_dart, weights = params["boosting_type"] == "dart", []
+    is_forest = params["boosting_type"] == "rf"
 
     def add_trees(iteration: int, sign: float) -> None:
         for output in range(len(raw_prediction)):
@@ -1233,7 +1234,9 @@ def train(
         dropped = dropped_iterations(weights, iteration, params) if is_dart else []
         for i in dropped:
             add_trees(i, -1.0)
-        rate = dart_rate(len(dropped), params) if is_dart else params["learning_rate"]
+        rate = 1.0 if is_forest else params["learning_rate"]
+        if is_dart:
+            rate = dart_rate(len(dropped), params)
         gradients, hessians = compute_gradients(
             raw_prediction, y, weight, params, query_sizes, iteration
         )
@@ -1254,8 +1257,9 @@ def train(
                 set_quantile_leaves(tree, leaf_rows, score, target, weight, params, rate)
             else:
                 set_leaf_values(tree, leaf_rows, g, h, quantized, params, rate)
-            leaves = find_leaves(tree, X, category_sets[-1])
-            raw_prediction[output] += tree["value"][leaves]
+            if not is_forest:
+                leaves = find_leaves(tree, X, category_sets[-1])
+                raw_prediction[output] += tree["value"][leaves]
             trees.append(tree)
         weights.append(rate)
         factor = len(dropped) / (len(dropped) + dart_unit(params))
@@ -1264,6 +1268,9 @@ def train(
             for tree in trees[i * len(raw_prediction) : (i + 1) * len(raw_prediction)]:
                 tree["value"] *= factor
             add_trees(i, 1.0)
+    if is_forest:
+        for tree in trees:
+            tree["value"] /= params["n_estimators"]
     return ReferenceModel(params["objective"], base_score, trees, category_sets)
 
 

@@ -89,7 +89,7 @@ PARAMS = st.fixed_dictionaries(
         "colsample_bytree": st.sampled_from([0.5, 1.0]),
         "colsample_bynode": st.sampled_from([0.5, 1.0]),
         "extra_trees": st.sampled_from([False, False, True]),
-        "boosting_type": st.sampled_from(["gbdt", "gbdt", "gbdt", "dart"]),
+        "boosting_type": st.sampled_from(["gbdt", "gbdt", "gbdt", "dart", "rf"]),
         "drop_rate": st.sampled_from([0.1, 0.9]),
         "skip_drop": st.sampled_from([0.0, 0.5]),
         "min_data_per_group": st.sampled_from([1, 100]),
@@ -113,6 +113,8 @@ def cases(draw):
     assume(objective not in ("binary", *CLASSES) or len(np.unique(y)) > 1)
     assume(objective != "poisson" or y.any())
     params = draw(PARAMS) | draw(SAMPLES)
+    if params["boosting_type"] == "rf":
+        params["colsample_bytree"] = 0.5  # trees must differ
     case = Case(None, {"X": X, "y": y}, sizes)
     if draw(st.booleans()):
         case.rows["sample_weight"] = rng.integers(0, 3, len(y)) + draw(st.sampled_from([0, 0.5]))
@@ -210,7 +212,7 @@ def check_equals(case, booster, draw):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QGBDT_SIMD", draw(st.sampled_from(_core.simd_levels())))
         assert case.fit(n_jobs=draw(st.integers(2, 5))).booster_ == booster
-    if n_trees > 1 and case.estimator.boosting_type != "dart":
+    if n_trees > 1 and case.estimator.boosting_type == "gbdt":
         first = case.fit(n_estimators=1)
         assert case.fit(n_estimators=n_trees - 1, init_model=first).booster_ == booster
     if not isinstance(case.estimator.categorical_features, list):

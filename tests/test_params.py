@@ -113,7 +113,7 @@ OUT_OF_RANGE = [
     ("colsample_bynode", 1.5, "a float in the range (0.0, 1.0]"),
     ("extra_trees", 1, "a bool"),
     ("warm_start", 1, "a bool"),
-    ("boosting_type", "rf", "a str among {'gbdt', 'dart'}"),
+    ("boosting_type", "goss", "a str among {'gbdt', 'dart', 'rf'}"),
     ("drop_rate", 1.1, "a float in the range [0.0, 1.0]"),
     ("max_drop", -2, "an int in the range [-1, 2147483647]"),
     ("skip_drop", -0.1, "a float in the range [0.0, 1.0]"),

@@ -288,3 +288,14 @@ def test_dart_equals_reference(objective, variant):
     )
     sampled = {"subsample": 0.7} if variant == "always" else {}
     compare(X, y, params | sampled, query_sizes=sizes)
+
+
+@pytest.mark.parametrize(
+    "drawn", [{"subsample": 0.6, "subsample_freq": 2}, {"colsample_bytree": 0.5}]
+)
+@pytest.mark.parametrize("objective", ["regression", "l1", "binary", "multiclass", "lambdarank"])
+def test_forests_equal_reference(objective, drawn):
+    X = hurting_data(900)
+    y, sizes = targets(X, objective)
+    forest = {"objective": objective, "boosting_type": "rf", "n_estimators": 5}
+    compare(X, y, native_params(**forest, **drawn), query_sizes=sizes)

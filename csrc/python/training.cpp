@@ -99,11 +99,12 @@ TrainParams train_params(const py::dict& dict) {
   p.category.max_to_onehot = in.get<int32_t>("max_cat_to_onehot");
   p.category.min_data_per_group = in.get<double>("min_data_per_group");
   const auto boosting = in.get<std::string>("boosting_type");
-  check(boosting == "gbdt" || boosting == "dart", "unknown boosting_type");
+  check(boosting == "gbdt" || boosting == "dart" || boosting == "rf", "unknown boosting_type");
   const DropoutParams dropout{in.get<double>("drop_rate"), in.get<double>("skip_drop"),
                               in.get<int64_t>("max_drop"), in.get<bool>("uniform_drop"),
                               in.get<bool>("xgboost_dart_mode")};
   if (boosting == "dart") p.dropout = dropout;
+  p.is_forest = boosting == "rf";
   in.finish();
   check(fits_outputs(p.objective, p.n_outputs), "n_outputs does not fit the objective");
   check((p.objective == ObjectiveKind::custom) == p.custom.has_value(), "what is custom differs");
@@ -438,7 +439,7 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
           if (!evaluation)
             evaluation.emplace(
                 evaluation_of(std::move(eval_data), metrics, params, comm, team, losses));
-          if (params.dropout) evaluation->forget();
+          if (params.changes_trees()) evaluation->forget();
           evaluation->score(trained, n_iterations);
           values = evaluation->values();
         }
