@@ -23,7 +23,9 @@ import gpu
 import numpy as np
 import pytest
 import results
+import shapes
 from conftest import (
+    MORE_OBJECTIVES,
     OBJECTIVES,
     CudaModule,
     feature_names,
@@ -31,6 +33,7 @@ from conftest import (
     hurting_data,
     native_params,
     put_cuda_module,
+    real_set,
     sparse_data,
     targets,
 )
@@ -39,6 +42,7 @@ from sklearn.base import clone
 from test_categories import CATEGORIES, categorical_data, effects
 from test_custom_objectives import compiled_huber, compiled_logistic, squared_error
 from test_distributed import drawn_case, in_threads, shards_in_order
+from test_machines_agree import REAL_SETS, as_target, query_sizes_absent
 
 from qgbdt import QGBDTClassifier, QGBDTRegressor, _core
 from qgbdt.devices import WHY_NO_GPU, open_device
@@ -86,7 +90,7 @@ def assert_devices_agree(X, y, params, *devices, max_bin=255, **kwargs):
 
 
 @pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", OBJECTIVES + MORE_OBJECTIVES)
 def test_objectives(objective, bits, make_device):
     X = hurting_data(4000, 5, bits)
     y, query_sizes = targets(X, objective)
@@ -94,6 +98,26 @@ def test_objectives(objective, bits, make_device):
     params = native_params(objective=objective, grad_bits=bits, n_estimators=2, num_leaves=31)
     device = make_device(bits)
     assert_devices_agree(X, y, params, device, weight=weight, query_sizes=query_sizes)
+
+
+@pytest.mark.parametrize(
+    ("name", "objective"),
+    [(n, o) for n in REAL_SETS for o in OBJECTIVES if (o == "lambdarank") != query_sizes_absent(n)],
+)
+def test_real_sets(name, objective, make_device):
+    X, y, query_sizes = real_set(name, 2000 if query_sizes_absent(name) else None)
+    params = native_params(objective=objective, grad_bits="auto", num_leaves=31, n_estimators=2)
+    y = as_target(y, objective)
+    assert_devices_agree(X, y, params, make_device(4), query_sizes=query_sizes)
+
+
+@pytest.mark.parametrize("name", shapes.EIGHT)
+def test_shapes(name, make_device):
+    part = shapes.make(name, 1500).train
+    objective = {"rank": "lambdarank"}.get(shapes.SHAPES[name].task, shapes.SHAPES[name].task)
+    params = native_params(objective=objective, grad_bits="auto", num_leaves=31)
+    X, y = part.X.astype(np.float64), part.y.astype(np.float64)
+    assert_devices_agree(X, y, params, make_device(5), query_sizes=part.group)
 
 
 @pytest.mark.parametrize("bits", [3, 5, 16])

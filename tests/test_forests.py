@@ -114,9 +114,7 @@ def test_what_would_keep_trees(params, given):
 def test_trees_must_differ(drawn):
     forest = QGBDTRegressor(boosting_type="rf", n_estimators=2)
     for same in ({}, {"subsample": 0.9}, {"subsample_freq": 1}):
-        with pytest.raises(
-            ParameterError, match=r"'rf' averages trees, which must differ\. Set "
-        ):
+        with pytest.raises(ParameterError, match=r"'rf' averages trees, which must differ\. Set "):
             forest.set_params(subsample=1.0, subsample_freq=0).set_params(**same).fit(X, Y)
     trees = forest.set_params(subsample_freq=0).set_params(**drawn).fit(X, Y).booster_.trees()
     assert not np.array_equal(trees[0], trees[1])
