@@ -134,13 +134,14 @@ def kernel_records(data: sources.Data, bounds: dict[str, float], rounds: int) ->
 
     X, y = data.train.X, data.train.y.astype(np.float64)
     names = [f"f{i}" for i in range(X.shape[1])]
-    params = trainer_params(QGBDTRegressor(n_estimators=rounds, num_leaves=255)) | {
+    estimator = QGBDTRegressor(n_estimators=rounds, num_leaves=255)
+    params = trainer_params(estimator) | {
         "objective": data.task,
         "custom": None,
         "n_outputs": 1,
         "seed": 0,
         "label_gain": label_gains(None),
-        **constraint_params(None, None, names, data.task),
+        **constraint_params(estimator, names, data.task),
     }
     device = _cuda.device(timed=True)
     matrix = _core.BinnedMatrix(X, 255, peers.default_threads())

@@ -87,21 +87,14 @@ class CategorySearch {
   QGBDT_FN double hessian(HistCell sum) const {
     return cell_hessian(sum) * rules_.params.hessian_scale;
   }
-  QGBDT_FN bool is_allowed(HistCell sum, int32_t count) const {
-    return cell_hessian(sum) >= rules_.min_hessian &&
-           (bins_.total_count == 0 || count >= rules_.params.min_child_samples);
-  }
-
   // Of equal splits the first is the best.
   QGBDT_FN void compare(HistCell left, int32_t count, const CategorySet& set) {
-    const HistCell right = rules_.total - left;
-    if (!is_allowed(left, count) || !is_allowed(right, bins_.total_count - count)) return;
-    const double score = rules_.params.limits_values
-                             ? bounded_sides_score(left, right, 0, of_children_)
-                             : sides_score(left, right, of_children_.params);
-    const double gain = score - rules_.score;
+    const int32_t least = rules_.params.min_child_samples;
+    const bool is_counted = bins_.total_count > 0;
+    if (is_counted && (count < least || bins_.total_count - count < least)) return;
+    const double gain = split_gain(left, 0, of_children_);
     if (!(gain > best_.gain)) return;
-    best_ = {gain, left, 0, set.contains(bins_.n_categories), bins_.total_count > 0};
+    best_ = {gain, left, 0, set.contains(bins_.n_categories), is_counted};
     set_ = set;
   }
 

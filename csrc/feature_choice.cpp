@@ -42,6 +42,28 @@ FeatureChoice::FeatureChoice(const BinnedMatrix& bins, const TrainParams& params
                stream_key(params.seed, uint64_t(iteration), kTreeSampleStream + output), &of_tree_);
 }
 
+FeatureMask FeatureChoice::of_tree() const {
+  FeatureMask needed = of_tree_;
+  if (!needed.empty())
+    for (const ForcedSplit& split : params_.forced_splits) needed[split.feature] = 1;
+  return needed;
+}
+
+FeatureMask FeatureChoice::of_forced(int32_t split) const {
+  FeatureMask allowed(bins_.n_features());
+  allowed[params_.forced_splits[split].feature] = 1;
+  return allowed;
+}
+
+std::vector<uint8_t> FeatureChoice::cuts_of_forced(int32_t split) const {
+  const auto [feature, threshold, left, right] = params_.forced_splits[split];
+  const std::vector<double>& thresholds = bins_.thresholds(feature);
+  std::vector<uint8_t> cuts(bins_.n_features());
+  cuts[feature] = uint8_t(std::lower_bound(thresholds.begin(), thresholds.end(), threshold) -
+                          thresholds.begin());
+  return cuts;
+}
+
 uint64_t FeatureChoice::child_key(uint64_t key, bool right) {
   return mix64(key ^ (right ? kRight : kLeft));
 }

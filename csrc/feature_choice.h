@@ -17,7 +17,8 @@ class FeatureChoice {
   // Of the features that have anything to split. An output's tree of an iteration draws its own.
   FeatureChoice(const BinnedMatrix& bins, const TrainParams& params, int64_t iteration, int output);
 
-  const FeatureMask& of_tree() const { return of_tree_; }
+  // Those whose histograms the tree needs.
+  FeatureMask of_tree() const;
 
   uint64_t root_key() const { return root_key_; }
   // A node's place in the tree, whenever it was grown.
@@ -28,6 +29,10 @@ class FeatureChoice {
 
   // Of each feature the bin after which the node may be cut; empty: after any.
   std::vector<uint8_t> cuts_of_node(uint64_t key) const;
+
+  // The same two of a node that is to be split by one of params.forced_splits.
+  FeatureMask of_forced(int32_t split) const;
+  std::vector<uint8_t> cuts_of_forced(int32_t split) const;
 
  private:
   void keep_sets(std::span<const int32_t> used, FeatureMask* allowed) const;

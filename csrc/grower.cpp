@@ -30,6 +30,7 @@ struct Leaf {
   int32_t node = kNone;       // its place in the tree, once committed
   int32_t left_leaf = kNone;  // once expanded: its children, left and right in a row
   bool missing_left = false;
+  int32_t forced_split = kNone;  // one of params.forced_splits that it is to be split by
   SplitCandidate split = {};
 };
 
@@ -62,6 +63,7 @@ class Grower {
     leaves_.push_back(
         {{0, uint32_t(backend_.n_in_use())}, n_rows, root_total, 0, features_.root_key()});
     leaves_[0].bounds.above = leaf_value(root_total, split_params_);  // the root's own
+    if (!params_.forced_splits.empty()) leaves_[0].forced_split = 0;
     find_root_split();
     commit_leaf(0);
     while (n_leaves_ < params_.num_leaves && !queue_.empty()) {
@@ -78,6 +80,8 @@ class Grower {
     bool by_depth;
     bool operator()(int32_t a, int32_t b) const {
       const Leaf &x = (*leaves)[a], &y = (*leaves)[b];
+      const bool x_is_forced = x.forced_split != kNone, y_is_forced = y.forced_split != kNone;
+      if (x_is_forced != y_is_forced) return x_is_forced;
       if (by_depth && x.depth != y.depth) return x.depth < y.depth;
       if (x.split.gain != y.split.gain) return x.split.gain > y.split.gain;
       return x.node < y.node;
@@ -123,18 +127,30 @@ class Grower {
     std::vector<std::vector<uint8_t>> cuts;
     for (size_t i = 0; i < ids.size(); ++i) {
       const Leaf& leaf = leaves_[ids[i]];
-      allowed.push_back(features_.of_node(leaf.key, leaf.used));
+      const int32_t forced = leaf.forced_split;
+      tasks[i].only_cuts = forced != kNone;
+      allowed.push_back(forced == kNone ? features_.of_node(leaf.key, leaf.used)
+                                        : features_.of_forced(forced));
       if (!allowed.back().empty()) tasks[i].allowed = allowed.back().data();
-      cuts.push_back(features_.cuts_of_node(leaf.key));
+      cuts.push_back(forced == kNone ? features_.cuts_of_node(leaf.key)
+                                     : features_.cuts_of_forced(forced));
       if (!cuts.back().empty()) tasks[i].cuts = cuts.back().data();
     }
     const std::vector<SplitCandidate> best = split_finder_.find(tasks);
+    std::vector<FindSplitTask> free_tasks;
+    std::vector<int32_t> free_ids;
     for (size_t i = 0; i < ids.size(); ++i) {
-      leaves_[ids[i]].split = best[i];
-      if (!best[i].exists()) continue;
-      leaves_[ids[i]].live = backend_.live_features(int32_t(i));
-      known_.insert(ids[i]);
+      Leaf& leaf = leaves_[ids[i]];
+      leaf.split = best[i];
+      if (best[i].exists()) {
+        leaf.live = backend_.live_features(int32_t(i));
+        known_.insert(ids[i]);
+      } else if (std::exchange(leaf.forced_split, kNone) != kNone) {
+        free_tasks.push_back(find_task(leaf, kNone));
+        free_ids.push_back(ids[i]);
+      }
     }
+    if (!free_ids.empty()) find_splits(std::move(free_tasks), free_ids);
   }
 
   // The first in the queue, and the best unexpanded leaves that are likely to be split before the
@@ -201,7 +217,7 @@ class Grower {
     const RowRange rows = parent.rows;
     const uint32_t middle = rows.begin + uint32_t(n_left);
     const int64_t count = parent.count;
-    const int32_t depth = parent.depth + 1;
+    const int32_t depth = parent.depth + 1, forced = parent.forced_split;
     const HistCell right_total = parent.total - s.left;
     parent.left_leaf = left;
     std::vector<int32_t> used = parent.used;
@@ -216,6 +232,10 @@ class Grower {
         {{rows.begin, middle}, count, s.left, depth, left_key, used, live, bounds.left});
     leaves_.push_back(
         {{middle, rows.end}, count, right_total, depth, right_key, used, live, bounds.right});
+    if (forced != kNone) {
+      leaves_[left].forced_split = params_.forced_splits[forced].left;
+      leaves_[left + 1].forced_split = params_.forced_splits[forced].right;
+    }
     if (is_alone_) count_children(id, n_left);
   }
 

@@ -30,6 +30,14 @@ struct DropoutParams {
   bool uniform_drop, as_xgboost;
 };
 
+// A split that trees begin with, and those of its sides: places among all, or -1. The first is the
+// root's.
+struct ForcedSplit {
+  int32_t feature;
+  double threshold;
+  int32_t left, right;
+};
+
 struct TrainParams {
   ObjectiveKind objective;
   std::optional<CustomObjective> custom;
@@ -62,6 +70,7 @@ struct TrainParams {
   int lambdarank_truncation_level;
   std::vector<double> label_gain;
   CategoryParams category;
+  std::vector<ForcedSplit> forced_splits;
   std::optional<DropoutParams> dropout;
   bool is_forest;  // trees grow as if each were the first, and are averaged
 

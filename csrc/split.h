@@ -262,6 +262,15 @@ QGBDT_FN double bounded_sides_score(HistCell left, HistCell right, int sign,
          score_of_value(right, right_value, rules.params);
 }
 
+// 0 if a side has too small a hessian.
+QGBDT_FN double split_gain(HistCell left, int sign, const NodeRules& rules) {
+  const HistCell right = rules.total - left;
+  if (cell_hessian(left) < rules.min_hessian || cell_hessian(right) < rules.min_hessian) return 0;
+  const double score = rules.params.limits_values ? bounded_sides_score(left, right, sign, rules)
+                                                  : sides_score(left, right, rules.params);
+  return score - rules.score;
+}
+
 // A split whose bound is below this gains less.
 QGBDT_FN float bound_of_gain(double gain, const NodeRules& rules) {
   const float bound = rules.bound.usable ? reached_bound(rules.score + gain, rules.bound) : 0;

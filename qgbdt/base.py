@@ -254,14 +254,12 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
 
     def _check_forest(self) -> None:
         """Raise ParameterError if all trees of a forest would be the same, but for rounding."""
-        draws_rows = self.data_sample_strategy == "goss" or (
-            self.subsample < 1 and self.subsample_freq > 0
-        )
-        draws_features = min(self.colsample_bytree, self.colsample_bynode) < 1 or self.extra_trees
-        if self.boosting_type == "rf" and not (draws_rows or draws_features):
+        share = min(self.subsample, self.colsample_bytree, self.colsample_bynode)
+        differ = share < 1 or self.data_sample_strategy == "goss" or self.extra_trees
+        if self.boosting_type == "rf" and not differ:
             raise ParameterError(
-                "boosting_type='rf' averages trees, which must differ. Set subsample below 1 with "
-                "subsample_freq=1, or colsample_bytree or colsample_bynode below 1."
+                "boosting_type='rf' averages trees, which must differ. Set subsample, "
+                "colsample_bytree or colsample_bynode below 1."
             )
 
     def _check_rows(
@@ -355,10 +353,8 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         }
         blocks = check_row_blocks(row_blocks, X.shape[0]) or [(workers.rank, X.shape[0])]
         names = self._feature_names(X)
-        params |= constraint_params(
-            self.monotone_constraints, self.interaction_constraints, names, like
-        )
-        check_not_monotone(categories, params["monotone_constraints"], names)
+        params |= constraint_params(self, names, like)
+        check_are_numbers(params, categories, names)
         initial = continuation.initial(objective, n_outputs, names, categories, fields)
         n_initial = initial.n_trees // n_outputs if initial else 0
         if continuation.is_warm:
@@ -579,8 +575,15 @@ def array_of_values(estimator: QGBDTEstimator, X: Any, workers: Communicator) ->
     return check_array(X, estimator=estimator, input_name="X", **checks)
 
 
-def check_not_monotone(categories: Categories, signs: Any, names: Sequence[str]) -> None:
-    """Raise DataError if a categorical feature has a direction."""
+def check_are_numbers(params: dict[str, Any], categories: Categories, names: Sequence[str]) -> None:
+    """Raise DataError if a categorical feature has a direction, or a threshold."""
+    signs = params["monotone_constraints"]
+    for feature, threshold, *_ in params["forced_splits"]:
+        if feature in categories.indices:
+            raise DataError(
+                f"forced_splits has the threshold {threshold} for {names[feature]!r}, whose "
+                "categories have no order."
+            )
     for index in categories.indices:
         if len(signs) and signs[index]:
             raise DataError(

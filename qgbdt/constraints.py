@@ -1,6 +1,7 @@
 """What a fit demands of its features, by number instead of by name."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,23 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgbdt.errors import DataError, ParameterError
+from qgbdt.params import CommonParams, is_int, is_real
 
 QUANTILE_OBJECTIVES = ("l1", "quantile", "mape")
 MOST_INTERACTING = {"no_interactions": 1, "pairwise": 2}
 
 
 def constraint_params(
-    monotone: Any, interactions: Any, names: Sequence[str], objective: str
+    estimator: CommonParams, names: Sequence[str], objective: str
 ) -> dict[str, Any]:
-    """The trainer's parameters for monotone_constraints and interaction_constraints.
+    """The trainer's parameters for monotone_constraints, interaction_constraints, forced_splits.
 
     Raises
     ------
     ParameterError
-        If the objective has no prediction that could be monotone.
+        If the objective has no prediction that could be monotone, or forced_splits are no splits.
     DataError
         If they name features that X does not have.
     """
+    monotone, interactions = estimator.monotone_constraints, estimator.interaction_constraints
     if monotone is not None and objective == "multiclass":
         raise ParameterError(
             "monotone_constraints are not for objective='multiclass': the score of a class can be "
@@ -41,6 +44,7 @@ def constraint_params(
         "most_interacting": MOST_INTERACTING.get(interactions, 0)
         if isinstance(interactions, str)
         else 0,
+        "forced_splits": forced_splits(estimator.forced_splits, names),
     }
 
 
@@ -80,6 +84,44 @@ def unlisted(sets: Iterable[Iterable[Any]], names: Sequence[str]) -> list[int]:
         number_of(feature, names, "interaction_constraints") for some in sets for feature in some
     }
     return [number for number in range(len(names)) if number not in listed]
+
+
+def forced_splits(
+    forced: Mapping[str, Any] | None, names: Sequence[str]
+) -> list[tuple[int, float, int, int]]:
+    """(feature, threshold, left, right) of each, the root's first; left and right are places or -1.
+
+    >>> low = {"feature": 1, "threshold": 0.5}
+    >>> forced_splits({"feature": "a", "threshold": 2, "right": low}, ["a", "b"])
+    [(0, 2.0, -1, 1), (1, 0.5, -1, -1)]
+    """
+    splits = [forced] if forced else []
+    found = []
+    for split in splits:  # which grows
+        if not is_split(split):
+            raise ParameterError(
+                "forced_splits must be dicts of a feature (by index or name), a finite threshold "
+                f"and, for sides that are split on, left and right. Got {split!r} instead."
+            )
+        feature = number_of(split["feature"], names, "forced_splits")
+        left, right = (split.get(side) for side in ("left", "right"))
+        place_of_left = len(splits)
+        place_of_right = place_of_left + bool(left)
+        splits += [some for some in (left, right) if some]
+        places = place_of_left if left else -1, place_of_right if right else -1
+        found.append((feature, float(split["threshold"]), *places))
+    return found
+
+
+def is_split(split: Any) -> bool:
+    """Whether it has what a forced split has, and nothing else."""
+    if not isinstance(split, Mapping) or not {"feature", "threshold"} <= set(split):
+        return False
+    if not set(split) <= {"feature", "threshold", "left", "right"}:
+        return False
+    is_feature = isinstance(split["feature"], str) or is_int(split["feature"])
+    threshold = split["threshold"]
+    return is_feature and is_real(threshold) and math.isfinite(threshold)
 
 
 def number_of(feature: Any, names: Sequence[str], parameter: str) -> int:

@@ -546,6 +546,14 @@ class CommonParams(Parametrized):
         "feature alone.",
         native=False,
     )
+    forced_splits: dict[str, Any] | None = param(
+        default=None,
+        allowed=DICT | NONE,
+        doc="The splits that each tree begins with: {'feature': index or name, 'threshold': x, "
+        "'left': ..., 'right': ...}, where sides that are split on have the same form. One that "
+        "is not allowed is left out, with what is below it.",
+        native=False,
+    )
     warm_start: bool = param(
         default=False,
         allowed=BOOL,

@@ -53,9 +53,7 @@ def refitted(
     params = (
         trainer_params(estimator)
         | ALL_ROWS
-        | constraint_params(
-            estimator.monotone_constraints, estimator.interaction_constraints, names, objective
-        )
+        | constraint_params(estimator, names, objective)
         | {
             "objective": model.objective,
             "custom": None if custom is None else custom.fields,

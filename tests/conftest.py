@@ -42,6 +42,7 @@ BASE_PARAMS = {
     "monotone_constraints": np.zeros(0, np.int8),
     "interaction_sets": np.zeros((0, 0), np.uint8),
     "most_interacting": 0,
+    "forced_splits": [],
     "tweedie_variance_power": 1.5,
     "alpha": 0.9,
     "fair_c": 1.0,

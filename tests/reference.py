@@ -874,11 +874,19 @@ def gain_threshold(parent, quantized, params, bounds=UNBOUNDED) -> float:
 
 
 def best_split(
-    matrix, histogram, parent, quantized, params, allowed=None, bounds=UNBOUNDED, cuts=None
+    matrix,
+    histogram,
+    parent,
+    quantized,
+    params,
+    allowed=None,
+    bounds=UNBOUNDED,
+    cuts=None,
+    only_cuts=False,
 ) -> Split | None:
     """The allowed split of largest gain; of equal ones, the first in scan order.
 
-    cuts: of each feature the only bin after which values are parted, or all of them.
+    cuts: of each feature the only bin after which values are parted, or (unless only_cuts) all.
     """
     params = params | {"min_child_weight": min_child_weight(parent, quantized, params)}
     best, best_gain = None, gain_threshold(parent, quantized, params, bounds)
@@ -897,7 +905,7 @@ def best_split(
                 histogram[feature], n_value_bins, has_missing
             )
             if cuts is not None:
-                kept = np.isin(bins, [cuts[feature], n_value_bins - 1])
+                kept = np.isin(bins, [cuts[feature], -1 if only_cuts else n_value_bins - 1])
                 left, bins, missing_left = left[kept], bins[kept], missing_left[kept]
             sets, l2 = [None] * len(left), 0.0
         if len(left) == 0:
@@ -995,6 +1003,7 @@ class Place(NamedTuple):
     key: int  # of the sample of its features
     used: frozenset  # features
     bounds: Bounds  # of its value, before shrinkage
+    forced: int = -1  # one of params["forced_splits"] that it is to be split by
 
 
 def child_places(place: Place, split: Split, children, quantized, params) -> tuple[Place, Place]:
@@ -1007,7 +1016,19 @@ def child_places(place: Place, split: Split, children, quantized, params) -> tup
     sign = int(params["monotone_constraints"][split.feature]) if is_monotone(params) else 0
     both = zip(child_keys(place.key), child_bounds(below, sign, *values))
     used = place.used | {split.feature}
-    return tuple(Place(place.depth + 1, key, used, bounds) for key, bounds in both)
+    forced = params["forced_splits"][place.forced][2:] if place.forced >= 0 else (-1, -1)
+    return tuple(
+        Place(place.depth + 1, key, used, bounds, of_side)
+        for (key, bounds), of_side in zip(both, forced)
+    )
+
+
+def forced_cut(matrix: BinnedMatrix, forced: int, params):
+    """The feature that a node is to be split by, as a mask, and the bin of its threshold."""
+    feature, threshold, *_ = params["forced_splits"][forced]
+    cuts = np.zeros(len(matrix.bin_thresholds), np.int64)
+    cuts[feature] = np.sum(matrix.bin_thresholds[feature] < threshold)
+    return np.arange(len(cuts)) == feature, cuts
 
 
 def grow_tree(
@@ -1034,24 +1055,30 @@ def grow_tree(
         is_shallow = params["max_depth"] <= 0 or place.depth < params["max_depth"]
         if is_shallow and len(rows) >= 2 * max(params["min_child_samples"], 1):
             histogram = build_histogram(matrix, quantized, rows)
-            allowed = features_of_node(tree_features, place.used, place.key, params)
-            cuts = cuts_of_node(matrix, place.key, params)
-            split = best_split(
-                matrix, histogram, sums, quantized, params, allowed, place.bounds, cuts
-            )
+            split = None
+            if place.forced >= 0:
+                allowed, cuts = forced_cut(matrix, place.forced, params)
+                rules = (allowed, place.bounds, cuts, True)
+                split = best_split(matrix, histogram, sums, quantized, params, *rules)
+            if split is None:
+                places[node] = place._replace(forced=-1)
+                allowed = features_of_node(tree_features, place.used, place.key, params)
+                rules = (allowed, place.bounds, cuts_of_node(matrix, place.key, params))
+                split = best_split(matrix, histogram, sums, quantized, params, *rules)
             if split is not None:
                 frontier[node] = split
 
     def turn(leaf: int):
         depth = places[leaf].depth if params["grow_policy"] == "depthwise" else 0
-        return depth, -frontier[leaf].gain, leaf
+        return places[leaf].forced < 0, depth, -frontier[leaf].gain, leaf
 
     key = stream_key(params["seed"], iteration, NODE_SAMPLE + output)
     gradient, hessian, _ = node_sums(quantized, rows)
     of_root = step_value(
         gradient * quantized.gradient_scale, hessian * quantized.hessian_scale, params
     )
-    add_leaf(0, rows, Place(0, key, frozenset(), bounds_of_root(of_root)))
+    forced = 0 if params["forced_splits"] else -1
+    add_leaf(0, rows, Place(0, key, frozenset(), bounds_of_root(of_root), forced))
     n_nodes = 1
     while frontier and len(leaf_rows) < params["num_leaves"]:
         node = min(frontier, key=turn)
@@ -1204,6 +1231,7 @@ def train(
     rounding, renew_leaves, seed; subsample, subsample_freq, data_sample_strategy, top_rate,
     other_rate, colsample_bytree, colsample_bynode, monotone_constraints (of each feature, or
     none), interaction_sets (bool (n_sets, n_features)), most_interacting (0: any number);
+    forced_splits ((feature, threshold, left, right), places among them or -1, the root's first);
     alpha, fair_c, tweedie_variance_power, lambdarank_truncation_level and label_gain where the
     objective reads them; boosting_type and, for "dart", drop_rate, max_drop, skip_drop,
     uniform_drop and xgboost_dart_mode; cat_smooth, cat_l2, max_cat_threshold, max_cat_to_onehot

@@ -13,7 +13,7 @@ from qgbdt.errors import ParameterError
 
 X = hurting_data(800)
 Y, _ = targets(X, "regression")
-FOREST = {"boosting_type": "rf", "subsample": 0.6, "subsample_freq": 1, "n_estimators": 8}
+FOREST = {"boosting_type": "rf", "subsample": 0.6, "n_estimators": 8}
 
 
 def fit(**params):
@@ -63,7 +63,7 @@ def test_predicts_as_well_as_lightgbms():
     lightgbm = pytest.importorskip("lightgbm")
     x = np.random.default_rng(1).normal(size=(4000, 5))
     y = x[:, 0] * x[:, 1] + np.sin(2 * x[:, 2])
-    params = FOREST | {"n_estimators": 60, "num_leaves": 63}
+    params = FOREST | {"n_estimators": 60, "num_leaves": 63, "subsample_freq": 1}
     theirs = lightgbm.LGBMRegressor(**params, verbose=-1).fit(x[:3000], y[:3000]).predict(x[3000:])
     ours = QGBDTRegressor(**params).fit(x[:3000], y[:3000]).predict(x[3000:])
     errors = [np.mean((y[3000:] - some) ** 2) for some in (ours, theirs)]
@@ -80,7 +80,7 @@ def test_its_model_is_one_of_trees():
 
 
 def test_refit_to_the_same_rows_changes_nothing():
-    forest = fit(subsample=1.0, subsample_freq=0, colsample_bytree=0.5, grad_bits=16)
+    forest = fit(subsample=1.0, colsample_bytree=0.5, grad_bits=16)
     refitted = forest.refit(X, Y, decay_rate=0.0)
     for old, new in zip(forest.booster_.trees(), refitted.booster_.trees()):
         np.testing.assert_allclose(old["value"], new["value"], rtol=1e-9, atol=1e-12)
@@ -104,7 +104,7 @@ def test_what_would_keep_trees(params, given):
 @pytest.mark.parametrize(
     "drawn",
     [
-        {"subsample": 0.9, "subsample_freq": 1},
+        {"subsample": 0.9},
         {"data_sample_strategy": "goss"},
         {"colsample_bytree": 0.5},
         {"colsample_bynode": 0.5},
@@ -113,8 +113,11 @@ def test_what_would_keep_trees(params, given):
 )
 def test_trees_must_differ(drawn):
     forest = QGBDTRegressor(boosting_type="rf", n_estimators=2)
-    for same in ({}, {"subsample": 0.9}, {"subsample_freq": 1}):
-        with pytest.raises(ParameterError, match=r"'rf' averages trees, which must differ\. Set "):
-            forest.set_params(subsample=1.0, subsample_freq=0).set_params(**same).fit(X, Y)
-    trees = forest.set_params(subsample_freq=0).set_params(**drawn).fit(X, Y).booster_.trees()
+    with pytest.raises(ParameterError) as raised:
+        forest.fit(X, Y)
+    assert str(raised.value) == (
+        "boosting_type='rf' averages trees, which must differ. Set subsample, colsample_bytree or "
+        "colsample_bynode below 1."
+    )
+    trees = forest.set_params(**drawn).fit(X, Y).booster_.trees()
     assert not np.array_equal(trees[0], trees[1])

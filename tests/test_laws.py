@@ -1,9 +1,9 @@
 """Laws of any fit: parameters, data and samples of rows and features are drawn all at once.
 
 Swept: every objective, bits, weights, missing values, categories, monotone and interaction
-constraints, bagging, sampling by gradient, features of trees and nodes, drawn cuts, threads, SIMD
-levels, a GPU's machine on the host, workers, sparse input, fits that go on. Against: one thread,
-and definitions. Tolerance: none, but one rounding each for sums of hessians.
+constraints, forced splits, bagging, sampling by gradient, features of trees and nodes, drawn cuts,
+threads, SIMD levels, a GPU's machine on the host, workers, sparse input, fits that go on. Against:
+one thread, and definitions. Tolerance: none, but one rounding each for sums of hessians.
 
 QGBDT_LAW_CASES sets how many combinations are drawn (`make laws`: 20,000).
 """
@@ -98,6 +98,14 @@ PARAMS = st.fixed_dictionaries(
 )
 
 
+def forced_splits(features):
+    split = st.fixed_dictionaries(
+        {"feature": st.sampled_from(sorted(features)), "threshold": st.floats(-3, 3)}
+    )
+    two = st.fixed_dictionaries({}, optional={"left": split, "right": split})
+    return st.builds(lambda root, sides: root | sides, split, two)
+
+
 @st.composite
 def cases(draw):
     objective = draw(st.sampled_from(OBJECTIVES + MORE_OBJECTIVES))
@@ -131,6 +139,8 @@ def cases(draw):
         sets = [[0, 1, 2], draw(st.lists(st.integers(1, 5), unique=True, min_size=1))]
         params["interaction_constraints"] = sets
         case.sets = [*sets, [i for i in range(N_FEATURES) if i > 2 and i not in sets[1]]]
+    elif draw(st.booleans()):
+        params["forced_splits"] = draw(forced_splits(set(range(N_FEATURES)) - set(categorical)))
     kinds = {"binary": QGBDTClassifier, **dict.fromkeys(CLASSES, QGBDTClassifier)}
     kinds |= dict.fromkeys(RANKING, QGBDTRanker)
     case.estimator = kinds.get(objective, QGBDTRegressor)(objective=objective, **params)

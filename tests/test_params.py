@@ -137,6 +137,7 @@ OUT_OF_RANGE = [
         )
         for value in ("triples", [0, 1], ["ab"], [[0.5]], 3, {"a": ["b"]})
     ),
+    ("forced_splits", [0, 1.0], "a dict or None"),
     ("early_stopping_rounds", 0, "an int in the range [1, 2147483647] or None"),
     ("early_stopping_min_delta", -0.1, "a float in the range [0.0, inf)"),
     ("first_metric_only", 1, "a bool"),

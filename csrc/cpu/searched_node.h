@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 
@@ -33,6 +34,7 @@ struct CpuBackend::SearchedNode {
   FeatureSplit find(const Kernels& kernels, int32_t feature, const FeatureBins& bins,
                     const uint32_t* counts, double at_least) {
     if (matrix.is_categorical(feature)) return find_categories(feature, bins, counts);
+    if (task.only_cuts) return find_at_only_cut(feature, bins, counts);
     if (task.cuts) return find_at_cut(kernels, feature, bins, counts, at_least);
     return kernels.find_split(bins, counts, int32_t(task.count), rules, at_least);
   }
@@ -64,6 +66,32 @@ struct CpuBackend::SearchedNode {
       in_order.counts[bin] = counts ? counts[place] : 0;
     }
     return find_category_split(in_order, rules, &categories[feature]);
+  }
+
+  FeatureSplit find_at_only_cut(int32_t feature, const FeatureBins& bins,
+                                const uint32_t* counts) const {
+    const int32_t n_value_bins = matrix.n_value_bins(feature), cut = task.cuts[feature];
+    const auto place = [&](int32_t bin) {
+      return bins.order.place(position_of_bin(bin, n_value_bins));
+    };
+    HistCell left = 0;
+    int64_t n_left = 0;
+    const auto add = [&](int32_t bin) {
+      left += cell_at(bins, place(bin));
+      if (counts) n_left += counts[place(bin)];
+    };
+    FeatureSplit best{0, 0, cut, false, counts != nullptr};
+    const auto compare = [&](bool missing_left) {
+      if (counts && std::min(n_left, task.count - n_left) < rules.params.min_child_samples) return;
+      const double gain = split_gain(left, bins.sign, rules);
+      if (gain > best.gain) best = {gain, left, cut, missing_left, counts != nullptr};
+    };
+    for (int32_t bin = 0; bin <= cut; ++bin) add(bin);
+    compare(false);
+    add(n_value_bins);
+    compare(true);
+    if (!(best.gain > gain_threshold(rules.score, rules.params))) best.gain = 0;
+    return best;
   }
 
   // As if the feature had two bins, those up to its cut and the others. Missing values may be

@@ -502,15 +502,19 @@ void CudaBackend::find_splits(std::span<const FindSplitTask> tasks, const SplitP
   found_.assign(n_splits, {});
   found_categories_.resize(tasks.size() * categorical_features_.size());
   std::vector<DeviceNode> nodes;
-  std::vector<uint8_t> cuts;
-  for (const FindSplitTask& task : tasks)
-    if (task.cuts) cuts.insert(cuts.end(), task.cuts, task.cuts + n_features_);
+  std::vector<uint8_t> cuts;  // of each task, or of none
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    if (!tasks[i].cuts) continue;
+    cuts.resize(n_splits);
+    std::copy_n(tasks[i].cuts, n_features_, &cuts[i * n_features_]);
+  }
   cuts_.assign(cuts);
   for (const FindSplitTask& task : tasks) {
     rules_.push_back(rules_of_node(params, task.total, task.count, task.bounds));
     const HistCell* sibling = task.sibling == kNone ? nullptr : cells_of(tasks[task.sibling].slot);
     nodes.push_back({cells_of(task.slot), sibling, rules_.back(),
-                     enough_rows_for_two(task.count, params), cuts_of(int64_t(nodes.size()))});
+                     enough_rows_for_two(task.count, params), cuts_of(int64_t(nodes.size())),
+                     task.only_cuts});
   }
   if (data_.searched.size() == 0) return;
   search(nodes, data_.searched);
@@ -554,8 +558,8 @@ void CudaBackend::find_counted_split(int32_t task, const HistCell* row_counts) {
   uint32_t counts[kBinPlaces];
   std::transform(row_counts, row_counts + kBinPlaces, counts, cell_hessian);
   place_counts_.assign(counts);
-  const DeviceNode searched{cells_of(tasks_[node].slot), nullptr, rules_[node], true,
-                            cuts_of(node)};
+  const DeviceNode searched{cells_of(tasks_[node].slot), nullptr, rules_[node], true, cuts_of(node),
+                            tasks_[node].only_cuts};
   search({&searched, 1}, {feature, feature + 1},
          {place_counts_.data(), int32_t(tasks_[node].count)});
   splits_.read({&found_[int64_t(node) * n_features_ + feature], 1}, feature);

@@ -17,7 +17,8 @@ struct DeviceNode {
   const HistCell* sibling;  // to be subtracted, or null
   NodeRules rules;
   bool is_searched;     // or there to be subtracted only
-  const uint8_t* cuts;  // [n_features], as of a FindSplitTask
+  const uint8_t* cuts;  // [n_features], as of a FindSplitTask, and the next
+  bool only_cuts;
 };
 
 // Rows in each place of the one feature that is searched, and of the node; or null.
@@ -102,7 +103,8 @@ struct FindSplit {
       count += shared.counts[position];
       if (position == kMissingPosition) continue;  // nothing | all, or the same as values | missing
       const int32_t bin = bin_of_position(position);
-      if (node.cuts && bin != node.cuts[feature_of(at)] && bin != last_bin) continue;
+      if (node.cuts && bin != node.cuts[feature_of(at)] && (node.only_cuts || bin != last_bin))
+        continue;
       compare(left, int32_t(count), bin, false, feature.sign, node.rules, &best);
       if (missing != 0 || n_missing != 0)
         compare(left + missing, int32_t(count + n_missing), bin, true, feature.sign, node.rules,
@@ -129,14 +131,10 @@ struct FindSplit {
  private:
   QGBDT_FN void compare(HistCell left, int32_t count, int32_t bin, bool missing_left, int32_t sign,
                         const NodeRules& rules, FeatureSplit* best) const {
-    const HistCell right = rules.total - left;
-    if (cell_hessian(left) < rules.min_hessian || cell_hessian(right) < rules.min_hessian) return;
     const int32_t min_count = rules.params.min_child_samples;
     const bool is_counted = row_counts.of_places != nullptr;
     if (is_counted && (count < min_count || row_counts.of_node - count < min_count)) return;
-    const double score = rules.params.limits_values ? bounded_sides_score(left, right, sign, rules)
-                                                    : sides_score(left, right, rules.params);
-    const double gain = score - rules.score;
+    const double gain = split_gain(left, sign, rules);
     if (gain > best->gain) *best = {gain, left, bin, missing_left, is_counted};
   }
 };

@@ -98,6 +98,9 @@ TrainParams train_params(const py::dict& dict) {
   p.category.max_threshold = in.get<int32_t>("max_cat_threshold");
   p.category.max_to_onehot = in.get<int32_t>("max_cat_to_onehot");
   p.category.min_data_per_group = in.get<double>("min_data_per_group");
+  for (const auto& [feature, threshold, left, right] :
+       in.get<std::vector<std::tuple<int32_t, double, int32_t, int32_t>>>("forced_splits"))
+    p.forced_splits.push_back({feature, threshold, left, right});
   const auto boosting = in.get<std::string>("boosting_type");
   check(boosting == "gbdt" || boosting == "dart" || boosting == "rf", "unknown boosting_type");
   const DropoutParams dropout{in.get<double>("drop_rate"), in.get<double>("skip_drop"),
