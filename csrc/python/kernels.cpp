@@ -122,7 +122,7 @@ void gradients(const std::string& objective, const Array<double>& target,
                const std::optional<Array<double>>& weight, Array<double>& raw_prediction,
                Array<float>& gradient, Array<float>& hessian) {
   ObjectiveKind kind;
-  check(objective_from_name(objective, &kind) && !is_ranking(kind) && kind != ObjectiveKind::custom,
+  check(objective_from_name(objective, &kind) && !is_ranking(kind) && !has_given_gradients(kind),
         "objective must be one whose rows are independent");
   const int64_t n_outputs = raw_prediction.ndim() == 2 ? raw_prediction.shape(0) : 0;
   check(fits_outputs(kind, int(n_outputs)), "n_outputs and objective differ");
@@ -140,9 +140,10 @@ void gradients(const std::string& objective, const Array<double>& target,
                      gradient.mutable_data(),
                      hessian.mutable_data()};
   std::vector<GradientRange> ranges(n_outputs);
-  const double tweedie_variance_power = 1.5, alpha = 0.9, fair_c = 1;
-  choose_kernels().gradients(kind, {tweedie_variance_power, alpha, fair_c}, rows, 0, n,
-                             ranges.data());
+  const double tweedie_variance_power = 1.5, alpha = 0.9, fair_c = 1, aft_scale = 0.5;
+  choose_kernels().gradients(kind,
+                             {tweedie_variance_power, alpha, fair_c, Noise::normal, aft_scale},
+                             rows, 0, n, ranges.data());
 }
 
 template <class Pair>
