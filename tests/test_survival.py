@@ -156,6 +156,49 @@ def test_few_rows(objective, n):
         compare(np.arange(n)[:, None] * 1.0, np.array(y[:n]), params)
 
 
+def cox_gradients(s, y, weight=None):
+    """The native ones."""
+    g, h = np.empty((2, *s.shape), np.float32)
+    _core.kernels.gradients("cox", y, weight, s, g, h)
+    return g, h
+
+
+def assert_cox_is_reference(s, y, weight=None):
+    expected = ref.compute_gradients(
+        s, y, np.ones(len(y)) if weight is None else weight, native_params(objective="cox")
+    )
+    np.testing.assert_array_equal(cox_gradients(s, y, weight), expected)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 500])
+@pytest.mark.parametrize("ties", [False, True])
+def test_gradients_of_cox_equal_reference(ties, n):
+    y, s = times(n, ties=ties)
+    assert_cox_is_reference(s, y)
+    assert_cox_is_reference(s, -np.abs(y))
+    for weight in (np.random.default_rng(1).random(n), np.arange(n) % 3 * 1.0):
+        assert_cox_is_reference(s, y, weight)
+        assert_cox_is_reference(1e3 * s, y, weight)
+
+
+def test_only_ratios_of_hazards_count():
+    y, s = times(60)
+    s = np.round(1024 * s) / 1024  # so that sums are exact
+    np.testing.assert_array_equal(cox_gradients(s, y), cox_gradients(s + 1024.0, y))
+
+
+def test_no_hessian_of_cox_is_negative():
+    """That of the last row, alone at risk, is 0 but for rounding: of these scores less than 0."""
+    scores = np.random.default_rng(0).normal(size=(1000, 1, 3))
+    part = ref.exp(scores[:, 0, 2] - scores[:, 0].max(axis=1))
+    below_0 = part * (1.0 / part - part * (1.0 / part / part)) < 0
+    assert below_0.sum() > 9
+    for s in scores[below_0]:
+        y = np.array([-1.0, -2.0, 3.0])
+        assert_cox_is_reference(s, y)
+        assert (cox_gradients(s, y)[1] == 0).all()
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_scores_that_hurt(objective):
     """The fit ends, and its values are finite, wherever it starts."""
@@ -229,6 +272,18 @@ def test_cox_nloglik_is_the_mean_loss_of_events():
         np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
+@NOISES
+def test_losses_of_single_rows_are_the_references(noise):
+    """A mean of many rows would hide a last bit."""
+    params = aft_params(noise, 1.0)
+    changes = {"aft_loss_distribution": noise}
+    for score in np.random.default_rng(0).normal(size=300) * 3:
+        for y in (1.0, -1.0):
+            s, target = np.array([[score]]), np.array([y])
+            got = evaluated(["aft_nloglik"], "aft", s, target, None, None, **changes)
+            assert got == ref.metric("aft_nloglik", s, target, None, params)
+
+
 @pytest.mark.parametrize("noise", [*NOISE, None])
 def test_xgboost_agrees(noise):
     """In float32, which its scores and sums are."""
@@ -251,11 +306,22 @@ def test_xgboost_agrees(noise):
     np.testing.assert_allclose(ours, theirs, rtol=2e-6)
 
 
+def test_rows_that_differ_in_weights_only():
+    """Hazards add up to about 1, so that its logarithm shows the last bits."""
+    weight = np.random.default_rng(0).random(40) / 20
+    values = set()
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(40)
+        data = (np.zeros((40, 1)), np.ones(40), weight[order], None)
+        values.add(evaluated(["cox_nloglik"], "cox", *data)[0])
+    assert len(values) == 1
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_workers_find_the_metrics_of_one(objective):
-    """Also of rows that are cut where times, scores and weights tie."""
+def test_the_order_of_rows_does_not_matter(objective):
+    """Nor how they lie over workers, where times, scores and weights tie."""
     s, y, weight, _ = drawn(objective, 500)
-    y, weight = np.sign(y) * np.ceil(np.abs(y) / 50), np.ceil(2 * weight)
+    y = np.sign(y) * np.ceil(np.abs(y) / 50)
     names = [f"{objective}_nloglik", "c_index"]
     alone = evaluated(names, objective, s, y, weight, None)
     parts = list(shards(500, [0, 10, 200, 201]))
@@ -265,6 +331,10 @@ def test_workers_find_the_metrics_of_one(objective):
         return evaluated(names, objective, s[some], y[some], weight[some], None, 2, comm)
 
     for values in in_threads(_core.thread_comms(len(parts)), work):
+        assert (values == alone).all()
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(500)
+        values = evaluated(names, objective, s[order], y[order], weight[order], None)
         assert (values == alone).all()
 
 
