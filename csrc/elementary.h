@@ -1,6 +1,6 @@
-// exp and log whose every bit is ours: only IEEE additions, multiplications and divisions in a
-// fixed order, so NumPy, every SIMD level and CUDA give the same bits. Within 2 ulp of the true
-// value.
+// exp, log and the normal distribution whose every bit is ours: only IEEE additions,
+// multiplications and divisions in a fixed order, so NumPy, every SIMD level and CUDA give the same
+// bits. exp and log are within 2 ulp of the true value.
 #pragma once
 
 #include <stdint.h>
@@ -68,5 +68,47 @@ QGBDT_FN double log(double x) {
 }
 
 QGBDT_FN double log2(double x) { return log(x) * kLog2E; }
+
+QGBDT_FN double finite_log(double x) { return log(x < 1e-300 ? 1e-300 : x); }
+
+// ---- The standard normal distribution
+
+// The tail beyond x >= 0 over the density at x. As Shepherd and Laframboise, "Chebyshev
+// approximation of (1 + 2x) exp(x^2) erfc x in 0 <= x < inf" (Math. Comp. 36, 1981): (1 + x) times
+// it is a polynomial in (x - 5) / (x + 5). This one is the Chebyshev series of 24 terms, computed
+// with 50 digits and written in powers; relative error below 4e-16.
+QGBDT_FN double mills_ratio(double x) {
+  constexpr double kOfPowers[24] = {
+      -9.5648329347125513e-10, -7.0738985755615885e-10, 1.1032071151574336e-08,
+      9.0924761340191469e-09,  -7.7585202367863426e-08, -6.5889744911089537e-08,
+      4.9199623314783404e-07,  3.2054316652589574e-07,  -3.2772876332088651e-06,
+      -1.7633239265736746e-07, 2.2709612709237681e-05,  -2.480583845192319e-05,
+      -0.0001343742785571135,  0.00045704392357953655,  1.9530638370790786e-05,
+      -0.0042012903291873066,  0.016348231281029382,    -0.038026592185841389,
+      0.061505045840186498,    -0.066177600779096304,   0.025072179301638801,
+      0.077781598868737686,    -0.22948753825211315,    1.1568486282918946};
+  const double t = 1.0 - 10.0 / (x + 5.0);
+  double p = kOfPowers[0];
+  QGBDT_UNROLL(23)
+  for (int k = 1; k < 24; ++k) p = p * t + kOfPowers[k];
+  return p / (1.0 + x);
+}
+
+QGBDT_FN double normal_density(double z) {
+  constexpr double kAtZero = 0.39894228040143268;  // 1 / sqrt(2 pi)
+  return kAtZero * exp(-0.5 * (z * z));
+}
+
+// The tail beyond z.
+QGBDT_FN double normal_survival(double z) {
+  const double tail = normal_density(z) * mills_ratio(__builtin_fabs(z));
+  return z < 0 ? 1.0 - tail : tail;
+}
+
+// The density at z over the tail beyond, which a quotient of the two would not have far out.
+QGBDT_FN double normal_hazard(double z) {
+  const double ratio = mills_ratio(__builtin_fabs(z)), density = normal_density(z);
+  return z < 0 ? density / (1.0 - density * ratio) : 1.0 / ratio;
+}
 
 }  // namespace qgbdt

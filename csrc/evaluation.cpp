@@ -48,21 +48,104 @@ double of_area(double sum, ClassWeights total) {
   return M::value(sum, total);
 }
 
+// Weights by score, of which some are added and then summed up to a score (a Fenwick tree).
+class WeightsByScore {
+ public:
+  explicit WeightsByScore(std::span<const TimedRow> rows) {
+    for (const TimedRow& row : rows) scores_.push_back(row.score);
+    std::sort(scores_.begin(), scores_.end());
+    scores_.erase(std::unique(scores_.begin(), scores_.end()), scores_.end());
+    sums_.resize(scores_.size() + 1);
+  }
+
+  void add(double score, int64_t weight) {
+    for (size_t i = place(score) + 1; i < sums_.size(); i += i & -i) sums_[i] += weight;
+    total_ += weight;
+  }
+
+  LaterWeights around(double score) const {
+    const size_t at = place(score);
+    const int64_t lower = sum(at), not_higher = sum(at + 1);
+    return {lower, not_higher - lower, total_ - not_higher};
+  }
+
+ private:
+  size_t place(double score) const {
+    return size_t(std::lower_bound(scores_.begin(), scores_.end(), score) - scores_.begin());
+  }
+  int64_t sum(size_t n) const {  // of the n lowest scores
+    int64_t sum = 0;
+    for (; n > 0; n -= n & -n) sum += sums_[n];
+    return sum;
+  }
+
+  std::vector<double> scores_;  // distinct
+  std::vector<int64_t> sums_;
+  int64_t total_ = 0;
+};
+
+// From the latest time to the earliest; who is censored at the time of an event had none then.
+template <bool kHigherIsLater>
+double concordance(std::span<const TimedRow> rows) {
+  using Pairs = Concordance<kHigherIsLater>;
+  double max_weight = 0, in_order = 0, all = 0;
+  for (const TimedRow& row : rows) max_weight = std::max(max_weight, row.weight);
+  const double scale = power_of_two(fixed_exponent(max_weight, int64_t(rows.size())));
+  const auto weight = [&](size_t i) { return to_fixed(rows[i].weight, scale); };
+  WeightsByScore later(rows);
+  for (size_t end = rows.size(), begin; end > 0; end = begin) {
+    begin = end - 1;
+    while (begin > 0 && rows[begin - 1].time() == rows[begin].time()) --begin;
+    for (size_t i = begin; i < end; ++i)
+      if (!rows[i].is_event()) later.add(rows[i].score, weight(i));
+    for (size_t i = begin; i < end;) {
+      const LaterWeights around = later.around(rows[i].score);
+      int64_t own = 0;
+      for (const double score = rows[i].score; i < end && rows[i].score == score; ++i)
+        own += rows[i].is_event() ? weight(i) : 0;
+      in_order += double(own) * Pairs::in_order(around);
+      all += double(own) * Pairs::all(around);
+    }
+    for (size_t i = begin; i < end; ++i)
+      if (rows[i].is_event()) later.add(rows[i].score, weight(i));
+  }
+  return Pairs::value(in_order, all);
+}
+
+double cox_loss(std::span<const TimedRow> rows) {
+  return CoxLoss::value(rows.data(), int64_t(rows.size()));
+}
+
 template <class M>
 constexpr Metric row_metric(const char* name, Problem problem) {
-  return {name,    problem, M::kHigherIsBetter, M::kNeedsConstant, &losses<M>, &of_mean<M>, nullptr,
-          nullptr, nullptr};
+  Metric metric{name, problem, M::kHigherIsBetter};
+  metric.needs_constant = M::kNeedsConstant;
+  metric.row_losses = &losses<M>;
+  metric.of_mean = &of_mean<M>;
+  return metric;
 }
 
 template <class M>
 constexpr Metric query_metric(const char* name) {
-  return {name,         Problem::ranking, true,   false, nullptr, &of_mean<MeanLoss>,
-          &of_query<M>, nullptr,          nullptr};
+  Metric metric{name, Problem::ranking, true};
+  metric.of_mean = &of_mean<MeanLoss>;
+  metric.of_query = &of_query<M>;
+  return metric;
 }
 
 template <class M>
 constexpr Metric order_metric(const char* name) {
-  return {name, Problem::binary, true, false, nullptr, nullptr, nullptr, &area<M>, &of_area<M>};
+  Metric metric{name, Problem::binary, true};
+  metric.area = &area<M>;
+  metric.of_area = &of_area<M>;
+  return metric;
+}
+
+constexpr Metric time_metric(const char* name, Problem problem, bool higher_is_better,
+                             double (*of_times)(std::span<const TimedRow>)) {
+  Metric metric{name, problem, higher_is_better};
+  metric.of_times = of_times;
+  return metric;
 }
 
 constexpr Metric kMetrics[] = {
@@ -81,6 +164,10 @@ constexpr Metric kMetrics[] = {
     row_metric<PoissonDeviance>("poisson_deviance", Problem::regression),
     row_metric<GammaDeviance>("gamma_deviance", Problem::regression),
     row_metric<TweedieDeviance>("tweedie_deviance", Problem::regression),
+    row_metric<AftLoss>("aft_nloglik", Problem::aft),
+    time_metric("cox_nloglik", Problem::cox, false, &cox_loss),
+    time_metric("c_index", Problem::aft, true, &concordance<true>),
+    time_metric("c_index", Problem::cox, true, &concordance<false>),
     row_metric<BinaryLogloss>("binary_logloss", Problem::binary),
     row_metric<BinaryError>("binary_error", Problem::binary),
     order_metric<Auc>("auc"),
@@ -98,21 +185,19 @@ struct ScoredWeight {
   int64_t signed_weight;
 };
 
-// The best first. Where scores are equal, any order: their weights are summed.
-void sort_by_score(std::vector<ScoredWeight>& rows, Team& team) {
-  const auto is_better = [](const ScoredWeight& a, const ScoredWeight& b) {
-    return a.score > b.score;
-  };
+// In any order of those that are equal.
+template <class Row, class IsBefore>
+void sort_rows(std::vector<Row>& rows, const IsBefore& is_before, Team& team) {
   const auto at = [&](int64_t i) { return rows.begin() + i; };
   const int64_t n = int64_t(rows.size());
   const int threads = team.threads_for(n, kRowsPerSort);
   int64_t sorted = std::max<int64_t>((n + threads - 1) / threads, 1);
   team.run_blocks(threads, n, sorted, [&](int64_t begin, int64_t end, int) {
-    std::sort(at(begin), at(end), is_better);
+    std::sort(at(begin), at(end), is_before);
   });
   for (; sorted < n; sorted *= 2)
     team.run_blocks(threads, n, 2 * sorted, [&](int64_t begin, int64_t end, int) {
-      std::inplace_merge(at(begin), at(std::min(begin + sorted, end)), at(end), is_better);
+      std::inplace_merge(at(begin), at(std::min(begin + sorted, end)), at(end), is_before);
     });
 }
 
@@ -161,9 +246,11 @@ double largest_magnitude(const std::vector<double>& values) {
 }  // namespace
 
 ChosenMetric mean_of(RowLoss loss) {
-  static constexpr Metric kMean = {"",      Problem::regression, false,   false,
-                                   nullptr, &of_mean<MeanLoss>,  nullptr, nullptr,
-                                   nullptr};
+  static constexpr Metric kMean = [] {
+    Metric metric{"", Problem::regression, false};
+    metric.of_mean = &of_mean<MeanLoss>;
+    return metric;
+  }();
   return {&kMean, 0, loss};
 }
 
@@ -181,16 +268,20 @@ Evaluation::Evaluation(std::vector<EvaluationData> data, std::vector<ChosenMetri
       comm_(comm),
       team_(team) {
   for (EvaluationData& some : data) {
-    sets_.push_back({std::move(some), {}, {}, {}, 0, 0, 0});
+    sets_.push_back({std::move(some), {}, {}, {}, {}, 0, 0, 0});
     if (sets_.back().is_ranking()) prepare_queries(sets_.back());
   }
   prepare_weights();
   const bool needs_constant = any_metric([](const Metric& m) { return m.needs_constant; });
   const bool needs_order = any_metric([](const Metric& m) { return m.area != nullptr; });
-  check(n_targets_ == 1 || !(needs_constant || needs_order), "a metric of one target");
+  const bool needs_times = any_metric([](const Metric& m) { return m.of_times != nullptr; });
+  check(n_targets_ == 1 || !(needs_constant || needs_order || needs_times),
+        "a metric of one target");
   if (needs_constant) prepare_constants();
   if (needs_order)
     for (Set& set : sets_) prepare_order(set);
+  if (needs_times)
+    for (Set& set : sets_) prepare_times(set);
 }
 
 bool Evaluation::any_metric(bool (*holds)(const Metric&)) const {
@@ -248,6 +339,12 @@ void Evaluation::prepare_order(Set& set) {
     own.push_back(set.data.target[i] > 0 ? weight : -weight);
   }
   set.signed_weight = gather(std::span<const int64_t>(own), comm_);
+}
+
+void Evaluation::prepare_times(Set& set) {
+  std::vector<TimedRow> own;
+  for (int64_t i = 0; i < set.size(); ++i) own.push_back({set.data.target[i], 0, set.weight(i)});
+  set.timed = gather(std::span<const TimedRow>(own), comm_);
 }
 
 // ---- Sums
@@ -341,6 +438,7 @@ std::vector<double> Evaluation::values() {
             of_mean(values[s * per_set + m] / set.sum_weight, set.of_constant);
     if (!set.signed_weight.empty())
       find_order_metrics(set, std::span(values).subspan(s * per_set, per_set));
+    if (!set.timed.empty()) find_time_metrics(set, std::span(values).subspan(s * per_set, per_set));
   }
   return values;
 }
@@ -393,14 +491,22 @@ void Evaluation::weigh_queries(const Set& set, std::span<Column> columns) {
   });
 }
 
-void Evaluation::find_order_metrics(const Set& set, std::span<double> values) {
-  const std::vector<double> scores =
+std::vector<double> Evaluation::scores_of_all(const Set& set) {
+  std::vector<double> scores =
       gather(std::span<const double>(set.data.raw_prediction, set.size()), comm_);
-  check(scores.size() == set.signed_weight.size(), "workers have as many rows as before");
+  check(int64_t(scores.size()) == set.n_of_all, "workers have as many rows as before");
+  for (double& score : scores) score = std::isnan(score) ? -HUGE_VAL : score;
+  return scores;
+}
+
+void Evaluation::find_order_metrics(const Set& set, std::span<double> values) {
+  const std::vector<double> scores = scores_of_all(set);
   std::vector<ScoredWeight> rows(scores.size());
-  for (size_t i = 0; i < rows.size(); ++i)
-    rows[i] = {std::isnan(scores[i]) ? -HUGE_VAL : scores[i], set.signed_weight[i]};
-  sort_by_score(rows, team_);
+  for (size_t i = 0; i < rows.size(); ++i) rows[i] = {scores[i], set.signed_weight[i]};
+  const auto is_better = [](const ScoredWeight& a, const ScoredWeight& b) {
+    return a.score > b.score;
+  };
+  sort_rows(rows, is_better, team_);
   for (size_t m = 0; m < values.size(); ++m) {
     const Metric& metric = *metrics_[m].metric;
     if (!metric.area) continue;
@@ -409,6 +515,19 @@ void Evaluation::find_order_metrics(const Set& set, std::span<double> values) {
         rows, [&](ClassWeights group, ClassWeights before) { sum += metric.area(group, before); });
     values[m] = metric.of_area(sum, total);
   }
+}
+
+void Evaluation::find_time_metrics(const Set& set, std::span<double> values) {
+  const std::vector<double> scores = scores_of_all(set);
+  std::vector<TimedRow> rows = set.timed;
+  for (size_t i = 0; i < rows.size(); ++i) rows[i].score = scores[i];
+  const auto is_before = [](const TimedRow& a, const TimedRow& b) {
+    if (a.time() != b.time()) return a.time() < b.time();
+    return a.score != b.score ? a.score < b.score : a.weight < b.weight;
+  };
+  sort_rows(rows, is_before, team_);
+  for (size_t m = 0; m < values.size(); ++m)
+    if (const auto of_times = metrics_[m].metric->of_times) values[m] = of_times(rows);
 }
 
 }  // namespace qgbdt

@@ -19,7 +19,7 @@
 
 namespace qgbdt {
 
-enum class Problem { regression, binary, multiclass, ranking };
+enum class Problem { regression, aft, cox, binary, multiclass, ranking };
 
 // Rows that are scored: of each n_outputs scores of one target, `stride` after those of the last.
 struct ScoredRows {
@@ -27,16 +27,18 @@ struct ScoredRows {
   int n_outputs, stride;
 };
 
-// One of three kinds: whoever counts (rows, queries, groups of equal scores) has a function.
+// One of four kinds: whoever counts (rows, queries, groups of equal scores, all rows in the order
+// of their times) has a function.
 struct Metric {
   const char* name;
   Problem problem;
-  bool higher_is_better, needs_constant;
-  void (*row_losses)(const ScoredRows&, const ObjectiveArgs&, int64_t n, double* out);
-  double (*of_mean)(double mean, double of_constant);
-  double (*of_query)(const RankedQuery&, int64_t k);
-  double (*area)(ClassWeights group, ClassWeights before);
-  double (*of_area)(double sum, ClassWeights total);
+  bool higher_is_better, needs_constant = false;
+  void (*row_losses)(const ScoredRows&, const ObjectiveArgs&, int64_t n, double* out) = nullptr;
+  double (*of_mean)(double mean, double of_constant) = nullptr;
+  double (*of_query)(const RankedQuery&, int64_t k) = nullptr;
+  double (*area)(ClassWeights group, ClassWeights before) = nullptr;
+  double (*of_area)(double sum, ClassWeights total) = nullptr;
+  double (*of_times)(std::span<const TimedRow>) = nullptr;
 };
 
 std::span<const Metric> all_metrics();
@@ -88,6 +90,7 @@ class Evaluation {
     std::vector<double> query_weight;    // of ranking: the mean of the rows'
     std::vector<double> ideal;           // of ranking: each query's labels, the largest first
     std::vector<int64_t> signed_weight;  // all workers' rows, in fixed point; negatives below 0
+    std::vector<TimedRow> timed;         // all workers' rows, without scores
     int64_t n_of_all;                    // rows, or queries of ranking: whatever is weighed
     double sum_weight;
     double of_constant;  // the mean squared error of the best constant
@@ -107,12 +110,15 @@ class Evaluation {
   void prepare_weights();
   void prepare_constants();
   void prepare_order(Set& set);
+  void prepare_times(Set& set);
   template <class Value>
   std::vector<double> means_of_all(const Value& value);
   std::vector<double> sums_of_all(const std::vector<Column>& columns);
   void weigh_rows(const Set& set, std::span<Column> columns);
   void weigh_queries(const Set& set, std::span<Column> columns);
+  std::vector<double> scores_of_all(const Set& set);
   void find_order_metrics(const Set& set, std::span<double> values);
+  void find_time_metrics(const Set& set, std::span<double> values);
 
   const std::vector<ChosenMetric> metrics_;
   const Link link_;

@@ -138,6 +138,13 @@ struct TweedieDeviance : MeanLoss {
   }
 };
 
+struct AftLoss : MeanLoss {  // XGBoost's, with its bound
+  static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs& args) {
+    const double likelihood = Aft::likelihood(row.raw[0], row.target, args);
+    return -log(likelihood > 1e-12 ? likelihood : 1e-12);
+  }
+};
+
 struct BinaryLogloss : MeanLoss {
   static QGBDT_FN double loss(const ScoredRow& row, const ObjectiveArgs&) {
     const double p = clamp_probability(row.predicted[0]);
@@ -229,6 +236,55 @@ struct AveragePrecision {
   }
   static QGBDT_FN double value(double sum, ClassWeights total) {
     return sum / double(total.positive);
+  }
+};
+
+// ---- Of rows with times, the earliest first. Those of one time are in the order of scores, then
+// of weights, so that what is equal in all of these may lie in any order.
+
+struct TimedRow {
+  double target, score, weight;
+  QGBDT_FN double time() const { return __builtin_fabs(target); }
+  QGBDT_FN bool is_event() const { return target > 0; }
+};
+
+// The mean over events of -log of Cox's partial likelihood.
+struct CoxLoss {
+  static QGBDT_FN double value(const TimedRow* rows, int64_t n) {
+    double largest = rows[0].score, at_risk = 0, sum = 0, events = 0;
+    for (int64_t i = 1; i < n; ++i) largest = rows[i].score > largest ? rows[i].score : largest;
+    for (int64_t end = n, begin; end > 0; end = begin) {
+      for (begin = end; begin > 0 && rows[begin - 1].time() == rows[end - 1].time();) {
+        --begin;
+        at_risk += rows[begin].weight * exp(rows[begin].score - largest);
+      }
+      for (int64_t i = end - 1; i >= begin; --i) {
+        if (!rows[i].is_event()) continue;
+        sum += rows[i].weight * (finite_log(at_risk) + largest - rows[i].score);
+        events += rows[i].weight;
+      }
+    }
+    return sum / events;
+  }
+};
+
+// Harrell's c: of the pairs of which is known whose event was earlier, the share whose scores say
+// so; equal scores count half. Weights are integers, in fixed point.
+
+struct LaterWeights {  // of the rows whose time is later than that of an event, by their scores
+  int64_t lower, equal, higher;
+};
+
+template <bool kHigherIsLater>
+struct Concordance {
+  static QGBDT_FN double in_order(const LaterWeights& rows) {
+    return double(kHigherIsLater ? rows.higher : rows.lower) + 0.5 * double(rows.equal);
+  }
+  static QGBDT_FN double all(const LaterWeights& rows) {
+    return double(rows.lower + rows.equal + rows.higher);
+  }
+  static QGBDT_FN double value(double in_order, double all) {
+    return all > 0 ? in_order / all : 0.5;
   }
 };
 

@@ -27,6 +27,8 @@ constexpr std::pair<ObjectiveKind, const char*> kObjectives[] = {
     {ObjectiveKind::poisson, "poisson"},
     {ObjectiveKind::gamma, "gamma"},
     {ObjectiveKind::tweedie, "tweedie"},
+    {ObjectiveKind::aft, "aft"},
+    {ObjectiveKind::cox, "cox"},
     {ObjectiveKind::binary, "binary"},
     {ObjectiveKind::multiclass, "multiclass"},
     {ObjectiveKind::multiclassova, "multiclassova"},

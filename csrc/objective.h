@@ -27,20 +27,20 @@ QGBDT_FN double clamp_probability(double p) {
   return p > 1 - 1e-15 ? 1 - 1e-15 : p;
 }
 
-QGBDT_FN double finite_log(double x) { return log(x < 1e-300 ? 1e-300 : x); }
-
 // Newton steps on a logarithmic scale overshoot where a few rows among many settled ones are wrong:
 // G / H is then in the hundreds. A factor of e^5 is more than any leaf needs at once.
 constexpr double kMaxLogStep = 5.0;
 constexpr double kNoMaxStep = __builtin_huge_val();
 
 // Each struct: gradient(raw score, target, args), and what those of its link share: the link; the
-// longest step of a leaf; start_score(weighted mean of the target).
+// longest step of a leaf; start_score(weighted mean of start_target(target)).
 
 struct Objective {
   static constexpr bool kConstantHessian = false;  // 1, of rows without weights
   static constexpr bool kQuantileLeaves = false;   // see leaf_quantiles.h
   static constexpr bool kPerClass = false;         // an output a class
+  static constexpr bool kGivenGradients = false;   // by TrainingData::given, not by the struct
+  static QGBDT_FN double start_target(double y) { return y; }
 };
 
 struct Identity : Objective {
@@ -158,6 +158,110 @@ struct Tweedie : Exponential {  // -y exp((1 - rho) s) / (1 - rho) + exp((2 - rh
   }
 };
 
+// ---- Times: y > 0 is that of an event, y < 0 says that there was none until |y| (right
+// censoring).
+
+// Of a z of a distribution: derivatives of -log likelihood, of z or, of the censored, of a larger
+// one; and the likelihood.
+
+struct NormalNoise {
+  static QGBDT_FN Gradient derivatives(double z, bool is_event) {
+    const double hazard = normal_hazard(z);
+    return {is_event ? z : hazard, is_event ? 1.0 : hazard * (hazard - z)};
+  }
+  static QGBDT_FN double likelihood(double z, bool is_event) {
+    return is_event ? normal_density(z) : normal_survival(z);
+  }
+};
+
+struct LogisticNoise {
+  static QGBDT_FN Gradient derivatives(double z, bool is_event) {
+    const double p = sigmoid(z), h = p * (1.0 - p);
+    return {is_event ? 2.0 * p - 1.0 : p, is_event ? 2.0 * h : h};
+  }
+  static QGBDT_FN double likelihood(double z, bool is_event) {
+    const double survival = sigmoid(-z);
+    return is_event ? sigmoid(z) * survival : survival;
+  }
+};
+
+struct ExtremeNoise {  // the logarithm of an exponential time
+  static QGBDT_FN Gradient derivatives(double z, bool is_event) {
+    const double w = exp(z);
+    return {is_event ? w - 1.0 : w, w};
+  }
+  static QGBDT_FN double likelihood(double z, bool is_event) {
+    const double w = exp(z), survival = exp(-w);
+    return is_event ? w * survival : survival;
+  }
+};
+
+QGBDT_FN double between(double x, double low, double high) {  // NaN is low
+  x = x > low ? x : low;
+  return x < high ? x : high;
+}
+
+// Accelerated failure time: the logarithm of the time is s + scale * noise (Barnwal, Cho and
+// Hocking, "Survival Regression with Accelerated Failure Time Model in XGBoost", 2022). The bounds
+// are XGBoost's.
+template <class Noise>
+struct AftOf : Exponential {
+  static constexpr double kMostGradient = 15.0, kLeastHessian = 1e-16, kMostHessian = 15.0;
+
+  static QGBDT_FN double z(double s, double y, double scale) {
+    return (finite_log(__builtin_fabs(y)) - s) / scale;
+  }
+  static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs& args) {
+    const double scale = args.aft_scale;
+    const Gradient of_z = Noise::derivatives(z(s, y, scale), y > 0);
+    return {between(-of_z.g / scale, -kMostGradient, kMostGradient),
+            between(of_z.h / (scale * scale), kLeastHessian, kMostHessian)};
+  }
+  // Of the time.
+  static QGBDT_FN double likelihood(double s, double y, const ObjectiveArgs& args) {
+    const double scale = args.aft_scale, of_z = Noise::likelihood(z(s, y, scale), y > 0);
+    return y > 0 ? of_z / (scale * y) : of_z;
+  }
+};
+
+// Of the noise that is asked for. The start is the best one of normal noise where no row is
+// censored.
+struct Aft : Exponential {
+  static QGBDT_FN double start_target(double y) { return finite_log(__builtin_fabs(y)); }
+  static QGBDT_FN double start_score(double mean) { return mean; }
+
+  // Calls f(AftOf<...>{}).
+  template <class F>
+  static QGBDT_FN auto visit_noise(const ObjectiveArgs& args, const F& f) {
+    switch (args.aft_noise) {
+      case Noise::logistic: return f(AftOf<LogisticNoise>{});
+      case Noise::extreme: return f(AftOf<ExtremeNoise>{});
+      default: return f(AftOf<NormalNoise>{});
+    }
+  }
+  static QGBDT_FN Gradient gradient(double s, double y, const ObjectiveArgs& args) {
+    return visit_noise(args, [&](auto aft) { return decltype(aft)::gradient(s, y, args); });
+  }
+  static QGBDT_FN double likelihood(double s, double y, const ObjectiveArgs& args) {
+    return visit_noise(args, [&](auto aft) { return decltype(aft)::likelihood(s, y, args); });
+  }
+};
+
+// Proportional hazards: the partial likelihood of Cox (1972), ties as Breslow (1974), that of all
+// who are at risk at the time of an event it is the row which has it. cox.h has the sums.
+struct Cox : Exponential {
+  static constexpr bool kGivenGradients = true;
+  static QGBDT_FN double start_score(double) { return 0; }  // any is as good
+
+  // Of a row of this weight and hazard; sums over events until its time, of weights over those at
+  // risk and over their squares. Weighted; the hessian is the diagonal.
+  static QGBDT_FN Gradient gradient(double hazard, double weight, bool is_event, double rate,
+                                    double rate_of_squares) {
+    const double part = weight * hazard, h = part * (rate - part * rate_of_squares);
+    return {weight * (hazard * rate - (is_event ? 1.0 : 0.0)), h > 0 ? h : 0.0};
+  }
+};
+
 // Softmax cross entropy. Its gradient couples the classes of a row, so the kernel works on
 // probabilities; the factor K / (K - 1) makes the diagonal hessian an upper bound for K = 2.
 struct Multiclass : Objective {
@@ -245,8 +349,9 @@ struct RankXendcg : Identity {
   static QGBDT_FN double rest(double p) { return 1.0 - p > kLeast ? 1.0 - p : kLeast; }
 };
 
-// The user's: its gradients come from elsewhere, its link is the model's.
+// The user's: its link is the model's.
 struct Custom : Identity {
+  static constexpr bool kGivenGradients = true;
   static constexpr bool kConstantHessian = false;
   static QGBDT_FN double start_score(double) { return 0; }
 };
@@ -284,6 +389,8 @@ QGBDT_HOST_FN auto visit_objective(ObjectiveKind kind, F&& f) {
     case ObjectiveKind::poisson: return f(Poisson{});
     case ObjectiveKind::gamma: return f(Gamma{});
     case ObjectiveKind::tweedie: return f(Tweedie{});
+    case ObjectiveKind::aft: return f(Aft{});
+    case ObjectiveKind::cox: return f(Cox{});
     case ObjectiveKind::binary: return f(Binary{});
     case ObjectiveKind::multiclass: return f(Multiclass{});
     case ObjectiveKind::multiclassova: return f(OneVsAll{});
@@ -297,8 +404,14 @@ QGBDT_HOST_FN auto visit_objective(ObjectiveKind kind, F&& f) {
 QGBDT_HOST_FN bool is_per_class(ObjectiveKind kind) {
   return visit_objective(kind, [](auto objective) { return decltype(objective)::kPerClass; });
 }
+QGBDT_HOST_FN bool has_given_gradients(ObjectiveKind kind) {
+  return visit_objective(kind, [](auto objective) { return decltype(objective)::kGivenGradients; });
+}
 QGBDT_HOST_FN bool is_ranking(ObjectiveKind kind) {
   return kind == ObjectiveKind::lambdarank || kind == ObjectiveKind::rank_xendcg;
+}
+QGBDT_HOST_FN bool is_of_times(ObjectiveKind kind) {
+  return kind == ObjectiveKind::aft || kind == ObjectiveKind::cox;
 }
 // Outputs are classes, or the user's; or each has a target of its own.
 QGBDT_HOST_FN int n_targets(ObjectiveKind kind, int n_outputs) {
@@ -306,7 +419,7 @@ QGBDT_HOST_FN int n_targets(ObjectiveKind kind, int n_outputs) {
 }
 QGBDT_HOST_FN bool fits_outputs(ObjectiveKind kind, int n_outputs) {
   if (is_per_class(kind)) return n_outputs > 1;
-  return n_outputs == 1 || (n_outputs > 1 && !is_ranking(kind));
+  return n_outputs == 1 || (n_outputs > 1 && !is_ranking(kind) && !is_of_times(kind));
 }
 
 }  // namespace qgbdt

@@ -9,12 +9,23 @@
 
 namespace qgbdt {
 
+namespace {
+
+// That of which the start score takes the mean.
+double start_target_of(const TrainingData& data, int64_t row, int output) {
+  return visit_objective(data.objective, [&](auto objective) {
+    return decltype(objective)::start_target(data.target_of(row, output));
+  });
+}
+
+}  // namespace
+
 double max_weighted_target(const TrainingData& data) {
   if (is_per_class(data.objective)) return max_weight(data);
   double m = 0;
   for (int output = 0; output < data.n_outputs; ++output)
     for (int64_t i = 0; i < data.bins->n_samples(); ++i)
-      m = std::max(m, std::abs(data.weight_of(i) * data.target_of(i, output)));
+      m = std::max(m, std::abs(data.weight_of(i) * start_target_of(data, i, output)));
   return m;
 }
 
@@ -31,19 +42,19 @@ StartSums start_sums(const TrainingData& data, int output, int target_exponent,
   StartSums sums;
   for (int64_t i = 0; i < data.bins->n_samples(); ++i) {
     const double weight = data.weight_of(i);
-    sums.weighted_target += to_fixed(weight * data.target_of(i, output), target_scale);
+    sums.weighted_target += to_fixed(weight * start_target_of(data, i, output), target_scale);
     sums.weight += to_fixed(weight, weight_scale);
   }
   return sums;
 }
 
-void custom_row_gradients(const TrainingData& data, int64_t begin, int64_t end,
-                          const double* raw_prediction, float* gradient, float* hessian) {
+void given_row_gradients(const TrainingData& data, int64_t begin, int64_t end,
+                         const double* raw_prediction, float* gradient, float* hessian) {
   constexpr int64_t kBlock = 4096;
   double g[kBlock], h[kBlock];
   for (int64_t from = begin; from < end; from += kBlock) {
     const int64_t to = std::min(from + kBlock, end);
-    data.custom.of_rows(to - from, raw_prediction + from, data.target + from, g, h);
+    data.given.of_rows(to - from, raw_prediction + from, data.target + from, g, h);
     for (int64_t i = from; i < to; ++i) {
       gradient[i] = to_gradient(g[i - from] * data.weight_of(i));
       hessian[i] = to_gradient((h[i - from] > 0 ? h[i - from] : 0.0) * data.weight_of(i));

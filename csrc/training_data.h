@@ -13,8 +13,8 @@
 
 namespace qgbdt {
 
-// Gradients of an objective of the user's: one of the two.
-struct CustomGradients {
+// Gradients of an objective of the user's, one of the two; or of cox, of all rows.
+struct GivenGradients {
   // Of any n rows, called by any thread.
   void (*of_rows)(int64_t n, const double* score, const double* target, double* g,
                   double* h) = nullptr;
@@ -38,7 +38,7 @@ struct TrainingData {
   int truncation_level;
   std::vector<int8_t> signs;  // as TrainParams::monotone_constraints
   FeatureRange searched;      // the features whose histograms this worker gets whole
-  CustomGradients custom = {};
+  GivenGradients given = {};
 
   int32_t sign_of(int32_t feature) const { return signs.empty() ? 0 : signs[feature]; }
   double weight_of(int64_t row) const { return weight ? weight[row] : 1.0; }
@@ -49,8 +49,8 @@ struct TrainingData {
 };
 
 // Weighted gradients of rows [begin, end), by of_rows.
-void custom_row_gradients(const TrainingData& data, int64_t begin, int64_t end,
-                          const double* raw_prediction, float* gradient, float* hessian);
+void given_row_gradients(const TrainingData& data, int64_t begin, int64_t end,
+                         const double* raw_prediction, float* gradient, float* hessian);
 
 struct StartSums {  // fixed point, of the target and the weight
   int64_t weighted_target = 0, weight = 0;

@@ -29,6 +29,8 @@ enum class ObjectiveKind {
   poisson,
   gamma,
   tweedie,
+  aft,
+  cox,
   binary,
   multiclass,
   multiclassova,
@@ -39,10 +41,14 @@ enum class ObjectiveKind {
 
 enum class Link { identity, logistic, softmax, exponential };
 
+enum class Noise { normal, logistic, extreme };  // of the logarithms of times
+
 struct ObjectiveArgs {
   double tweedie_variance_power;
-  double alpha;   // of huber and quantile
-  double fair_c;  // of fair
+  double alpha;      // of huber and quantile
+  double fair_c;     // of fair
+  Noise aft_noise;   // of aft
+  double aft_scale;  // likewise, of its noise
 };
 
 // How large the values of one kind are: the largest magnitude, and how many lie in each power of

@@ -481,7 +481,8 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         X : array-like or sparse matrix of shape (n_samples, n_features)
             Numbers, and categories. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
-            Target values, in the range of the objective.
+            Target values, in the range of the objective. Of 'aft' and 'cox' times, those of
+            censored rows with a minus.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights, not negative. A row of weight zero still counts in min_child_samples.
         {init_score}
@@ -510,6 +511,11 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
         )
         workers = self._start(communicator, sample_weight, request)
         objective = self._resolve_objective()
+        if objective == "cox" and not workers.is_alone:
+            raise ParameterError(
+                "objective='cox' compares all rows with each other, which several workers do not "
+                "have. Train on one worker, or use objective='aft'."
+            )
         continuation = self._continuation(init_model, checkpoint_dir, resume)
         X, y, categories = self._check_rows(X, y, workers, continuation, y_numeric=True)
         weight = check_sample_weight(sample_weight, X.shape[0], workers=workers)

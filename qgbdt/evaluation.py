@@ -31,6 +31,8 @@ DEFAULT_METRIC = {
     "poisson": "poisson",
     "gamma": "gamma",
     "tweedie": "tweedie",
+    "aft": "aft_nloglik",
+    "cox": "cox_nloglik",
     "binary": "binary_logloss",
     "multiclass": "multi_logloss",
     "multiclassova": "multi_logloss",
@@ -256,8 +258,8 @@ class EvaluationRequest:
         names, functions = self.names_and_functions()
         if not names and not functions and not self.compiled:
             names = [DEFAULT_METRIC[objective]]
-        problem = METRICS[DEFAULT_METRIC[objective]][0]
-        known = [name for name, (its, _) in METRICS.items() if its == problem]
+        (problem,) = METRICS[DEFAULT_METRIC[objective]][0]
+        known = [name for name, (problems, _) in METRICS.items() if problem in problems]
         for name in names:
             if name not in known:
                 raise ParameterError(
@@ -304,6 +306,11 @@ def check_set(
         raise DataError(f"The evaluation set {name!r} has no rows.")
     for metric, _ in metrics:
         check_range(y, metric.removesuffix("_deviance"), f"eval_metric={metric!r}")
+        if metric in ("cox_nloglik", "c_index") and not counts[1]:
+            raise DataError(
+                f"eval_metric={metric!r} needs an event, y > 0, but all rows of the evaluation set "
+                f"{name!r} are censored."
+            )
         if metric in ("auc", "average_precision") and not counts[1:].all():
             raise DataError(
                 f"eval_metric={metric!r} needs rows of both classes, but the evaluation set "

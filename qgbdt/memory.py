@@ -45,6 +45,8 @@ def estimated(
         of_row += 5
     elif estimator.subsample < 1:
         of_row += 1
+    if getattr(estimator, "objective", None) == "cox":
+        of_row += 28  # the order of times, hazards and sums of them
     slots = min(estimator.num_leaves, n_samples / ROWS_OF_HISTOGRAM + 1)
     histograms = int(slots * sample.n_cells * CELL)
     rows, threads = of_row * n_samples, n_threads * SCRATCH

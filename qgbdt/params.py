@@ -281,9 +281,11 @@ def check_names(owner: str, names: Mapping[str, Any], known: Mapping[str, Any]) 
 
 # --- Names ----------------------------------------------------------------------------------------
 
+TIME_OBJECTIVES = ("aft", "cox")  # whose y are times
 REGRESSION_OBJECTIVES = (
     *("regression", "l1", "huber", "fair", "quantile", "mape", "cross_entropy"),
     *("poisson", "gamma", "tweedie"),
+    *TIME_OBJECTIVES,
 )
 
 CLASSIFIER_OBJECTIVES = ("binary", "multiclass", "multiclassova")
@@ -680,9 +682,11 @@ class RegressorParams(CommonParams):
         doc="The loss. 'regression' (and None) is the squared error, 'l1' the absolute one, 'mape' "
         "the relative one; 'huber' and 'fair' lie between the first two; 'quantile' models the "
         "quantile alpha. 'cross_entropy' is of a y that is a probability. 'poisson' and 'tweedie' "
-        "need y >= 0, 'gamma' needs y > 0, and these three model the logarithm of the mean. "
-        "LightGBM's other names of these are taken, too. Or a function f(y, score[, weight]) that "
-        "returns gradients and hessians.",
+        "need y >= 0, 'gamma' needs y > 0, and these three model the logarithm of the mean. Of "
+        "'aft' and 'cox' y > 0 is the time of an event, and y < 0 says that there was none until "
+        "-y; 'aft' models the logarithm of the time, 'cox' that of the hazard. LightGBM's other "
+        "names of these are taken, too. Or a function f(y, score[, weight]) that returns gradients "
+        "and hessians.",
         native=False,
     )
     alpha: float = param(
@@ -700,6 +704,16 @@ class RegressorParams(CommonParams):
         default=1.5,
         allowed=FloatRange(1.0, 2.0, "()"),
         doc="Power of the mean that the variance grows with, for 'tweedie' only.",
+    )
+    aft_loss_distribution: Literal["normal", "logistic", "extreme"] = param(
+        default="normal",
+        allowed=Choice(("normal", "logistic", "extreme")),
+        doc="For 'aft' the distribution of the noise in the logarithm of the time.",
+    )
+    aft_loss_distribution_scale: float = param(
+        default=1.0,
+        allowed=FloatRange(0.0, bounds="()"),
+        doc="For 'aft' what that noise is multiplied by.",
     )
 
 

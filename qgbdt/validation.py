@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from qgbdt.distributed.communicator import ALONE, Communicator
 from qgbdt.errors import DataError
 from qgbdt.matrices import is_sparse, native_array
-from qgbdt.params import is_int
+from qgbdt.params import TIME_OBJECTIVES, is_int
 
 Floats = NDArray[np.float64]
 
@@ -122,8 +122,15 @@ def check_columns(y: Any, n_samples: int) -> Any:
 
 def check_regression_target(y: Any, weight: Floats | None, objective: str) -> Floats:
     """The target as float64, in the range of the objective; or several, as columns."""
+    if has_columns(y) and objective in TIME_OBJECTIVES:
+        raise DataError(
+            f"objective={objective!r} is of one target, but y has {n_columns(y)} columns. Use a "
+            "vector: the time of an event, or minus the time until which there was none."
+        )
     target = numeric_columns("y", y) if has_columns(y) else numeric_vector("y", y)
     check_range(target, objective, f"objective={objective!r}")
+    if objective == "cox" and not (weighted(target, weight) > 0).any():
+        raise DataError("objective='cox' needs an event, y > 0, but all rows are censored.")
     largest = max(np.abs(some).max(initial=0) for some in (target, weighted(target, weight)))
     if largest > MAX_MAGNITUDE:
         raise DataError(
@@ -141,6 +148,12 @@ def check_range(target: Floats, family: str, what: str) -> None:
         raise DataError(f"{what} needs y in the range [0, 1], got {wrong}.")
     if family == "gamma" and (target <= 0).any():
         raise DataError(f"{what} needs y > 0, got {target.min()}.")
+    if family in TIME_OBJECTIVES and not (np.abs(target) > 0).all():
+        wrong = target[~(np.abs(target) > 0)][0]
+        raise DataError(
+            f"{what} needs times as y: y > 0 of an event, y < 0 if there was none until -y. Got "
+            f"{wrong}."
+        )
 
 
 def check_relevance(y: Any, n_labels: int) -> Floats:

@@ -46,6 +46,8 @@ BASE_PARAMS = {
     "tweedie_variance_power": 1.5,
     "alpha": 0.9,
     "fair_c": 1.0,
+    "aft_loss_distribution": "normal",
+    "aft_loss_distribution_scale": 1.0,
     "lambdarank_truncation_level": 30,
     "label_gain": np.array([2.0**label - 1 for label in range(31)]),
     "cat_smooth": 10.0,
@@ -63,7 +65,7 @@ BASE_PARAMS = {
 OBJECTIVES = ("regression", "poisson", "gamma", "tweedie", "binary", "multiclass", "lambdarank")
 MORE_OBJECTIVES = (
     *("l1", "huber", "fair", "quantile", "mape", "cross_entropy"),
-    *("multiclassova", "rank_xendcg"),
+    *("multiclassova", "rank_xendcg", "aft", "cox"),
 )
 CLASSES = ("multiclass", "multiclassova")
 RANKING = ("lambdarank", "rank_xendcg")
@@ -145,6 +147,13 @@ def station_data(n=2000, n_features=48, seed=0):
     return X, (signal > np.median(signal)).astype(float)
 
 
+def drawn_times(s, seed):
+    """Times whose logarithms are about s, many of them equal; about a third is censored."""
+    until = s.mean() + 1 + 1.5 * np.random.default_rng(seed + 2).normal(size=len(s))
+    times = np.exp(np.round(4 * np.minimum(s, until)) / 4)
+    return np.where(s < until, times, -times)
+
+
 def targets(X, objective, seed=0):
     """A learnable target that is legal for the objective, and query sizes for the ranker."""
     rng = np.random.default_rng(seed + 1)
@@ -159,6 +168,7 @@ def targets(X, objective, seed=0):
         "poisson": rng.poisson(np.exp(s)).astype(float),
         "gamma": np.exp(s),
         "tweedie": np.maximum(s, 0),
+        **dict.fromkeys(("aft", "cox"), drawn_times(s, seed)),
         **dict.fromkeys(CLASSES, np.digitize(s, [-0.5, 0.5]).astype(float)),
         **dict.fromkeys(RANKING, np.clip(np.round(s + 1), 0, 4)),
     }[objective]

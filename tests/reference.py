@@ -214,6 +214,49 @@ def log2(x):
     return log(x) * LOG2E
 
 
+def finite_log(x):
+    return log(np.maximum(x, 1e-300))
+
+
+MILLS_COEFFICIENTS = [  # of the Chebyshev series that has as many terms, from 50 digits
+    *[-9.5648329347125513e-10, -7.0738985755615885e-10, 1.1032071151574336e-08],
+    *[9.0924761340191469e-09, -7.7585202367863426e-08, -6.5889744911089537e-08],
+    *[4.9199623314783404e-07, 3.2054316652589574e-07, -3.2772876332088651e-06],
+    *[-1.7633239265736746e-07, 2.2709612709237681e-05, -2.480583845192319e-05],
+    *[-0.0001343742785571135, 0.00045704392357953655, 1.9530638370790786e-05],
+    *[-0.0042012903291873066, 0.016348231281029382, -0.038026592185841389],
+    *[0.061505045840186498, -0.066177600779096304, 0.025072179301638801],
+    *[0.077781598868737686, -0.22948753825211315, 1.1568486282918946],
+]
+NORMAL_DENSITY_OF_0 = 0.39894228040143268
+
+
+def mills_ratio(x):
+    """The standard normal tail beyond x >= 0 over the density at x.
+
+    As Shepherd and Laframboise (Math. Comp. 36, 1981): a polynomial in (x - 5) / (x + 5), which is
+    (1 + x) times it.
+    """
+    return horner(MILLS_COEFFICIENTS, 1.0 - 10.0 / (x + 5.0)) / (1.0 + x)
+
+
+def normal_density(z):
+    return NORMAL_DENSITY_OF_0 * exp(-0.5 * (z * z))
+
+
+def normal_survival(z):
+    """The standard normal tail beyond z."""
+    tail = normal_density(z) * mills_ratio(np.abs(z))
+    return np.where(z < 0, 1.0 - tail, tail)
+
+
+def normal_hazard(z):
+    """The density at z over the tail beyond."""
+    ratio = mills_ratio(np.abs(z))
+    density = normal_density(z)
+    return np.where(z < 0, density / (1.0 - density * ratio), 1.0 / ratio)
+
+
 # --------------------------------------------------------------- 4 sums that do not care of order
 
 
@@ -302,6 +345,92 @@ def tweedie_gradients(s, y, params):
     a = y * exp((1.0 - rho) * s)
     b = exp((2.0 - rho) * s)
     return b - a, a * (rho - 1.0) + b * (2.0 - rho)
+
+
+# Times: y > 0 is that of an event, y < 0 says that there was none until |y| (right censoring).
+
+MAX_TIME_GRADIENT, LEAST_TIME_HESSIAN = 15.0, 1e-16  # XGBoost's, as is the largest hessian, 15
+
+
+def aft_gradients(s, y, params):
+    """Accelerated failure time (Barnwal, Cho, Hocking 2022): log time = s + scale * noise."""
+    scale = params["aft_loss_distribution_scale"]
+    slope, bend = NOISE[params["aft_loss_distribution"]].slope_and_bend(noise(s, y, params), y > 0)
+    g = between(-slope / scale, -MAX_TIME_GRADIENT, MAX_TIME_GRADIENT)
+    return g, between(bend / (scale * scale), LEAST_TIME_HESSIAN, MAX_TIME_GRADIENT)
+
+
+def noise(s, y, params):
+    return (finite_log(np.abs(y)) - s) / params["aft_loss_distribution_scale"]
+
+
+def between(x, low, high):
+    x = np.where(x > low, x, low)  # NaN, too
+    return np.where(x < high, x, high)
+
+
+class NormalNoise:
+    """slope_and_bend: derivatives of -log of the likelihood of z, or of more, of the censored."""
+
+    @staticmethod
+    def slope_and_bend(z, is_event):
+        hazard = normal_hazard(z)
+        return np.where(is_event, z, hazard), np.where(is_event, 1.0, hazard * (hazard - z))
+
+    @staticmethod
+    def likelihood(z, is_event):
+        return np.where(is_event, normal_density(z), normal_survival(z))
+
+
+class LogisticNoise:
+    @staticmethod
+    def slope_and_bend(z, is_event):
+        p = sigmoid(z)
+        bend = p * (1.0 - p)
+        return np.where(is_event, 2.0 * p - 1.0, p), np.where(is_event, 2.0 * bend, bend)
+
+    @staticmethod
+    def likelihood(z, is_event):
+        survival = sigmoid(-z)
+        return np.where(is_event, sigmoid(z) * survival, survival)
+
+
+class ExtremeNoise:  # the logarithm of an exponential time
+    @staticmethod
+    def slope_and_bend(z, is_event):
+        w = exp(z)
+        return np.where(is_event, w - 1.0, w), w
+
+    @staticmethod
+    def likelihood(z, is_event):
+        w = exp(z)
+        survival = exp(-w)
+        return np.where(is_event, w * survival, survival)
+
+
+NOISE = {"normal": NormalNoise, "logistic": LogisticNoise, "extreme": ExtremeNoise}
+
+
+def cox_gradients(s, y, weight):
+    """Cox's partial likelihood: at the time of an event, that it is this row's of all at risk.
+
+    Those are the rows whose time is not earlier; events of one time are taken as Breslow does.
+    g and h are of the weighted loss; h is the diagonal.
+    """
+    order = np.argsort(np.abs(y), kind="stable")
+    hazard, w, is_event = exp(s[0] - s.max())[order], weight[order], y[order] > 0
+    _, first, time = np.unique(np.abs(y)[order], return_index=True, return_inverse=True)
+    at_risk = np.add.accumulate((w * hazard)[::-1])[::-1][first]  # the last row first
+    events = np.zeros(len(first))
+    np.add.at(events, time[is_event], w[is_event])
+    share = np.where(events > 0, events / at_risk, 0.0)
+    rate = np.add.accumulate(share)[time]
+    of_squares = np.add.accumulate(np.where(events > 0, share / at_risk, 0.0))[time]
+    g, h = np.empty_like(s), np.empty_like(s)
+    g[0, order] = w * (hazard * rate - is_event)
+    part = w * hazard
+    h[0, order] = part * (rate - part * of_squares)
+    return g, np.where(h > 0, h, 0.0)
 
 
 def multiclassova_gradients(s, y, params):
@@ -398,18 +527,23 @@ GRADIENTS = {
     "poisson": poisson_gradients,
     "gamma": gamma_gradients,
     "tweedie": tweedie_gradients,
+    "aft": aft_gradients,
 }
 
 
 def compute_gradients(score, y, weight, params, query_sizes=None, iteration=0):
     """float32 gradients and hessians of all outputs; they are stored, so they are rounded."""
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is clamped
+    with np.errstate(
+        over="ignore", invalid="ignore", divide="ignore"
+    ):  # what is not finite is clamped
         if params["objective"] == "lambdarank":
             g, h = lambdarank_gradients(score, y, params, query_sizes)
         elif params["objective"] == "rank_xendcg":
             # a stream of its own: that of an output which no tree has
             key = stream_key(params["seed"], iteration, len(score))
             g, h = rank_xendcg_gradients(score, y, params, query_sizes, key)
+        elif params["objective"] == "cox":
+            return tuple(map(to_gradient, cox_gradients(score, y, weight)))
         else:
             g, h = GRADIENTS[params["objective"]](score, y, params)
         return to_gradient(g * weight), to_gradient(h * weight)
@@ -436,7 +570,7 @@ def link(score, objective: str):
         return sigmoid(score)
     if objective == "multiclass":
         return softmax(score)
-    if objective in ("poisson", "gamma", "tweedie"):
+    if objective in ("poisson", "gamma", "tweedie", "aft", "cox"):
         return exp(score)
     return score
 
@@ -454,9 +588,12 @@ def weighted_means(values, weight) -> np.ndarray:
 
 
 def start_scores(y, weight, params) -> np.ndarray:
-    """The best constant score of each output, in link space (0 for ranking)."""
+    """The best constant score of each output, in link space (0 for ranking).
+
+    Of cox any constant is as good, of aft it is the best of normal noise where none is censored.
+    """
     objective, n_outputs = params["objective"], params["n_outputs"]
-    if objective in ("lambdarank", "rank_xendcg"):
+    if objective in ("lambdarank", "rank_xendcg", "cox"):
         return np.zeros(n_outputs)
     if objective in ("multiclass", "multiclassova"):
         share = [weighted_mean((y == k).astype(np.float64), weight) for k in range(n_outputs)]
@@ -466,8 +603,9 @@ def start_scores(y, weight, params) -> np.ndarray:
     if objective in QUANTILE_OBJECTIVES:
         k = fixed_exponent(weight.max(), len(weight))
         return np.array([best_constant(t, t, weight, k, params) for t in np.atleast_2d(y)])
+    y = finite_log(np.abs(y)) if objective == "aft" else y
     means = weighted_means(np.atleast_2d(y), weight)
-    if objective in ("regression", "huber", "fair"):
+    if objective in ("regression", "huber", "fair", "aft"):
         return means
     if objective in ("binary", "cross_entropy"):
         return np.array([log_odds(mean) for mean in means])
@@ -1232,10 +1370,11 @@ def train(
     other_rate, colsample_bytree, colsample_bynode, monotone_constraints (of each feature, or
     none), interaction_sets (bool (n_sets, n_features)), most_interacting (0: any number);
     forced_splits ((feature, threshold, left, right), places among them or -1, the root's first);
-    alpha, fair_c, tweedie_variance_power, lambdarank_truncation_level and label_gain where the
-    objective reads them; boosting_type and, for "dart", drop_rate, max_drop, skip_drop,
-    uniform_drop and xgboost_dart_mode; cat_smooth, cat_l2, max_cat_threshold, max_cat_to_onehot
-    and min_data_per_group where a feature is categorical.
+    alpha, fair_c, tweedie_variance_power, aft_loss_distribution, aft_loss_distribution_scale,
+    lambdarank_truncation_level and label_gain where the objective reads them; boosting_type and,
+    for "dart", drop_rate, max_drop, skip_drop, uniform_drop and xgboost_dart_mode; cat_smooth,
+    cat_l2, max_cat_threshold, max_cat_to_onehot and min_data_per_group where a feature is
+    categorical.
     """
     X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
     unweighted = sample_weight is None
@@ -1337,10 +1476,6 @@ def dart_rate(n_dropped: int, params) -> float:
 LEAST_MEAN = 1e-10  # a positive mean that is predicted counts as no less than this
 
 
-def finite_log(x):
-    return log(np.maximum(x, 1e-300))
-
-
 def l2(s, p, y, params):
     return (p[0] - y) * (p[0] - y)
 
@@ -1406,6 +1541,14 @@ def tweedie_deviance(s, p, y, params):
     return 2.0 * (best + tweedie(s, p, y, params))
 
 
+def aft_nloglik(s, p, y, params):
+    z = noise(s[0], y, params)
+    likelihood = NOISE[params["aft_loss_distribution"]].likelihood(z, y > 0)
+    of_time = likelihood / (params["aft_loss_distribution_scale"] * np.abs(y))
+    likelihood = np.where(y > 0, of_time, likelihood)
+    return -log(np.where(likelihood > 1e-12, likelihood, 1e-12))
+
+
 def binary_logloss(s, p, y, params):
     p = np.minimum(np.maximum(p[0], 1e-15), 1.0 - 1e-15)
     return -log(np.where(y > 0, p, 1.0 - p))
@@ -1450,6 +1593,38 @@ def average_precision(positive, negative):
     return ordered_sum(positive * (found / np.maximum(seen, 1))) / float(positive.sum())
 
 
+def cox_nloglik(s, y, weight, params):
+    """The mean over events of -log of the partial likelihood."""
+    order = np.lexsort((weight, s, np.abs(y)))[::-1]  # the last first, in an order of its own
+    s, y, weight = s[order], y[order], weight[order]
+    largest = s.max()
+    at_risk = np.add.accumulate(weight * exp(s - largest))
+    time = np.abs(y)
+    last = np.searchsorted(-time, -time, side="right") - 1  # of the rows of that time
+    losses = weight * (finite_log(at_risk[last]) + largest - s)
+    is_event = y > 0
+    return ordered_sum(losses[is_event]) / ordered_sum(weight[is_event])
+
+
+def c_index(s, y, weight, params):
+    """Harrell's: of the pairs of which it is known who had the event first, the share in order.
+
+    Pairs of one score count half, a pair as the product of its weights.
+    """
+    sign = -1.0 if params["objective"] == "cox" else 1.0
+    fixed = to_fixed(weight, fixed_exponent(weight.max(), len(y)))
+    in_order, pairs = 0.0, 0.0
+    events = np.unique(np.stack([-y, s])[:, y > 0], axis=1).T  # the last first, then by score
+    for time, score in zip(-events[:, 0], events[:, 1]):
+        own = fixed[(y == time) & (s == score)].sum()
+        later = (np.abs(y) > time) | (y == -time)
+        tied = later & (s == score)
+        right = later & (sign * s > sign * score)
+        in_order += float(own) * (float(fixed[right].sum()) + 0.5 * float(fixed[tied].sum()))
+        pairs += float(own) * float(fixed[later].sum())
+    return in_order / pairs if pairs > 0 else 0.5
+
+
 ROW_METRICS = {
     **{"l2": l2, "rmse": l2, "r2": l2, "l1": l1, "mape": mape},
     **{"huber": huber, "fair": fair, "quantile": quantile, "cross_entropy": cross_entropy},
@@ -1457,9 +1632,11 @@ ROW_METRICS = {
     **{"poisson_deviance": poisson_deviance, "gamma_deviance": gamma_deviance},
     **{"tweedie_deviance": tweedie_deviance},
     **{"binary_logloss": binary_logloss, "binary_error": binary_error},
+    **{"aft_nloglik": aft_nloglik},
     **{"multi_logloss": multi_logloss, "multi_error": multi_error},
 }
 ORDER_METRICS = {"auc": auc, "average_precision": average_precision}
+TIME_METRICS = {"cox_nloglik": cox_nloglik, "c_index": c_index}
 QUERY_METRICS = {"ndcg": ndcg, "map": average_precision_at}
 
 
@@ -1476,6 +1653,8 @@ def metric(name, s, y, weight, params, query_sizes=None, at=0) -> float:
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         if name in ORDER_METRICS:
             return ORDER_METRICS[name](*weights_by_score(s[0], y, weight))
+        if name in TIME_METRICS:
+            return float(TIME_METRICS[name](s[0], y, weight, params))
         if name in QUERY_METRICS:
             return query_metric(name, s[0], y, weight, params, query_sizes, at)
         p = link(s, params["objective"])

@@ -199,6 +199,7 @@ def test_categories(objective, bits, cuda):
 
 
 ROWS = np.random.default_rng(0).normal(size=(600, 3))
+TIMES, _ = targets(ROWS, "aft")
 
 
 @pytest.mark.parametrize(
@@ -210,6 +211,10 @@ ROWS = np.random.default_rng(0).normal(size=(600, 3))
         (QGBDTClassifier(), ROWS, ROWS[:, :2] > 0),
         (QGBDTRegressor(), sparse.csr_array(sparse_data()[0]), sparse_data()[1]),
         (QGBDTRegressor(), sparse.random_array((300, 500), density=0.01, rng=0), ROWS[:300, 0]),
+        (QGBDTRegressor(objective="aft"), ROWS, TIMES),
+        (QGBDTRegressor(objective="aft", aft_loss_distribution="logistic"), ROWS, TIMES),
+        (QGBDTRegressor(objective="aft", aft_loss_distribution="extreme"), ROWS, TIMES),
+        (QGBDTRegressor(objective="cox"), ROWS, TIMES),
         (QGBDTRegressor(objective=squared_error), ROWS, ROWS[:, 0]),
         (QGBDTRegressor(objective=compiled_huber), ROWS, ROWS[:, 0]),
         (QGBDTClassifier(objective=compiled_logistic), ROWS, ROWS[:, 0] > 0),
@@ -221,6 +226,10 @@ ROWS = np.random.default_rng(0).normal(size=(600, 3))
         "labels",
         "sparse",
         "nearly empty",
+        "times",
+        "times with logistic noise",
+        "times with extreme noise",
+        "hazards",
         "function of all rows",
         "compiled",
         "compiled, of classes",

@@ -48,6 +48,7 @@ LAYERS = [
         "walked_forest",
         "sliced_forest",
         "training_data",
+        "cox",
         "histogram_exchange",
         "best_splits",
         "category_split",

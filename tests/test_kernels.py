@@ -289,10 +289,13 @@ def test_gradients(objective, weighted):
     n_outputs = 3 if objective in CLASSES else 1
     raw = 2 * rng.normal(size=(n_outputs, N_ROWS))
     y = rng.integers(0, max(n_outputs, 2), N_ROWS).astype(float)
+    if objective == "aft":
+        y = np.exp(rng.normal(size=N_ROWS)) * (2 * y - 1)
     weight = rng.random(N_ROWS) if weighted else None
     g, h = np.empty((2, n_outputs, N_ROWS), np.float32)
     kernels.gradients(objective, y, weight, raw, g, h)
     params = {"objective": objective, "tweedie_variance_power": 1.5, "alpha": 0.9, "fair_c": 1.0}
+    params |= {"aft_loss_distribution": "normal", "aft_loss_distribution_scale": 0.5}
     expected = ref.compute_gradients(raw, y, 1.0 if weight is None else weight, params)
     np.testing.assert_array_equal([g, h], expected)
 

@@ -231,6 +231,8 @@ def check_equals(case, booster, draw):
     with pytest.MonkeyPatch.context() as patch:
         put_cuda_module(patch, CudaModule(order_seed=draw(st.integers(0, 99))))
         assert case.fit(device="cuda").booster_ == booster
+    if case.estimator.objective == "cox":  # needs all rows: workers are refused
+        return
     n_workers = draw(st.integers(2, 4))
     places = np.arange(len(X) + 1) if case.sizes is None else np.r_[0, np.cumsum(case.sizes)]
     edges = sorted(draw(st.sampled_from(places.tolist())) for _ in range(n_workers - 1))

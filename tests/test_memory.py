@@ -63,6 +63,8 @@ def test_more_of_everything_takes_more():
     for more in ({"n_jobs": 2}, {"grad_bits": 16}, {"data_sample_strategy": "goss"}):
         assert total(QGBDTRegressor(**{"n_jobs": 1} | more), X) > plain["total"]
     assert total(QGBDTRegressor(n_jobs=1, num_leaves=2), X) < plain["total"]
+    cox = QGBDTRegressor(n_jobs=1, objective="cox").estimate_memory(X)
+    assert cox["rows"] == plain["rows"] + 5000 * 28
 
 
 def test_classes_and_columns_of_y():

@@ -18,13 +18,18 @@ from qgbdt import _core
 
 OBJECTIVES = {
     "regression": ("regression", "cross_entropy", "poisson", "gamma", "tweedie"),
+    "aft": ("aft",),
+    "cox": ("cox",),
     "binary": ("binary",),
     "multiclass": ("multiclass",),
     "ranking": ("lambdarank",),
 }
 METRICS = _core.metrics()
 CASES = [
-    (name, objective) for name, (problem, _) in METRICS.items() for objective in OBJECTIVES[problem]
+    (name, objective)
+    for name, (problems, _) in METRICS.items()
+    for problem in problems
+    for objective in OBJECTIVES[problem]
 ]
 SIZES = [1, 2, 3, 255, 256, 257, 5000]
 
@@ -41,6 +46,7 @@ def drawn(objective, n, seed=0, weighted=True, coarse=True):
         "cross_entropy": rng.integers(0, 5, n) / 4,
         "gamma": rng.exponential(size=n) + 1e-3,
         "tweedie": np.maximum(rng.normal(size=n), 0),
+        **dict.fromkeys(("aft", "cox"), rng.choice([-1, 1, 1], n) * rng.integers(1, n + 2, n)),
         "binary": rng.integers(0, 2, n),
         "multiclass": rng.integers(0, 3, n),
         "lambdarank": rng.integers(0, 5, n) * rng.integers(0, 2, n),
@@ -68,6 +74,8 @@ def names_of(objective):
 
 def is_defined(name, y, weight):
     weighed = y if weight is None else y[weight > 0]
+    if name in ref.TIME_METRICS:
+        return (weighed > 0).any()
     return name not in ref.ORDER_METRICS or {0, 1} <= set(weighed)
 
 
@@ -77,7 +85,7 @@ def is_defined(name, y, weight):
 def test_metrics_are_the_reference(name, objective, n, weighted):
     s, y, weight, sizes = drawn(objective, n, n, weighted)
     if not is_defined(name, y, weight):
-        pytest.skip("one class")
+        pytest.skip("one class, or no event")
     params = native_params(objective=objective)
     for at in (1, 3, 5, 1000):
         expected = ref.metric(name, s.T, y, weight, params, sizes, at)
@@ -90,7 +98,7 @@ def test_metrics_are_the_reference(name, objective, n, weighted):
 
 
 def test_the_reference_and_the_documentation_have_every_metric():
-    tables = (ref.ROW_METRICS, ref.ORDER_METRICS, ref.QUERY_METRICS)
+    tables = (ref.ROW_METRICS, ref.ORDER_METRICS, ref.TIME_METRICS, ref.QUERY_METRICS)
     assert set(METRICS) == {name for table in tables for name in table}
     documentation = Path(__file__).parents[1].joinpath("docs/evaluation.md").read_text()
     assert all(f"`{name}`" in documentation for name in METRICS)
@@ -129,7 +137,7 @@ def test_threads_sort_together():
 
 
 def test_order_does_not_matter():
-    for objective in ("tweedie", "binary", "multiclass"):
+    for objective in ("tweedie", "aft", "cox", "binary", "multiclass"):
         s, y, weight, _ = drawn(objective, 3000)
         order = np.random.default_rng(1).permutation(len(y))
         args = [(s, y, weight), (s[order], y[order], weight[order])]

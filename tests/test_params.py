@@ -64,6 +64,8 @@ NATIVE = {
     "uniform_drop",
     "xgboost_dart_mode",
     "tweedie_variance_power",
+    "aft_loss_distribution",
+    "aft_loss_distribution_scale",
     "lambdarank_truncation_level",
 }
 
@@ -176,13 +178,20 @@ OUT_OF_RANGE_OF_ONE = [
         "objective",
         "binary",
         "a str among {'regression', 'l1', 'huber', 'fair', 'quantile', 'mape', 'cross_entropy', "
-        "'poisson', 'gamma', 'tweedie'}, another name of LightGBM's for one of these, a function "
-        "or None",
+        "'poisson', 'gamma', 'tweedie', 'aft', 'cox'}, another name of LightGBM's for one of "
+        "these, a function or None",
     ),
     (QGBDTRegressor, "alpha", 0.0, "a float in the range (0.0, inf)"),
     (QGBDTRegressor, "fair_c", math.inf, "a float in the range (0.0, inf)"),
     (QGBDTRegressor, "tweedie_variance_power", 1, "a float in the range (1.0, 2.0)"),
     (QGBDTRegressor, "tweedie_variance_power", 2.0, "a float in the range (1.0, 2.0)"),
+    (
+        QGBDTRegressor,
+        "aft_loss_distribution",
+        "gumbel",
+        "a str among {'normal', 'logistic', 'extreme'}",
+    ),
+    (QGBDTRegressor, "aft_loss_distribution_scale", 0.0, "a float in the range (0.0, inf)"),
     (
         QGBDTRanker,
         "objective",

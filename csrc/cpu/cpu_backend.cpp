@@ -169,9 +169,9 @@ void CpuBackend::compute_query_gradients(uint64_t key, int64_t query, QueryScrat
 }
 
 // Those of a function of all rows are there; those of single rows are computed.
-void CpuBackend::compute_custom_gradients(int64_t begin, int64_t end, GradientRange* ranges) {
-  if (data_.custom.of_rows)
-    custom_row_gradients(data_, begin, end, rows_.raw_prediction, rows_.gradient, rows_.hessian);
+void CpuBackend::compute_given_gradients(int64_t begin, int64_t end, GradientRange* ranges) {
+  if (data_.given.of_rows)
+    given_row_gradients(data_, begin, end, rows_.raw_prediction, rows_.gradient, rows_.hessian);
   for (int k = 0; k < rows_.n_outputs; ++k) {
     kernels_.measure(rows_.gradient + k * n_samples_ + begin, end - begin, &ranges[k].gradient);
     kernels_.measure(rows_.hessian + k * n_samples_ + begin, end - begin, &ranges[k].hessian);
@@ -186,13 +186,13 @@ void CpuBackend::compute_gradients(uint64_t key, std::span<GradientRange> ranges
     team_.run(threads, int64_t(data_.query_begin.size()) - 1, [&](int64_t query, int thread) {
       compute_query_gradients(key, query, scratch[thread], local[thread].data());
     });
-  } else if (data_.objective == ObjectiveKind::custom) {
+  } else if (has_given_gradients(data_.objective)) {
     const size_t n_values = size_t(n_samples_ * rows_.n_outputs);
-    if (data_.custom.of_all)
-      data_.custom.of_all({rows_.raw_prediction, n_values}, {rows_.gradient, n_values},
-                          {rows_.hessian, n_values});
+    if (data_.given.of_all)
+      data_.given.of_all({rows_.raw_prediction, n_values}, {rows_.gradient, n_values},
+                         {rows_.hessian, n_values});
     team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {
-      compute_custom_gradients(begin, end, local[thread].data());
+      compute_given_gradients(begin, end, local[thread].data());
     });
   } else {
     team_.run_blocks(threads, n_samples_, kRowBlock, [&](int64_t begin, int64_t end, int thread) {

@@ -96,7 +96,7 @@ class CpuBackend final : public Backend {
   void rank_documents(int64_t query, Document* documents);
   void compute_query_gradients(uint64_t key, int64_t query, QueryScratch& scratch,
                                GradientRange* range);
-  void compute_custom_gradients(int64_t begin, int64_t end, GradientRange* ranges);
+  void compute_given_gradients(int64_t begin, int64_t end, GradientRange* ranges);
   void make_slot(int32_t slot);
   HistCell* cells_of(int32_t slot, int32_t feature);
   std::vector<RowChunk> cut(std::span<const RowRange> ranges, int64_t chunk_rows) const;

@@ -271,26 +271,26 @@ void CudaBackend::compute_row_gradients(uint64_t key) {
                       label_gain_.data(), probabilities_.data(), query_sums_.data(),
                       query_sums_.data() + n_samples_},
                blocks_of(n_queries, Kernel::kThreads));
-    } else if constexpr (std::is_same_v<Objective, Custom>) {
-      compute_custom_gradients();
+    } else if constexpr (Objective::kGivenGradients) {
+      compute_given_gradients();
     } else {
       gpu_.run(Kernel{rows_, data_.args}, blocks_of(n_samples_, Kernel::kThreads));
     }
   });
 }
 
-// A function of the user's runs on the host.
-void CudaBackend::compute_custom_gradients() {
+// The user's functions and the sums of cox run on the host.
+void CudaBackend::compute_given_gradients() {
   std::vector<double> raw(n_samples_ * data_.n_outputs);
   std::vector<float> gradients(2 * raw.size());
   float *const g = gradients.data(), *const h = g + raw.size();
   raw_prediction_.read(std::span(raw));
-  if (data_.custom.of_all) {
-    data_.custom.of_all(raw, {g, raw.size()}, {h, raw.size()});
+  if (data_.given.of_all) {
+    data_.given.of_all(raw, {g, raw.size()}, {h, raw.size()});
   } else {
     const int threads = team_.threads_for(n_samples_, kHostRowsPerThread);
     team_.run_blocks(threads, n_samples_, kHostRowsPerThread, [&](int64_t begin, int64_t end, int) {
-      custom_row_gradients(data_, begin, end, raw.data(), g, h);
+      given_row_gradients(data_, begin, end, raw.data(), g, h);
     });
   }
   gradients_.assign(gradients);

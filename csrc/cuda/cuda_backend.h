@@ -70,7 +70,7 @@ class CudaBackend final : public Backend {
   void load_matrix();
   void load_rows();
   void compute_row_gradients(uint64_t key);
-  void compute_custom_gradients();
+  void compute_given_gradients();
   void measure(std::span<GradientRange> ranges);
   void number_rows(bool by_query);
   HistCell* cells_of(int32_t slot);

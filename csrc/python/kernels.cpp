@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "../binned_matrix.h"
+#include "../cox.h"
 #include "../histogram_codec.h"
 #include "../model_io.h"
 #include "border.h"
@@ -123,7 +124,7 @@ void gradients(const std::string& objective, const Array<double>& target,
                Array<float>& gradient, Array<float>& hessian) {
   ObjectiveKind kind;
   check(objective_from_name(objective, &kind) && !is_ranking(kind) && kind != ObjectiveKind::custom,
-        "objective must be one whose rows are independent");
+        "objective must be a built-in one without queries");
   const int64_t n_outputs = raw_prediction.ndim() == 2 ? raw_prediction.shape(0) : 0;
   check(fits_outputs(kind, int(n_outputs)), "n_outputs and objective differ");
   const int64_t n = target.size() / n_targets(kind, int(n_outputs));
@@ -139,10 +140,16 @@ void gradients(const std::string& objective, const Array<double>& target,
                      raw_prediction.mutable_data(),
                      gradient.mutable_data(),
                      hessian.mutable_data()};
+  if (kind == ObjectiveKind::cox) {
+    const CoxGradients cox({rows.target, size_t(n)}, rows.weight);
+    cox({rows.raw_prediction, size_t(n)}, {rows.gradient, size_t(n)}, {rows.hessian, size_t(n)});
+    return;
+  }
   std::vector<GradientRange> ranges(n_outputs);
-  const double tweedie_variance_power = 1.5, alpha = 0.9, fair_c = 1;
-  choose_kernels().gradients(kind, {tweedie_variance_power, alpha, fair_c}, rows, 0, n,
-                             ranges.data());
+  const double tweedie_variance_power = 1.5, alpha = 0.9, fair_c = 1, aft_scale = 0.5;
+  choose_kernels().gradients(kind,
+                             {tweedie_variance_power, alpha, fair_c, Noise::normal, aft_scale},
+                             rows, 0, n, ranges.data());
 }
 
 template <class Pair>

@@ -5,6 +5,7 @@
 
 #include "../binned_matrix.h"
 #include "../booster.h"
+#include "../cox.h"
 #include "../cpu/cpu_backend.h"
 #include "../evaluation.h"
 #include "../histogram_exchange.h"
@@ -73,8 +74,15 @@ TrainParams train_params(const py::dict& dict) {
   p.rounding = rounding == "nearest" ? Rounding::nearest : Rounding::stochastic;
   p.renew_leaves = in.get<bool>("renew_leaves");
   p.seed = in.get<uint64_t>("seed");
+  const auto noise = in.get<std::string>("aft_loss_distribution");
+  check(noise == "normal" || noise == "logistic" || noise == "extreme",
+        "unknown aft_loss_distribution");
   p.args = {in.get<double>("tweedie_variance_power"), in.get<double>("alpha"),
-            in.get<double>("fair_c")};
+            in.get<double>("fair_c"),
+            noise == "normal"     ? Noise::normal
+            : noise == "logistic" ? Noise::logistic
+                                  : Noise::extreme,
+            in.get<double>("aft_loss_distribution_scale")};
   p.subsample = in.get<double>("subsample");
   p.subsample_freq = in.get<int64_t>("subsample_freq");
   const auto strategy = in.get<std::string>("data_sample_strategy");
@@ -139,9 +147,11 @@ const double* targets_of(const DoubleArray& y, int64_t n, const TrainParams& p) 
 void check_targets(const TrainParams& p, const double* y, int64_t n, bool has_queries) {
   const int targets = n_targets(p.objective, p.n_outputs);
   const bool classes = p.n_outputs > targets, labels = classes || has_queries;
+  const bool times = is_of_times(p.objective);
   const double n_labels = classes ? double(p.n_outputs) : double(p.label_gain.size());
   for (int64_t i = 0; i < targets * n; ++i) {
     check(std::isfinite(y[i]), "y must be finite");
+    check(!times || y[i] != 0, "y must hold times");
     check(!labels || (y[i] >= 0 && y[i] < n_labels && y[i] == std::floor(y[i])),
           "y must hold label numbers");
   }
@@ -184,12 +194,14 @@ using EvaluationSet =
                py::array_t<double, py::array::c_style>>;
 
 const char* problem_name(Problem problem) {
-  constexpr const char* kNames[] = {"regression", "binary", "multiclass", "ranking"};
+  constexpr const char* kNames[] = {"regression", "aft", "cox", "binary", "multiclass", "ranking"};
   return kNames[int(problem)];
 }
 
 Problem problem_of(ObjectiveKind objective) {
   switch (objective) {
+    case ObjectiveKind::aft: return Problem::aft;
+    case ObjectiveKind::cox: return Problem::cox;
     case ObjectiveKind::binary: return Problem::binary;
     case ObjectiveKind::multiclass:
     case ObjectiveKind::multiclassova: return Problem::multiclass;
@@ -203,11 +215,11 @@ std::vector<ChosenMetric> chosen_metrics(const Metrics& metrics, ObjectiveKind o
   std::vector<ChosenMetric> chosen;
   for (const auto& [name, at] : metrics) {
     const std::span<const Metric> all = all_metrics();
-    const auto found = std::find_if(all.begin(), all.end(),
-                                    [&](const Metric& metric) { return name == metric.name; });
-    const bool fits = found != all.end() && (objective == ObjectiveKind::custom ||
-                                             found->problem == problem_of(objective));
-    check(fits, "no metric of the objective");
+    const auto found = std::find_if(all.begin(), all.end(), [&](const Metric& metric) {
+      return name == metric.name &&
+             (objective == ObjectiveKind::custom || metric.problem == problem_of(objective));
+    });
+    check(found != all.end(), "no metric of the objective");
     check(!found->of_query || at >= 1, "a metric of queries is of the first k, from 1");
     chosen.push_back({&*found, at});
   }
@@ -320,9 +332,9 @@ void check_categories(const Model& model, const BinnedMatrix& matrix) {
 using GradientFunction =
     std::function<std::pair<DoubleArray, DoubleArray>(const py::array_t<double>&)>;
 
-CustomGradients custom_gradients(const GradientFunction& of_all, uintptr_t of_rows, int64_t n,
-                                 int n_outputs) {
-  CustomGradients custom;
+GivenGradients custom_gradients(const GradientFunction& of_all, uintptr_t of_rows, int64_t n,
+                                int n_outputs) {
+  GivenGradients custom;
   custom.of_rows = reinterpret_cast<decltype(custom.of_rows)>(of_rows);
   if (of_all)
     custom.of_all = [of_all, n, n_outputs](std::span<const double> raw, std::span<float> gradient,
@@ -339,7 +351,8 @@ CustomGradients custom_gradients(const GradientFunction& of_all, uintptr_t of_ro
 
 TrainingData training_data(const BinnedMatrix& matrix, const TrainParams& params,
                            const DoubleArray& y, const std::optional<DoubleArray>& sample_weight,
-                           const std::optional<py::array_t<int64_t>>& query_sizes) {
+                           const std::optional<py::array_t<int64_t>>& query_sizes,
+                           const GradientFunction& gradients_of_all, uintptr_t gradients_of_rows) {
   const int64_t n = matrix.n_samples();
   TrainingData data{&matrix,
                     params.objective,
@@ -358,6 +371,11 @@ TrainingData training_data(const BinnedMatrix& matrix, const TrainParams& params
   const bool has_queries = is_ranking(params.objective) || query_sizes.has_value();
   if (has_queries) data.query_begin = query_begins(query_sizes, n);
   check_targets(params, data.target, n, has_queries);
+  data.given = custom_gradients(gradients_of_all, gradients_of_rows, n, params.n_outputs);
+  check(bool(data.given.of_all) + bool(data.given.of_rows) == params.custom.has_value(),
+        "an objective of the user's has one function");
+  if (params.objective == ObjectiveKind::cox)
+    data.given.of_all = CoxGradients({data.target, size_t(n)}, data.weight);
   return data;
 }
 
@@ -376,10 +394,8 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
                       const std::vector<uintptr_t>& losses) {
   const TrainParams params = train_params(params_dict);
   const int64_t n = matrix.n_samples();
-  TrainingData data = training_data(matrix, params, y, sample_weight, query_sizes);
-  data.custom = custom_gradients(gradients_of_all, gradients_of_rows, n, params.n_outputs);
-  check(bool(data.custom.of_all) + bool(data.custom.of_rows) == params.custom.has_value(),
-        "an objective of the user's has one function");
+  TrainingData data = training_data(matrix, params, y, sample_weight, query_sizes, gradients_of_all,
+                                    gradients_of_rows);
   check(int64_t(feature_names.size()) == matrix.n_features(), "one name per feature");
   check(data.signs.empty() || int64_t(data.signs.size()) == matrix.n_features(),
         "a monotone constraint per feature");
@@ -424,6 +440,7 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
   double evaluation_seconds = 0;
   std::optional<Stopwatch> stopwatch;
   with_comm(shared_comm, [&](Comm& comm) {
+    check(params.objective != ObjectiveKind::cox || comm.world_size() == 1, "cox is of all rows");
     stopwatch.emplace(comm);
     int64_t n_rows = n;
     for (const EvaluationData& some : eval_data) n_rows += some.n_samples();
@@ -491,10 +508,8 @@ std::unique_ptr<Predictor> refit_model(const BinnedMatrix& matrix, const DoubleA
   const TrainParams params = train_params(params_dict);
   const Model& model = predictor.model();
   const int64_t n = matrix.n_samples();
-  TrainingData data = training_data(matrix, params, y, sample_weight, query_sizes);
-  data.custom = custom_gradients(gradients_of_all, gradients_of_rows, n, params.n_outputs);
-  check(bool(data.custom.of_all) + bool(data.custom.of_rows) == params.custom.has_value(),
-        "an objective of the user's has one function");
+  TrainingData data = training_data(matrix, params, y, sample_weight, query_sizes, gradients_of_all,
+                                    gradients_of_rows);
   check(model.objective == params.objective && model.n_outputs == params.n_outputs,
         "the model is of another kind");
   check(raw_prediction.size() == n * params.n_outputs,
@@ -546,10 +561,13 @@ void bind_training(py::module_& m) {
         py::arg("n_threads") = 1, py::arg("comm") = py::none());
   m.def("predictions", &predictions, py::arg("objective"), py::arg("raw_prediction"),
         py::arg("custom") = py::none());
-  m.def("metrics", [] {  // problem and whether higher is better, by name
+  m.def("metrics", [] {  // problems and whether higher is better, by name
     py::dict table;
-    for (const Metric& metric : all_metrics())
-      table[metric.name] = py::make_tuple(problem_name(metric.problem), metric.higher_is_better);
+    for (const Metric& metric : all_metrics()) {
+      if (!table.contains(metric.name))
+        table[metric.name] = py::make_tuple(py::list(), metric.higher_is_better);
+      py::list(table[metric.name][py::int_(0)]).append(problem_name(metric.problem));
+    }
     return table;
   });
 }
