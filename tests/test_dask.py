@@ -549,6 +549,12 @@ HALF = np.where(np.arange(N) < 300, 1.0, -1.0)
             "In partition .: group sums up to 200 rows, but X has 100 rows. A query lies in one",
         ),
         (DaskQGBDTRanker(), {"y": RELEVANCE}, DataError, "needs either group"),
+        (
+            DaskQGBDTRegressor(objective="cox"),
+            {"y": HALF},
+            ParameterError,
+            "objective='cox' compares all rows with each other",
+        ),
     ],
 )
 def test_errors_of_workers_reach_the_client(estimator, columns, error, words, client, starts):
