@@ -80,6 +80,7 @@ def test_its_model_is_one_of_trees():
     assert Booster.from_bytes(model.to_bytes()) == model
 
 
+@pytest.mark.parametrize("boosting_type", ["dart", "rf"])
 @pytest.mark.parametrize(
     ("params", "given"),
     [
@@ -89,10 +90,12 @@ def test_its_model_is_one_of_trees():
         ({"early_stopping_rounds": 3}, {"eval_set": [(X, Y + 1)]}),
     ],
 )
-def test_what_would_keep_trees(params, given):
+def test_what_would_keep_trees(params, given, boosting_type):
     asked = [*params, *given][0]
-    with pytest.raises(ParameterError, match=f"changes earlier trees, which {asked} would keep"):
-        QGBDTRegressor(boosting_type="dart", **params).fit(X, Y, **given)
+    fit = QGBDTRegressor(boosting_type=boosting_type, subsample=0.9, **params).fit
+    told = f"boosting_type='{boosting_type}' changes earlier trees, which {asked} would keep"
+    with pytest.raises(ParameterError, match=told):
+        fit(X, Y, **given)
 
 
 def test_scikit_learns_callbacks_would_see_trees_that_change():

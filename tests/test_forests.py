@@ -1,7 +1,7 @@
 """Random forests: trees that do not see each other, averaged.
 
 Equality with the reference is in test_trainer.py, with threads, workers and devices in
-test_laws.py. Here: what it means, what it cannot be used with.
+test_laws.py; what forests cannot be used with is in test_dart.py. Here: what it means.
 """
 
 import numpy as np
@@ -84,21 +84,6 @@ def test_refit_to_the_same_rows_changes_nothing():
     refitted = forest.refit(X, Y, decay_rate=0.0)
     for old, new in zip(forest.booster_.trees(), refitted.booster_.trees()):
         np.testing.assert_allclose(old["value"], new["value"], rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("params", "given"),
-    [
-        ({}, {"init_model": fit()}),
-        ({}, {"checkpoint_dir": "kept"}),
-        ({"warm_start": True}, {}),
-        ({"early_stopping_rounds": 3}, {"eval_set": [(X, Y + 1)]}),
-    ],
-)
-def test_what_would_keep_trees(params, given):
-    asked = [*params, *given][0]
-    with pytest.raises(ParameterError, match=f"'rf' changes earlier trees, which {asked} would"):
-        QGBDTRegressor(**FOREST, **params).fit(X, Y, **given)
 
 
 @pytest.mark.parametrize(
