@@ -482,10 +482,12 @@ class Booster:
         """X of native floats, on the host unless it may stay on a GPU."""
         if self._categories:
             return self._categories.encode(host_array(X))
-        array: Any = device_matrix(X) if may_stay else None
-        if array is None:
-            X = host_array(X)
-            array = X if is_sparse(X) else np.asarray(X)
+        array: Any = X
+        if type(X) is not np.ndarray:  # which is there, in the least time
+            array = device_matrix(X) if may_stay else None
+            if array is None:
+                X = host_array(X)
+                array = X if is_sparse(X) else np.asarray(X)
         if array.dtype.kind == "c":
             raise DataError("Booster needs real data, X is complex.")
         if len(array.shape) != 2:
