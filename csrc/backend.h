@@ -44,7 +44,7 @@ struct FindSplitTask {
   const uint8_t* live = nullptr;     // [n_features]: live_features of a node above; null: all
   const uint8_t* allowed = nullptr;  // [n_features]: what the node may be split by; null: all
   const uint8_t* cuts = nullptr;     // [n_features]: the only bin after which; null: any
-  bool only_cuts = false;            // or values may be parted from missing values, too
+  bool only_cuts = false;            // false: values may be parted from missing values, too
 };
 
 struct CountTask {
