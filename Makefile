@@ -69,7 +69,7 @@ fuzz-model: $(VENV)/built $(VENV)/extra-test
 	$(BIN)/python tests/campaigns/kill_save.py
 
 laws: $(VENV)/built $(VENV)/extra-test
-	QGBDT_LAW_CASES=20000 $(BIN)/pytest -s tests/test_laws.py $(ARGS)
+	QGBDT_LAW_CASES=20000 $(BIN)/pytest -s --timeout 1800 tests/test_laws.py $(ARGS)
 
 lightgbm: $(VENV)/built $(VENV)/extra-test
 	QGBDT_LIGHTGBM_CASES=200 $(BIN)/pytest -s tests/test_lightgbm_text.py -k drawn $(ARGS)
