@@ -5,7 +5,7 @@
 #   make docs        the documentation as a site, in build/docs
 #   make lint        ruff, mypy, clang-format
 #   make format      rewrites the files as make lint wants them
-#   make test-cuda   those that need an NVIDIA GPU, too; all builds have its module where nvcc is
+#   make test-cuda   those of NVIDIA GPUs, on one; their module is built wherever nvcc is
 #   make sanitize-cuda the same under NVIDIA's checkers of memory and of races
 #   make asan        the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make tsan        those of workers and of a GPU's threads under ThreadSanitizer

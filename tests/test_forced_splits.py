@@ -141,3 +141,11 @@ def test_features_that_are_none():
     assert message_of(DataError, fit, codes, Y) == (
         "forced_splits has the threshold 2.0 for 'Column_1', whose categories have no order."
     )
+
+
+@pytest.mark.parametrize(
+    "splits", [[(6, 0.0, -1, -1)], [(-1, 0.0, -1, -1)], [(0, 0.0, 0, -1)], [(0, 0.0, -1, 1)]]
+)
+def test_the_core_reads_nothing_beyond_them(splits):
+    with pytest.raises(ValueError, match="forced split"):
+        train_native(X, Y, native_params(forced_splits=splits))

@@ -332,6 +332,21 @@ void check_categories(const Model& model, const BinnedMatrix& matrix) {
 using GradientFunction =
     std::function<std::pair<DoubleArray, DoubleArray>(const py::array_t<double>&)>;
 
+// Each is of a numerical feature, and those of its sides come after it.
+void check_forced_splits(const std::vector<ForcedSplit>& splits, const BinnedMatrix& matrix) {
+  const auto is_later = [&](int32_t side, size_t place) {
+    return side == kNone || (int64_t(place) < side && side < int64_t(splits.size()));
+  };
+  for (size_t i = 0; i < splits.size(); ++i) {
+    const ForcedSplit& split = splits[i];
+    check(0 <= split.feature && split.feature < matrix.n_features() &&
+              !matrix.is_categorical(split.feature),
+          "a forced split is of a numerical feature");
+    check(is_later(split.left, i) && is_later(split.right, i),
+          "forced splits of sides come after those of their nodes");
+  }
+}
+
 GivenGradients custom_gradients(const GradientFunction& of_all, uintptr_t of_rows, int64_t n,
                                 int n_outputs) {
   GivenGradients custom;
@@ -402,6 +417,7 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
   check(params.interaction_sets.size() % matrix.n_features() == 0,
         "interaction_sets are of all features");
   check(n_threads >= 1, "n_threads must be at least 1");
+  check_forced_splits(params.forced_splits, matrix);
   check(!device || matrix.listed_features().empty(), "a device reads no lists: may_list=False");
 
   Model model{
