@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import feature_names, hurting_data, native_params, targets, train_native
+from conftest import feature_names, native_params, targets, train_native
 from test_errors import message_of
 from test_machines_agree import assert_machines_agree
 from test_trainer import compare
@@ -39,6 +39,13 @@ VARIANTS = {
 }
 
 
+def rows_with_gaps(n):
+    rng = np.random.default_rng(n)
+    rows = rng.normal(size=(n, 6))
+    rows[rng.random(rows.shape) < 0.1] = np.nan
+    return rows
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(
     ("objective", "bits"), [("regression", 2), ("binary", 5), ("multiclass", 16), ("lambdarank", 3)]
@@ -46,16 +53,19 @@ VARIANTS = {
 def test_equals_reference(objective, bits, variant):
     if (variant, objective) == ("directions", "multiclass"):
         pytest.skip("probabilities of classes have no directions")
-    X = hurting_data(900)
+    X = rows_with_gaps(900)
     y, sizes = targets(X, objective)
     weight = np.random.default_rng(3).random(len(y)) if bits % 2 else None
     params = {"objective": objective, "grad_bits": bits, "forced_splits": SPLITS}
-    compare(X, y, native_params(**params | VARIANTS[variant]), weight=weight, query_sizes=sizes)
+    params = native_params(**params | VARIANTS[variant])
+    model = compare(X, y, params, weight=weight, query_sizes=sizes)
+    first = model.tree(0)["feature"][0]
+    assert variant == "impossible" or first == 3
 
 
 @pytest.mark.parametrize("variant", ["plain", "drawn", "large leaves"])
 def test_workers_and_machines(variant, monkeypatch):
-    large = hurting_data(30_000)
+    large = rows_with_gaps(30_000)
     y, _ = targets(large, "binary")
     changes = {"objective": "binary", "forced_splits": SPLITS, "n_estimators": 2, "grad_bits": 3}
     params = native_params(**changes | VARIANTS[variant])
@@ -68,6 +78,19 @@ def test_workers_and_machines(variant, monkeypatch):
     parts = shards_in_order(len(large), [9_000])
     for model in [on_device, *train_together(_core.thread_comms(2), parts, large, y, params)]:
         assert model.to_bytes() == expected
+
+
+def test_features_that_no_tree_draws():
+    """In bytes of their own, which are added up for them; workers add up all."""
+    wide = np.random.default_rng(0).normal(size=(20_000, 70))
+    y = wide[:, 69] + wide[:, 3]
+    forced = [(69, 0.0, -1, -1)]
+    params = native_params(forced_splits=forced, colsample_bytree=0.02, n_estimators=2)
+    alone = train_native(wide, y, params)
+    assert [alone.tree(i)["feature"][0] for i in range(2)] == [69, 69]
+    parts = shards_in_order(len(wide), [9_000])
+    for model in train_together(_core.thread_comms(2), parts, wide, y, params):
+        assert model.to_bytes() == alone.to_bytes()
 
 
 def test_each_tree_begins_with_them():
