@@ -1,11 +1,9 @@
 #include "binned_matrix.h"
 
 #include <algorithm>
-#include <atomic>
 #include <bit>
 #include <cstring>
 #include <numeric>
-#include <type_traits>
 #include <utility>
 
 #include "support/check.h"
@@ -14,36 +12,24 @@ namespace qgbdt {
 namespace {
 
 constexpr int64_t kRowsPerTask = 2048;
-constexpr int64_t kScratchColumn = 512;  // bytes of X: a dense tile's 32, 16 kB, stay in L1
+constexpr int64_t kScratchColumn = 512;  // rows: a dense tile's 32 columns, 16 kB, stay in L1
 constexpr int64_t kLayoutRows = 512;     // that decide how a tile is laid out
 constexpr double kSparseShare = 0.75;    // of values in default places, from which a tile is sparse
 constexpr double kSparseRowUpdates = 8;  // what finding a row's entries costs
 constexpr double kListedShare = 1 - 1.0 / 64;  // of zeros, from which features are listed
-constexpr int64_t kFeaturesPerTask = 64;
+constexpr int64_t kFeaturesPerTask = 64;       // to scatter
 
 int32_t tile_stride(int32_t n_features) {
   return int32_t(std::bit_ceil(uint32_t(std::max(n_features, 4))));
 }
 
-template <class T>
-constexpr int64_t kBlockRows = kScratchColumn / int64_t(sizeof(T));
-
-// A block of X as columns, kBlockRows apart.
-template <class T>
-void copy_columns(const MatrixView& X, const T* x, int64_t n, int32_t width, T* columns) {
-  for (int64_t row = 0; row < n; ++row)
-    for (int32_t i = 0; i < width; ++i)
-      columns[i * kBlockRows<T> + row] = x[row * X.row_stride + i * X.column_stride];
-}
-
-// A block of columns as rows of `stride` bytes, a multiple of 4.
-void interleave(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t stride,
-                uint8_t* rows) {
+// Columns, kScratchColumn apart, as rows of `stride` bytes, a multiple of 4.
+void interleave(const uint8_t* columns, int64_t n, int32_t stride, uint8_t* rows) {
   for (int32_t i = 0; i < stride; i += 4) {
-    const uint8_t* x = columns + i * block_rows;
+    const uint8_t* x = columns + i * kScratchColumn;
     for (int64_t row = 0; row < n; ++row) {
-      const uint8_t four[4] = {x[row], x[block_rows + row], x[2 * block_rows + row],
-                               x[3 * block_rows + row]};
+      const uint8_t four[4] = {x[row], x[kScratchColumn + row], x[2 * kScratchColumn + row],
+                               x[3 * kScratchColumn + row]};
       std::memcpy(rows + row * stride + i, four, 4);
     }
   }
@@ -57,13 +43,13 @@ void add_digit(const uint8_t* bins, int64_t n, uint8_t missing_bin, uint8_t weig
 }
 
 // Appends what is not in its default place, row after row, and notes how many each row has.
-void list_entries(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t width,
-                  const uint8_t* default_places, const int64_t* cell_offsets, uint32_t* n_entries,
+void list_entries(const uint8_t* columns, int64_t n, int32_t width, const uint8_t* default_places,
+                  const int64_t* cell_offsets, uint32_t* n_entries,
                   std::vector<uint16_t>& entries) {
   for (int64_t row = 0; row < n; ++row) {
     const size_t before = entries.size();
     for (int32_t i = 0; i < width; ++i) {
-      const uint8_t place = columns[i * block_rows + row];
+      const uint8_t place = columns[i * kScratchColumn + row];
       if (place != default_places[i])
         entries.push_back(uint16_t(cell_offsets[i] - cell_offsets[0] + place));
     }
@@ -73,62 +59,51 @@ void list_entries(const uint8_t* columns, int64_t block_rows, int64_t n, int32_t
 
 }  // namespace
 
-template <class View>
-BinnedMatrix::BinnedMatrix(const View& X, GlobalRows rows, int max_bin,
-                           const std::vector<int32_t>& n_categories, bool may_list,
-                           const BinKernels& kernels, Comm& comm, Team& team)
-    : n_samples_(X.n_samples),
+BinnedMatrix::BinnedMatrix(int64_t n_samples, GlobalRows rows, Binning binning,
+                           std::vector<uint8_t> has_missing, Comm& comm)
+    : n_samples_(n_samples),
       rows_(std::move(rows)),
-      has_missing_(X.n_features, 0),
-      is_categorical_(X.n_features, 0),
-      default_places_(X.n_features, 0),
-      bundle_of_(X.n_features, 0),
-      stored_(X.n_features) {
-  check(2 <= max_bin && max_bin <= kMaxValueBins, "max_bin must be in [2, 255]");
+      binning_(std::move(binning)),
+      has_categories_(std::any_of(binning_.is_categorical.begin(), binning_.is_categorical.end(),
+                                  [](uint8_t is) { return is; })),
+      default_places_(n_features(), 0),
+      bundle_of_(n_features(), 0),
+      stored_(n_features()) {
   check(rows_.n_samples() == n_samples_, "blocks of rows must sum to n_samples");
-  check(rows_.n_samples_of_all() >= 1 && rows_.n_samples_of_all() <= INT32_MAX,
-        "n_samples must be in [1, 2^31 - 1]");
-  check(n_categories.empty() || int64_t(n_categories.size()) == X.n_features,
-        "n_categories must have an entry for each feature");
-  for (int32_t n : n_categories)
-    check(kNotCategorical <= n && n <= max_bin, "n_categories must be in [-1, max_bin]");
-  check(n_categories.empty() || std::is_same_v<View, MatrixView>, "categories need dense data");
-  check(X.n_features >= 1 && X.n_features <= INT32_MAX / kBinPlaces, "too many features");
-  comm.begin_phase("binning");
-  thresholds_ = find_bin_thresholds(X, rows_, max_bin, comm, team);
-  for (int32_t f = 0; f < int32_t(n_categories.size()); ++f) {
-    if (n_categories[f] == kNotCategorical) continue;
-    thresholds_[f] = code_thresholds(n_categories[f]);
-    is_categorical_[f] = has_categories_ = true;
-  }
   for (int32_t f = 0; f < n_features(); ++f) bin_orders_.push_back(order_of_bins(n_value_bins(f)));
-  visit_elements(X, [&]<class T>(const T* data) {
-    assign_bins(X, data, kernel_for(kernels, data), may_list && comm.world_size() == 1, team);
-  });
-  std::vector<double> missing(has_missing_.begin(), has_missing_.end());
+  std::vector<double> missing(has_missing.begin(), has_missing.end());
   comm.allreduce_max(missing);
   has_missing_.assign(missing.begin(), missing.end());
 }
-template BinnedMatrix::BinnedMatrix(const MatrixView&, GlobalRows, int, const std::vector<int32_t>&,
-                                    bool, const BinKernels&, Comm&, Team&);
-template BinnedMatrix::BinnedMatrix(const SparseView&, GlobalRows, int, const std::vector<int32_t>&,
-                                    bool, const BinKernels&, Comm&, Team&);
+
+BinnedMatrix::BinnedMatrix(DenseBins columns, GlobalRows rows, Binning binning, Comm& comm,
+                           Team& team)
+    : BinnedMatrix(columns.n_samples, std::move(rows), std::move(binning),
+                   std::move(columns.has_missing), comm) {
+  lay_out(find_default_places(columns), false);
+  columns_ = columns.bins;
+  column_storage_ = std::move(columns.memory);
+  fill_tiles(team);
+}
+
+BinnedMatrix::BinnedMatrix(const SparseBins& columns, GlobalRows rows, Binning binning,
+                           bool may_list, Comm& comm, Team& team)
+    : BinnedMatrix(columns.n_samples, std::move(rows), std::move(binning), columns.has_missing,
+                   comm) {
+  lay_out(find_default_places(columns), may_list && comm.world_size() == 1);
+  scatter(columns, team);
+  fill_tiles(team);
+}
 
 // The most frequent place of each feature, and its share, among some rows: the layout depends on
 // it, no result does.
-template <class T>
-std::vector<double> BinnedMatrix::find_default_places(const MatrixView& X, const T* data,
-                                                      const std::vector<BinTable<T>>& tables,
-                                                      BinColumn<T> bin_column) {
+std::vector<double> BinnedMatrix::find_default_places(const DenseBins& columns) {
   const int64_t n = std::min(n_samples_, kLayoutRows);
   std::vector<double> shares;
   for (int32_t f = 0; f < n_features(); ++f) {
-    T values[kLayoutRows];
     uint8_t bins[kLayoutRows];
     int32_t counts[kBinPlaces] = {};
-    for (int64_t i = 0; i < n; ++i)
-      values[i] = data[n_samples_ * i / n * X.row_stride + f * X.column_stride];
-    bin_column(tables[f], values, n, uint8_t(n_value_bins(f)), bins);
+    for (int64_t i = 0; i < n; ++i) bins[i] = columns.bins[f * n_samples_ + n_samples_ * i / n];
     to_places(f, n, bins);
     for (int64_t i = 0; i < n; ++i) ++counts[bins[i]];
     const auto most = std::max_element(counts, counts + kBinPlaces);
@@ -139,15 +114,15 @@ std::vector<double> BinnedMatrix::find_default_places(const MatrixView& X, const
 }
 
 // The place of 0, and the share of rows that are not listed.
-std::vector<double> BinnedMatrix::find_default_places(const SparseView& X) {
+std::vector<double> BinnedMatrix::find_default_places(const SparseBins& columns) {
   std::vector<double> shares;
   for (int32_t f = 0; f < n_features(); ++f) {
     StoredColumn& stored = stored_[f];
-    const std::vector<double>& t = thresholds_[f];
+    const std::vector<double>& t = thresholds(f);
     stored.default_bin = uint8_t(std::lower_bound(t.begin(), t.end(), 0.0) - t.begin());
     default_places_[f] =
         uint8_t(bin_orders_[f].place(position_of_bin(stored.default_bin, n_value_bins(f))));
-    stored.n_listed = X.column_begin[f + 1] - X.column_begin[f];
+    stored.n_listed = columns.column_begin[f + 1] - columns.column_begin[f];
     shares.push_back(1 - double(stored.n_listed) / double(std::max<int64_t>(n_samples_, 1)));
   }
   return shares;
@@ -190,7 +165,8 @@ void BinnedMatrix::add_tile(FeatureRange features, std::span<const Bundle> bundl
 }
 
 int64_t BinnedMatrix::n_bytes() const {
-  int64_t sum = tile_storage_.size() + columns_.size() + listed_bins_.size() +
+  const int64_t n_columns = n_features() - int64_t(listed_features_.size());
+  int64_t sum = tile_storage_.size() + n_columns * n_samples_ + listed_bins_.size() +
                 listed_rows_.size() * int64_t(sizeof(uint32_t));
   for (const SparseTile& tile : sparse_)
     sum += tile.row_begin.size() * int64_t(sizeof(uint32_t)) +
@@ -238,7 +214,6 @@ void BinnedMatrix::lay_out(const std::vector<double>& default_shares, bool may_l
     offsets.push_back(offsets.back() +
                       (tile.stride * n_samples_ + kCacheLine - 1) / kCacheLine * kCacheLine);
   tile_storage_ = Buffer<uint8_t>(offsets.back());
-  columns_ = Buffer<uint8_t>(n_in_columns);
   listed_rows_ = Buffer<uint32_t>(n_listed);
   listed_bins_ = Buffer<uint8_t>(n_listed);
   for (size_t i = 0; i < tiles_.size(); ++i) {
@@ -251,87 +226,52 @@ void BinnedMatrix::lay_out(const std::vector<double>& default_shares, bool may_l
   }
 }
 
-template <class T>
-void BinnedMatrix::assign_bins(const MatrixView& X, const T* data, BinColumn<T> bin_column, bool,
-                               Team& team) {
-  std::vector<BinTable<T>> tables;
-  for (const auto& thresholds : thresholds_) tables.push_back(bin_table<T>(thresholds));
-  lay_out(find_default_places(X, data, tables, bin_column), false);
-  std::vector<std::atomic<uint8_t>> missing(n_features());
-  fill_tiles<kBlockRows<T>>(
-      team, [&](const FeatureTile& tile, int64_t begin, int64_t n, uint8_t* bins) {
-        T copy[kMaxTileFeatures * kBlockRows<T>];
-        const T* x = data + begin * X.row_stride + tile.first_feature * X.column_stride;
-        const bool has_columns = X.row_stride == 1;
-        if (!has_columns) copy_columns(X, x, n, tile.n_features, copy);
-        for (int32_t i = 0; i < tile.n_features; ++i) {
-          const int32_t f = tile.first_feature + i;
-          const T* values = has_columns ? x + i * X.column_stride : copy + i * kBlockRows<T>;
-          uint8_t* column = bins + i * kBlockRows<T>;
-          if (bin_column(tables[f], values, n, uint8_t(n_value_bins(f)), column))
-            missing[f].store(1, std::memory_order_relaxed);
-          std::memcpy(columns_.data() + stored_[f].begin + begin, column, n);
-        }
-      });
-  has_missing_.assign(missing.begin(), missing.end());
-}
-
-// Columns first: what is listed is scattered over them, or stays a list.
-template <class T>
-void BinnedMatrix::assign_bins(const SparseView& X, const T* data, BinColumn<T> bin_column,
-                               bool may_list, Team& team) {
-  lay_out(find_default_places(X), may_list);
-  const int threads = team.threads_for(X.column_begin[X.n_features], kValuesPerThread);
+// What is listed is scattered over columns, or stays a list.
+void BinnedMatrix::scatter(const SparseBins& columns, Team& team) {
+  column_storage_ = Buffer<uint8_t>((n_features() - int64_t(listed_features_.size())) * n_samples_);
+  columns_ = column_storage_.data();
+  const int threads = team.threads_for(columns.column_begin[n_features()], kValuesPerThread);
   team.run_blocks(threads, n_features(), kFeaturesPerTask, [&](int64_t first, int64_t last, int) {
-    std::vector<uint8_t> binned;
     for (int32_t f = int32_t(first); f < last; ++f) {
       const StoredColumn& stored = stored_[f];
-      const int64_t begin = X.column_begin[f];
-      binned.resize(stored.n_listed);
-      has_missing_[f] = bin_column(bin_table<T>(thresholds_[f]), data + begin, stored.n_listed,
-                                   uint8_t(n_value_bins(f)), binned.data());
+      const uint8_t* const bins = columns.bins + columns.column_begin[f];
+      const int32_t* const rows = columns.rows + columns.column_begin[f];
       if (stored.is_listed) {
-        std::copy(binned.begin(), binned.end(), listed_bins_.data() + stored.begin);
-        std::copy_n(X.rows + begin, stored.n_listed, listed_rows_.data() + stored.begin);
+        std::copy_n(bins, stored.n_listed, listed_bins_.data() + stored.begin);
+        std::copy_n(rows, stored.n_listed, listed_rows_.data() + stored.begin);
       } else {
-        uint8_t* column = columns_.data() + stored.begin;
+        uint8_t* column = column_storage_.data() + stored.begin;
         std::fill_n(column, n_samples_, stored.default_bin);
-        for (int64_t i = 0; i < stored.n_listed; ++i) column[X.rows[begin + i]] = binned[i];
+        for (int64_t i = 0; i < stored.n_listed; ++i) column[rows[i]] = bins[i];
       }
     }
   });
-  fill_tiles<kScratchColumn>(
-      team, [&](const FeatureTile& tile, int64_t begin, int64_t n, uint8_t* bins) {
-        for (int32_t i = 0; i < tile.n_features; ++i)
-          std::memcpy(bins + i * kScratchColumn, column(tile.first_feature + i) + begin, n);
-      });
 }
 
-// fill_columns(tile, begin, n, bins): the bins of n rows from `begin`, columns kRows apart.
-template <int64_t kRows, class FillColumns>
-void BinnedMatrix::fill_tiles(Team& team, const FillColumns& fill_columns) {
+// From columns.
+void BinnedMatrix::fill_tiles(Team& team) {
   const int64_t n_tiles = int64_t(tiles_.size());
-  const int64_t n_tasks =  // neighbours in a row of X follow one another
-      (n_samples_ + kRowsPerTask - 1) / kRowsPerTask * n_tiles;
+  const int64_t n_tasks = (n_samples_ + kRowsPerTask - 1) / kRowsPerTask * n_tiles;
   const int threads = team.threads_for(n_samples_ * n_features(), kValuesPerThread);
   std::vector<std::vector<uint16_t>> entries(has_sparse_tiles() ? n_tasks : 0);
   team.run(threads, n_tasks, [&](int64_t task, int) {
     const FeatureTile& tile = tiles_[task % n_tiles];
-    uint8_t bins[kMaxTileFeatures * kRows];
+    uint8_t bins[kMaxTileFeatures * kScratchColumn];
     const int64_t end = std::min(n_samples_, (task / n_tiles + 1) * kRowsPerTask);
-    for (int64_t begin = task / n_tiles * kRowsPerTask; begin < end; begin += kRows) {
-      const int64_t n = std::min(kRows, end - begin);
-      fill_columns(tile, begin, n, bins);
+    for (int64_t begin = task / n_tiles * kRowsPerTask; begin < end; begin += kScratchColumn) {
+      const int64_t n = std::min(kScratchColumn, end - begin);
+      for (int32_t i = 0; i < tile.n_features; ++i)
+        std::memcpy(bins + i * kScratchColumn, column(tile.first_feature + i) + begin, n);
       if (tile.is_sparse()) {
         for (int32_t i = 0; i < tile.n_features; ++i)
-          to_places(tile.first_feature + i, n, bins + i * kRows);
-        list_entries(bins, kRows, n, tile.n_features, &default_places_[tile.first_feature],
+          to_places(tile.first_feature + i, n, bins + i * kScratchColumn);
+        list_entries(bins, n, tile.n_features, &default_places_[tile.first_feature],
                      &cell_offsets_[tile.first_feature],
                      const_cast<uint32_t*>(tile.row_begin) + begin + 1, entries[task]);
       } else {
-        to_bytes(tile, kRows, n, bins);
+        to_bytes(tile, n, bins);
         uint8_t* rows = const_cast<uint8_t*>(tile.bins) + begin * tile.stride;
-        interleave(bins, kRows, n, tile.stride, rows);
+        interleave(bins, n, tile.stride, rows);
       }
     }
   });
@@ -349,13 +289,12 @@ void BinnedMatrix::to_places(int32_t feature, int64_t n, uint8_t* bins) const {
 
 // Columns of bins, one a feature, become columns of a dense tile's bytes; those that are not used
 // are 0.
-void BinnedMatrix::to_bytes(const FeatureTile& tile, int64_t column_size, int64_t n,
-                            uint8_t* bins) const {
+void BinnedMatrix::to_bytes(const FeatureTile& tile, int64_t n, uint8_t* bins) const {
   for (int32_t b = 0; b < tile.n_bundles; ++b) {
     const Bundle bundle = bundles_[tile.first_bundle + b];
     const uint8_t* const of_bundle =
-        bins + (bundle.first_feature - tile.first_feature) * column_size;
-    uint8_t* const to = bins + b * column_size;
+        bins + (bundle.first_feature - tile.first_feature) * kScratchColumn;
+    uint8_t* const to = bins + b * kScratchColumn;
     if (!bundle.is_shared()) {
       std::memmove(to, of_bundle, n);
       to_places(bundle.first_feature, n, to);
@@ -365,12 +304,14 @@ void BinnedMatrix::to_bytes(const FeatureTile& tile, int64_t column_size, int64_
     int32_t weight = 1;
     for (int32_t i = 0; i < bundle.n_features; ++i) {
       const int32_t f = bundle.first_feature + i;
-      add_digit(of_bundle + i * column_size, n, uint8_t(n_value_bins(f)), uint8_t(weight), codes);
+      add_digit(of_bundle + i * kScratchColumn, n, uint8_t(n_value_bins(f)), uint8_t(weight),
+                codes);
       weight *= n_positions(f);
     }
     std::memcpy(to, codes, n);
   }
-  std::memset(bins + tile.n_bundles * column_size, 0, (tile.stride - tile.n_bundles) * column_size);
+  std::memset(bins + tile.n_bundles * kScratchColumn, 0,
+              (tile.stride - tile.n_bundles) * kScratchColumn);
 }
 
 // row_begin holds the number of entries of the row before it; it becomes their sum. `entries` are

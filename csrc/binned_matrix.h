@@ -40,9 +40,8 @@
 #include <vector>
 
 #include "bin_order.h"
-#include "bin_search.h"
-#include "binning.h"
 #include "bundle.h"
+#include "column_bins.h"
 #include "comm.h"
 #include "global_rows.h"
 #include "support/buffer.h"
@@ -52,7 +51,6 @@ namespace qgbdt {
 
 constexpr int kTileBytes = 32;
 constexpr int kMaxTileFeatures = 128;
-constexpr int32_t kNotCategorical = -1;
 
 using FeatureMask = std::vector<uint8_t>;  // [n_features], 1 if in it; empty: all are
 
@@ -78,24 +76,25 @@ struct ListedColumn {
 
 class BinnedMatrix {
  public:
-  // Reads X, the rows of this worker, during the call only: a MatrixView or a SparseView.
-  // n_categories: of each feature, kNotCategorical or how many codes 0, 1, ... it has, each a bin;
-  // or empty. Codes are dense. may_list: whether features that list next to nothing may stay lists.
-  template <class View>
-  BinnedMatrix(const View& X, GlobalRows rows, int max_bin,
-               const std::vector<int32_t>& n_categories, bool may_list, const BinKernels& kernels,
+  // Of this worker's rows. Columns that are borrowed outlive the matrix.
+  BinnedMatrix(DenseBins columns, GlobalRows rows, Binning binning, Comm& comm, Team& team);
+  // may_list: whether features that list next to nothing may stay lists. The columns are read
+  // during the call only.
+  BinnedMatrix(const SparseBins& columns, GlobalRows rows, Binning binning, bool may_list,
                Comm& comm, Team& team);
 
   int64_t n_samples() const { return n_samples_; }
   const GlobalRows& rows() const { return rows_; }
-  int32_t n_features() const { return int32_t(thresholds_.size()); }
+  int32_t n_features() const { return binning_.n_features(); }
   const std::vector<FeatureTile>& tiles() const { return tiles_; }
-  const std::vector<double>& thresholds(int32_t feature) const { return thresholds_[feature]; }
+  const Binning& binning() const { return binning_; }
+  const std::vector<double>& thresholds(int32_t feature) const {
+    return binning_.thresholds[feature];
+  }
   bool has_missing(int32_t feature) const { return has_missing_[feature]; }  // on any worker
-  bool is_categorical(int32_t feature) const { return is_categorical_[feature]; }
+  bool is_categorical(int32_t feature) const { return binning_.is_categorical[feature]; }
   bool has_categories() const { return has_categories_; }
-  // The missing bin of a column comes right after the value bins.
-  int32_t n_value_bins(int32_t feature) const { return int32_t(thresholds_[feature].size()) + 1; }
+  int32_t n_value_bins(int32_t feature) const { return binning_.n_value_bins(feature); }
   int32_t n_positions(int32_t feature) const { return n_value_bins(feature) + 1; }
   BinOrder bin_order(int32_t feature) const { return bin_orders_[feature]; }
   // Where the cells of a feature begin in a node's histogram; cell_offset(n_features) is its size.
@@ -127,7 +126,7 @@ class BinnedMatrix {
     return {listed_rows_.data() + c.begin, listed_bins_.data() + c.begin, c.n_listed,
             c.default_bin};
   }
-  const uint8_t* column(int32_t feature) const { return columns_.data() + stored_[feature].begin; }
+  const uint8_t* column(int32_t feature) const { return columns_ + stored_[feature].begin; }
 
   // The bins of all rows, whichever way they are stored.
   void copy_column(int32_t feature, uint8_t* bins) const;
@@ -143,35 +142,28 @@ class BinnedMatrix {
     Buffer<uint16_t> entries;
   };
 
-  template <class T>
-  std::vector<double> find_default_places(const MatrixView& X, const T* data,
-                                          const std::vector<BinTable<T>>& tables,
-                                          BinColumn<T> bin_column);
-  std::vector<double> find_default_places(const SparseView& X);
+  BinnedMatrix(int64_t n_samples, GlobalRows rows, Binning binning,
+               std::vector<uint8_t> has_missing, Comm& comm);
+  std::vector<double> find_default_places(const DenseBins& columns);
+  std::vector<double> find_default_places(const SparseBins& columns);
   std::vector<Bundle> bundle(FeatureRange features) const;
   bool fits_tile(int64_t width) const {  // row_begin counts entries in 32 bits
     return width <= kMaxTileFeatures && n_samples_ * width <= UINT32_MAX;
   }
   void add_tile(FeatureRange features, std::span<const Bundle> bundles);
   void lay_out(const std::vector<double>& default_shares, bool may_list);
-  template <class T>
-  void assign_bins(const MatrixView& X, const T* data, BinColumn<T> bin_column, bool may_list,
-                   Team& team);
-  template <class T>
-  void assign_bins(const SparseView& X, const T* data, BinColumn<T> bin_column, bool may_list,
-                   Team& team);
-  template <int64_t kRows, class FillColumns>
-  void fill_tiles(Team& team, const FillColumns& fill_columns);
+  void scatter(const SparseBins& columns, Team& team);
+  void fill_tiles(Team& team);
   void to_places(int32_t feature, int64_t n, uint8_t* bins) const;
-  void to_bytes(const FeatureTile& tile, int64_t column_size, int64_t n, uint8_t* bins) const;
+  void to_bytes(const FeatureTile& tile, int64_t n, uint8_t* bins) const;
   void join_sparse_tiles(std::vector<std::vector<uint16_t>>& entries, Team& team);
   void count_updates();
 
   int64_t n_samples_;
   GlobalRows rows_;
-  std::vector<std::vector<double>> thresholds_;
-  std::vector<uint8_t> has_missing_, is_categorical_;
-  bool has_categories_ = false;
+  Binning binning_;
+  std::vector<uint8_t> has_missing_;
+  bool has_categories_;
   std::vector<int64_t> cell_offsets_;
   std::vector<BinOrder> bin_orders_;
   std::vector<uint8_t> default_places_;
@@ -180,7 +172,9 @@ class BinnedMatrix {
   std::vector<int32_t> bundle_of_;
   std::vector<SparseTile> sparse_;
   double updates_per_feature_ = 1;
-  Buffer<uint8_t> tile_storage_, columns_;
+  Buffer<uint8_t> tile_storage_;
+  const uint8_t* columns_ = nullptr;  // of the features that are not listed
+  Buffer<uint8_t> column_storage_;    // theirs, or none: they are borrowed
   std::vector<StoredColumn> stored_;
   std::vector<int32_t> listed_features_;
   Buffer<uint32_t> listed_rows_;

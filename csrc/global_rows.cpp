@@ -34,6 +34,8 @@ GlobalRows::GlobalRows(std::span<const RowBlock> blocks, Comm& comm) {
     first_rows.push_back(n_samples_of_all_);
     n_samples_of_all_ += block.n_rows;
   }
+  check(1 <= n_samples_of_all_ && n_samples_of_all_ <= INT32_MAX,
+        "n_samples must be in [1, 2^31 - 1]");
   for (const RowBlock& block : blocks) {
     if (block.n_rows == 0) continue;
     const auto at = std::lower_bound(all.begin(), all.end(), block, comes_before) - all.begin();

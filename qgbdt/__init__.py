@@ -7,6 +7,7 @@ number of threads.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from qgbdt.binned_dataset import BinnedDataset
 from qgbdt.booster import Booster
 from qgbdt.versions import package_version, show_versions
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from qgbdt.estimators import QGBDTClassifier, QGBDTRanker, QGBDTRegressor
 
 __all__ = [
+    "BinnedDataset",
     "Booster",
     "QGBDTClassifier",
     "QGBDTRanker",

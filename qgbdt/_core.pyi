@@ -1,7 +1,7 @@
 """The native module: bins, trains, predicts, reads and writes models."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,25 @@ class SparseMatrix:
         shape: tuple[int, int],
     ) -> None: ...
 
+class Binning:
+    @overload
+    def __init__(
+        self, thresholds: Sequence[Sequence[float]], is_categorical: Sequence[bool]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        X: NDArray[Any] | SparseMatrix,
+        max_bin: int,
+        n_threads: int,
+        n_categories: Sequence[int],
+    ) -> None: ...
+    @property
+    def thresholds(self) -> list[list[float]]: ...
+    @property
+    def is_categorical(self) -> list[int]: ...
+    def columns(self, X: NDArray[Any] | SparseMatrix, n_threads: int) -> NDArray[np.uint8]: ...
+
 class BinnedMatrix:
     def __init__(
         self,
@@ -66,6 +85,27 @@ class BinnedMatrix:
         n_categories: Sequence[int] = (),
         may_list: bool = True,
     ) -> None: ...
+    @staticmethod
+    def of_columns(
+        bins: NDArray[np.uint8],
+        rows: NDArray[np.int64] | None,
+        binning: Binning,
+        n_threads: int,
+        comm: Comm | None = None,
+        row_blocks: Sequence[tuple[int, int]] | None = None,
+    ) -> BinnedMatrix: ...
+    @staticmethod
+    def of_lists(
+        bins: NDArray[np.uint8],
+        rows: NDArray[np.int32],
+        column_begin: NDArray[np.int64],
+        n_samples: int,
+        binning: Binning,
+        n_threads: int,
+        comm: Comm | None = None,
+        row_blocks: Sequence[tuple[int, int]] | None = None,
+        may_list: bool = True,
+    ) -> BinnedMatrix: ...
     @property
     def n_samples(self) -> int: ...
     @property

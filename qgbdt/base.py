@@ -8,6 +8,7 @@ import functools
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -18,6 +19,7 @@ from sklearn.utils import check_array, check_X_y, resample
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from qgbdt import _core
+from qgbdt.binned_dataset import BinnedDataset, check_decided
 from qgbdt.booster import Booster
 from qgbdt.categories import Categories, find_categories
 from qgbdt.constraints import constraint_params
@@ -178,9 +180,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         n_threads = resolve_n_jobs(self.n_jobs, type(self).__name__)
         return estimated(
             self,
-            _core.BinnedMatrix(
-                native_matrix(some), self.max_bin, n_threads, None, None, categories.numbers
-            ),
+            self._binned(some, n_threads, ALONE, None, categories),
             n_samples,
             self._n_outputs_of(y),
             n_threads,
@@ -271,6 +271,10 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         **checks: Any,
     ) -> tuple[NDArray[Any], NDArray[Any], Categories]:
         """X as numbers, y, and the categories that numbers in X stand for."""
+        if isinstance(X, BinnedDataset):
+            check_decided(self, X)
+            categories = X.categories
+            return *self._checked(X, y, workers, categories, reset=True, **checks), categories
         if not (self.categorical_features is None or isinstance(self.categorical_features, str)):
             X = array_of_values(self, X, workers)
         categories = find_categories(
@@ -299,7 +303,13 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         if several:  # scikit-learn refuses those of a worker without rows
             checks.pop("y_numeric", None)
         target: dict[str, Any] = {} if several else {"y": y}
-        if not categories:
+        if isinstance(X, BinnedDataset):
+            self._check_features(X, reset=reset)
+            stand_in = np.broadcast_to(X.dtype.type(0), X.shape)  # no value is looked at
+            check = check_array if several else check_X_y
+            checked = check(stand_in, estimator=self, **target, **checks)
+            checked = X if several else (X, checked[1])
+        elif not categories:
             checked = validate_data(self, X, reset=reset, **target, **checks)
         else:
             X = array_of_values(self, X, workers)
@@ -310,9 +320,46 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             return checked, check_columns(y, checked.shape[0])
         return checked[0], checked[1]
 
+    def _check_features(self, data: BinnedDataset, *, reset: bool) -> None:
+        """What scikit-learn checks of X: the number of features, and their names if there are."""
+        names = data.feature_names
+        if reset:
+            self.n_features_in_ = data.shape[1]
+            vars(self).pop("feature_names_in_", None)
+            if names is not None:
+                self.feature_names_in_ = np.asarray(names, object)
+            return
+        if data.shape[1] != self.n_features_in_:
+            raise DataError(
+                f"X has {data.shape[1]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input"
+            )
+        if names is not None and names != self._feature_names(data):
+            raise DataError(
+                f"The BinnedDataset has the features {names}, but fit had "
+                f"{self._feature_names(data)}."
+            )
+
+    def _binned(
+        self,
+        X: Any,
+        n_threads: int,
+        workers: Communicator,
+        blocks: Sequence[tuple[int, int]] | None,
+        categories: Categories,
+        may_list: bool = True,
+    ) -> _core.BinnedMatrix:
+        """Checked rows as the trainer takes them."""
+        if isinstance(X, BinnedDataset):
+            return X._matrix(n_threads, workers.native, blocks, may_list)
+        values, numbers = native_matrix(X), categories.numbers
+        return _core.BinnedMatrix(
+            values, self.max_bin, n_threads, workers.native, blocks, numbers, may_list
+        )
+
     def _train(
         self,
-        X: NDArray[Any],
+        X: NDArray[Any] | BinnedDataset,
         y: Floats,
         sample_weight: Floats | None,
         *,
@@ -362,7 +409,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         init_score = check_init_score(request.init_score, X.shape[0], n_outputs)
         rows = Rows(X, y, sample_weight, query_sizes, init_score)
         n_targets = 1 if y.ndim == 1 else n_outputs
-        sets = self._evaluation_sets(request, like, n_outputs, check_target, workers, categories)
+        sets = self._evaluation_sets(request, like, n_outputs, check_target, workers, categories, X)
         for some in sets:
             check_n_targets(some, n_targets)
         if self.validation_fraction is not None:
@@ -374,7 +421,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 seed, fraction = params["seed"], self.validation_fraction
                 held = held_back(rows, strata, fraction, seed, blocks, workers)
                 kept = ~held
-            sets = [EvaluationSet.of("valid_0", rows.where(held), n_outputs)]
+            sets = [EvaluationSet.of("valid_0", with_values(rows.where(held)), n_outputs)]
             blocks, rows = blocks_of(kept, blocks), rows.where(kept)
         metrics = request.metrics(like, n_targets)
         for some in sets:
@@ -387,18 +434,11 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             **{f"the name of feature {i}": name for i, name in enumerate(names)},
             **categories.facts,
             "init_model": None if initial is None else zlib.crc32(initial.to_bytes()),
+            "the digest of a BinnedDataset": X._digest() if isinstance(X, BinnedDataset) else None,
         }
         workers.agree(facts)
         start = perf_counter()
-        matrix = _core.BinnedMatrix(
-            native_matrix(rows.X),
-            self.max_bin,
-            n_threads,
-            workers.native,
-            blocks,
-            categories.numbers,
-            device is None,
-        )
+        matrix = self._binned(rows.X, n_threads, workers, blocks, categories, device is None)
         binned = perf_counter()
         if workers.any(continuation.checkpoint_dir is not None):
             facts |= facts_of_data(matrix, rows, workers)
@@ -464,8 +504,10 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         check_target: Callable[[NDArray[Any], Floats | None], Floats],
         workers: Communicator,
         categories: Categories,
+        training: NDArray[Any] | BinnedDataset,
     ) -> list[EvaluationSet]:
         """The evaluation sets that were given to fit, checked as the rows of training are."""
+        digest = training._digest() if isinstance(training, BinnedDataset) else None
         sets = []
         for given in request.sets():
             with told_of(given.name):
@@ -475,11 +517,16 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 is_ranking = objective in RANKER_OBJECTIVES
                 sizes = check_eval_group(given.group, n) if is_ranking else None
                 init_score = check_init_score(given.init_score, n, n_outputs)
-                rows = Rows(X, check_target(y, weight), weight, sizes, init_score)
+                if isinstance(X, BinnedDataset) and X._digest() != digest:
+                    raise DataError(
+                        "A BinnedDataset is evaluated on only while training on one of the same "
+                        "bins: its own transform(X) makes it."
+                    )
+                rows = with_values(Rows(X, check_target(y, weight), weight, sizes, init_score))
             sets.append(EvaluationSet.of(given.name, rows, n_outputs, given.is_training))
         return sets
 
-    def _feature_names(self, X: NDArray[Any]) -> list[str]:
+    def _feature_names(self, X: NDArray[Any] | BinnedDataset) -> list[str]:
         """The names of the columns; if they have none, those that LightGBM invents."""
         if hasattr(self, "feature_names_in_"):
             return [str(name) for name in self.feature_names_in_]
@@ -554,6 +601,9 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
     def _to_predict(self, X: Any) -> Any:
         """What the booster is asked about, as scikit-learn checks it."""
         check_is_fitted(self)
+        if isinstance(X, BinnedDataset):
+            self._check_features(X, reset=False)
+            return X
         if not self.booster_._categories:
             rows = device_matrix(X)
             if rows is None:
@@ -563,6 +613,13 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
             return X
         values = array_of_values(self, host_array(X), ALONE)
         return validate_data(self, values, reset=False, skip_check_array=True)
+
+
+def with_values(rows: Rows) -> Rows:
+    """The rows with values, where they have bins."""
+    if not isinstance(rows.X, BinnedDataset):
+        return rows
+    return replace(rows, X=rows.X._values())
 
 
 def array_of_values(estimator: QGBDTEstimator, X: Any, workers: Communicator) -> Any:

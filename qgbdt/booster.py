@@ -1,10 +1,7 @@
 """Booster: a trained model, without the estimator that trained it."""
 
 import os
-import secrets
-import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -13,9 +10,11 @@ from numpy.typing import NDArray
 
 from qgbdt import lightgbm_text
 from qgbdt._core import DeviceMatrix, Model, predictions
+from qgbdt.binned_dataset import BinnedDataset
 from qgbdt.categories import Categories, Values
 from qgbdt.devices import device_matrix, host_array
 from qgbdt.errors import DataError
+from qgbdt.files import write_atomically
 from qgbdt.matrices import NATIVE_DTYPES, is_sparse, native_matrix, of_dense_blocks
 from qgbdt.params import NONE, CommonParams, IntRange, check_value
 from qgbdt.threads import check_n_jobs, resolve_n_jobs
@@ -480,6 +479,8 @@ class Booster:
 
     def _check_X(self, X: Any, *, may_stay: bool = False) -> Any:
         """X of native floats, on the host unless it may stay on a GPU."""
+        if isinstance(X, BinnedDataset):
+            return X._values_for(self._model)
         if self._categories:
             return self._categories.encode(host_array(X))
         array: Any = X
@@ -504,37 +505,3 @@ class Booster:
             f"Booster(objective={self.objective!r}, n_features={self.num_feature()}, "
             f"n_trees={self.num_trees()})"
         )
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace the file at path (not a link to it) by one with these contents, or do nothing."""
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path} is not a regular file.")
-    temporary = path.with_name(f".qgbdt-{secrets.token_hex(8)}")
-    try:
-        with open(temporary, "xb") as file:
-            with suppress(FileNotFoundError):
-                temporary.chmod(stat.S_IMODE(path.stat().st_mode))
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError) and error.filename == str(temporary):
-            error.filename = str(path)
-        raise
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the directory's entries durable, where the system has a way."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

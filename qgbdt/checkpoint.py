@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from qgbdt._core import Model
-from qgbdt.booster import write_atomically
 from qgbdt.distributed.communicator import first_difference
 from qgbdt.errors import CheckpointError
+from qgbdt.files import write_atomically
 
 FILE_NAME = "checkpoint.qgbdt"
 NUMBER = struct.Struct("<QI")  # a record's number and size, and after them the CRC-32 of both

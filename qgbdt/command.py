@@ -30,8 +30,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qgbdt.booster import Booster, write_atomically
+from qgbdt.booster import Booster
 from qgbdt.errors import DataError, QGBDTError
+from qgbdt.files import write_atomically
 from qgbdt.table_files import (
     KINDS_OF_TABLES,
     add_columns,

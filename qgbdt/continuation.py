@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgbdt._core import BinnedMatrix, Model
+from qgbdt.binned_dataset import BinnedDataset
 from qgbdt.booster import Booster
 from qgbdt.categories import Categories
 from qgbdt.checkpoint import Checkpoint
@@ -128,8 +129,11 @@ class Start:
         """The model's raw predictions, from init_score on; shape (n_outputs, n_samples)."""
         scores = rows.init_score
         if self.model is not None:
-            n_iterations, X = self.model.n_trees // self.model.n_outputs, native_matrix(rows.X)
-            scores = self.model.predict(X, 0, n_iterations, True, n_threads, scores)
+            n_iterations, X = self.model.n_trees // self.model.n_outputs, rows.X
+            values = X._values_for(self.model) if isinstance(X, BinnedDataset) else X
+            scores = self.model.predict(
+                native_matrix(values), 0, n_iterations, True, n_threads, scores
+            )
         return None if scores is None else np.ascontiguousarray(scores.T)
 
 

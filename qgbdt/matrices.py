@@ -27,13 +27,19 @@ def native_matrix(X: Any) -> NDArray[Any] | SparseMatrix:
     """X of float32 or float64 as the native module borrows it; nothing dense is made of sparse."""
     if isinstance(X, np.ndarray):
         return X if X.flags.aligned else np.require(X, requirements="A")
+    columns = column_lists(X)
+    values = native_array(columns.data, columns.dtype)
+    rows, begins = native_array(columns.indices, np.int32), native_array(columns.indptr, np.int64)
+    return SparseMatrix(values, rows, begins, columns.shape)
+
+
+def column_lists(X: Any) -> Any:
+    """A sparse X column by column, rows ascending, none of them twice."""
     columns = X.tocsc()
     if not columns.has_canonical_format:
         columns = columns.copy()  # the caller's is left as it is
         columns.sum_duplicates()
-    values = native_array(columns.data, columns.dtype)
-    rows, begins = native_array(columns.indices, np.int32), native_array(columns.indptr, np.int64)
-    return SparseMatrix(values, rows, begins, columns.shape)
+    return columns
 
 
 DENSE_VALUES = 1 << 22

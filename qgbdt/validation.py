@@ -31,7 +31,7 @@ class Rows:
     init_score has shape (n_samples, n_outputs).
     """
 
-    X: NDArray[Any]
+    X: Any  # of arrays, sparse or not, or a BinnedDataset
     y: Floats
     sample_weight: Floats | None
     query_sizes: NDArray[np.int64] | None

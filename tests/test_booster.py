@@ -18,7 +18,7 @@ import pytest
 from conftest import unaligned
 
 from qgbdt import Booster, QGBDTClassifier, QGBDTRanker, QGBDTRegressor
-from qgbdt.booster import write_atomically
+from qgbdt.files import write_atomically
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(300, 5))

@@ -42,7 +42,7 @@ LAYERS = [
         "bundle",
         "bit_slices",
     },
-    {"binning", "binned_matrix", "histogram_codec", "histogram_pool", "tree"},
+    {"binning", "binned_matrix", "column_bins", "histogram_codec", "histogram_pool", "tree"},
     {"feature_choice", "leaf_values"},
     {
         "walked_forest",

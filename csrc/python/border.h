@@ -27,6 +27,9 @@ namespace py = pybind11;
 // ---- Arrays
 
 using DoubleArray = py::array_t<double, py::array::c_style>;
+using ByteArray = py::array_t<uint8_t, py::array::c_style>;
+using RowArray = py::array_t<int32_t, py::array::c_style>;
+using LongArray = py::array_t<int64_t, py::array::c_style>;
 
 template <class T>
 py::array_t<T> array_of(const std::vector<T>& values) {
@@ -43,8 +46,7 @@ MatrixView matrix_view(const void* data, const py::dtype& dtype, std::pair<int64
 // A sparse matrix by columns, proved sound once; the arrays live as long as it does.
 class SparseMatrix {
  public:
-  SparseMatrix(py::array values, py::array_t<int32_t, py::array::c_style> rows,
-               py::array_t<int64_t, py::array::c_style> column_begin,
+  SparseMatrix(py::array values, RowArray rows, LongArray column_begin,
                std::pair<int64_t, int64_t> shape);
   const SparseView& view() const { return view_; }
 

@@ -1,6 +1,8 @@
 // Matrices: what is borrowed, and what is binned.
+#include <algorithm>
 #include <cstdint>
 #include <numeric>
+#include <type_traits>
 
 #include "../binned_matrix.h"
 #include "../cpu/kernels.h"
@@ -9,6 +11,23 @@
 
 namespace qgbdt {
 namespace {
+
+// Throws unless the columns of a sparse matrix list rows in order.
+void check_columns(const RowArray& rows, const LongArray& column_begin, int64_t n_samples,
+                   int64_t n_features) {
+  check(0 <= n_samples && n_samples <= INT32_MAX && n_features >= 0, "shape out of range");
+  check(rows.ndim() == 1 && column_begin.ndim() == 1 && column_begin.size() == n_features + 1,
+        "column_begin must have n_features + 1 values");
+  const int64_t* const begin = column_begin.data();
+  const int32_t* const row = rows.data();
+  check(begin[0] == 0 && begin[n_features] == rows.size(), "columns must hold all values");
+  for (int64_t f = 0; f < n_features; ++f) {
+    check(begin[f] <= begin[f + 1] && begin[f + 1] <= rows.size(), "columns must be in order");
+    for (int64_t i = begin[f]; i < begin[f + 1]; ++i)
+      check((i == begin[f] ? 0 : row[i - 1] + int64_t(1)) <= row[i] && row[i] < n_samples,
+            "the rows of a column must ascend");
+  }
+}
 
 using RowBlocks = std::vector<std::pair<int64_t, int64_t>>;
 
@@ -33,25 +52,133 @@ py::array_t<int64_t> row_numbers(const BinnedMatrix& matrix) {
   return out;
 }
 
+using SharedBinning = std::shared_ptr<Binning>;
+
+// Calls body(rows, comm, team) without the GIL.
+template <class Body>
+void with_rows(const std::optional<SharedComm>& shared_comm,
+               const std::optional<RowBlocks>& row_blocks, int64_t n_samples, int64_t n_values,
+               int n_threads, const Body& body) {
+  with_comm(shared_comm, [&](Comm& comm) {
+    comm.begin_phase("binning");
+    GlobalRows rows = global_rows(row_blocks, n_samples, comm);
+    with_team(threads_for(n_values, kValuesPerThread, n_threads),
+              [&](Team& team) { body(std::move(rows), comm, team); });
+  });
+}
+
+std::unique_ptr<BinnedMatrix> laid_out(DenseBins columns, GlobalRows rows, const Binning& binning,
+                                       bool, Comm& comm, Team& team) {
+  return std::make_unique<BinnedMatrix>(std::move(columns), std::move(rows), binning, comm, team);
+}
+std::unique_ptr<BinnedMatrix> laid_out(const SparseBins& columns, GlobalRows rows,
+                                       const Binning& binning, bool may_list, Comm& comm,
+                                       Team& team) {
+  return std::make_unique<BinnedMatrix>(columns, std::move(rows), binning, may_list, comm, team);
+}
+
 std::unique_ptr<BinnedMatrix> binned_matrix(const Matrix& X, int max_bin, int n_threads,
                                             const std::optional<SharedComm>& shared_comm,
                                             const std::optional<RowBlocks>& row_blocks,
                                             const std::vector<int32_t>& n_categories,
                                             bool may_list) {
-  const Kernels& kernels = choose_kernels();
+  const BinKernels& kernels = choose_kernels().binning;
   std::unique_ptr<BinnedMatrix> matrix;
   std::visit(
       [&](const auto& view) {
-        const int64_t values = view.n_samples * view.n_features;
-        with_comm(shared_comm, [&](Comm& comm) {
-          GlobalRows rows = global_rows(row_blocks, view.n_samples, comm);
-          with_team(threads_for(values, kValuesPerThread, n_threads), [&](Team& team) {
-            matrix = std::make_unique<BinnedMatrix>(view, std::move(rows), max_bin, n_categories,
-                                                    may_list, kernels.binning, comm, team);
-          });
-        });
+        with_rows(shared_comm, row_blocks, view.n_samples, view.n_samples * view.n_features,
+                  n_threads, [&](GlobalRows rows, Comm& comm, Team& team) {
+                    const Binning binning =
+                        find_binning(view, rows, max_bin, n_categories, comm, team);
+                    matrix = laid_out(bin_columns(view, binning, kernels, team), std::move(rows),
+                                      binning, may_list, comm, team);
+                  });
       },
       view_of(X));
+  return matrix;
+}
+
+SharedBinning binning_of(std::vector<std::vector<double>> thresholds,
+                         std::vector<uint8_t> is_categorical) {
+  Binning binning{std::move(thresholds), std::move(is_categorical)};
+  check_binning(binning);
+  return std::make_shared<Binning>(std::move(binning));
+}
+
+SharedBinning found_binning(const Matrix& X, int max_bin, int n_threads,
+                            const std::vector<int32_t>& n_categories) {
+  Binning binning;
+  std::visit(
+      [&](const auto& view) {
+        with_rows({}, {}, view.n_samples, view.n_samples * view.n_features, n_threads,
+                  [&](const GlobalRows& rows, Comm& comm, Team& team) {
+                    binning = find_binning(view, rows, max_bin, n_categories, comm, team);
+                  });
+      },
+      view_of(X));
+  return std::make_shared<Binning>(std::move(binning));
+}
+
+// Columns as they are kept: [n_features, n_samples], or those of the values that X lists.
+ByteArray binned_columns(const Matrix& X, const SharedBinning& binning, int n_threads) {
+  const BinKernels& kernels = choose_kernels().binning;
+  return std::visit(
+      [&](const auto& view) {
+        check(view.n_features == binning->n_features(), "X has other features");
+        ByteArray out;
+        if constexpr (std::is_same_v<decltype(view), const MatrixView&>)
+          out = ByteArray({view.n_features, view.n_samples});
+        else out = ByteArray(view.column_begin[view.n_features]);
+        uint8_t* const to = out.mutable_data();
+        const int64_t n_bytes = out.size();
+        const py::gil_scoped_release release;
+        with_team(threads_for(view.n_samples * view.n_features, kValuesPerThread, n_threads),
+                  [&](Team& team) {
+                    const auto columns = bin_columns(view, *binning, kernels, team);
+                    std::copy_n(columns.bins, n_bytes, to);
+                  });
+        return out;
+      },
+      view_of(X));
+}
+
+std::unique_ptr<BinnedMatrix> matrix_of_columns(const ByteArray& bins,
+                                                const std::optional<LongArray>& rows,
+                                                const SharedBinning& binning, int n_threads,
+                                                const std::optional<SharedComm>& shared_comm,
+                                                const std::optional<RowBlocks>& row_blocks) {
+  check(bins.ndim() == 2 && bins.shape(0) == binning->n_features(), "bins of other features");
+  const int64_t n_kept = bins.shape(1), n_samples = rows ? rows->size() : n_kept;
+  std::unique_ptr<BinnedMatrix> matrix;
+  with_rows(shared_comm, row_blocks, n_samples, n_samples * binning->n_features(), n_threads,
+            [&](GlobalRows global, Comm& comm, Team& team) {
+              DenseBins columns =
+                  rows ? kept_columns(bins.data(), n_kept, {rows->data(), size_t(n_samples)},
+                                      *binning, team)
+                       : kept_columns(bins.data(), n_kept, *binning, team);
+              matrix = std::make_unique<BinnedMatrix>(std::move(columns), std::move(global),
+                                                      *binning, comm, team);
+            });
+  return matrix;
+}
+
+// Of a sparse matrix.
+std::unique_ptr<BinnedMatrix> matrix_of_lists(const ByteArray& bins, const RowArray& rows,
+                                              const LongArray& column_begin, int64_t n_samples,
+                                              const SharedBinning& binning, int n_threads,
+                                              const std::optional<SharedComm>& shared_comm,
+                                              const std::optional<RowBlocks>& row_blocks,
+                                              bool may_list) {
+  check(bins.ndim() == 1 && bins.size() == rows.size(), "one row per bin");
+  check_columns(rows, column_begin, n_samples, binning->n_features());
+  std::unique_ptr<BinnedMatrix> matrix;
+  with_rows(shared_comm, row_blocks, n_samples, n_samples * binning->n_features(), n_threads,
+            [&](GlobalRows global, Comm& comm, Team& team) {
+              const SparseBins columns = kept_columns(
+                  {n_samples, {}, bins.data(), rows.data(), column_begin.data()}, *binning);
+              matrix = std::make_unique<BinnedMatrix>(columns, std::move(global), *binning,
+                                                      may_list, comm, team);
+            });
   return matrix;
 }
 
@@ -89,29 +216,16 @@ MatrixView matrix_view(const py::array& X) {
   return matrix_view(X.data(), X.dtype(), {X.shape(0), X.shape(1)}, {X.strides(0), X.strides(1)});
 }
 
-SparseMatrix::SparseMatrix(py::array values, py::array_t<int32_t, py::array::c_style> rows,
-                           py::array_t<int64_t, py::array::c_style> column_begin,
+SparseMatrix::SparseMatrix(py::array values, RowArray rows, LongArray column_begin,
                            std::pair<int64_t, int64_t> shape)
     : values_(std::move(values)), rows_(std::move(rows)), column_begin_(std::move(column_begin)) {
   const bool is_float32 = py::isinstance<py::array_t<float, py::array::c_style>>(values_);
   check(is_float32 || py::isinstance<py::array_t<double, py::array::c_style>>(values_),
         "values must be float32 or float64");
   const auto [n_samples, n_features] = shape;
-  check(0 <= n_samples && n_samples <= INT32_MAX && n_features >= 0, "shape out of range");
-  check(values_.ndim() == 1 && rows_.ndim() == 1 && rows_.size() == values_.size(),
-        "one row per value");
-  check(column_begin_.ndim() == 1 && column_begin_.size() == n_features + 1,
-        "column_begin must have n_features + 1 values");
-  const int64_t* const begin = column_begin_.data();
-  const int32_t* const row = rows_.data();
-  check(begin[0] == 0 && begin[n_features] == rows_.size(), "columns must hold all values");
-  for (int64_t f = 0; f < n_features; ++f) {
-    check(begin[f] <= begin[f + 1] && begin[f + 1] <= rows_.size(), "columns must be in order");
-    for (int64_t i = begin[f]; i < begin[f + 1]; ++i)
-      check((i == begin[f] ? 0 : row[i - 1] + int64_t(1)) <= row[i] && row[i] < n_samples,
-            "the rows of a column must ascend");
-  }
-  view_ = {values_.data(), is_float32, row, begin, n_samples, n_features};
+  check(values_.ndim() == 1 && rows_.size() == values_.size(), "one row per value");
+  check_columns(rows_, column_begin_, n_samples, n_features);
+  view_ = {values_.data(), is_float32, rows_.data(), column_begin_.data(), n_samples, n_features};
 }
 
 View view_of(const Matrix& X) {
@@ -124,14 +238,34 @@ View view_of(const Matrix& X) {
 
 void bind_matrices(py::module_& m) {
   py::class_<SparseMatrix>(m, "SparseMatrix")
-      .def(py::init<py::array, py::array_t<int32_t, py::array::c_style>,
-                    py::array_t<int64_t, py::array::c_style>, std::pair<int64_t, int64_t>>(),
+      .def(py::init<py::array, RowArray, LongArray, std::pair<int64_t, int64_t>>(),
            py::arg("values"), py::arg("rows"), py::arg("column_begin"), py::arg("shape"));
+
+  py::class_<Binning, SharedBinning>(m, "Binning")
+      .def(py::init(&binning_of), py::arg("thresholds"), py::arg("is_categorical"))
+      .def(py::init(&found_binning), py::arg("X"), py::arg("max_bin"), py::arg("n_threads"),
+           py::arg("n_categories"))
+      .def_readonly("thresholds", &Binning::thresholds)
+      .def_readonly("is_categorical", &Binning::is_categorical)
+      .def(
+          "columns",
+          [](const SharedBinning& binning, const Matrix& X, int n_threads) {
+            return binned_columns(X, binning, n_threads);
+          },
+          py::arg("X"), py::arg("n_threads"));
 
   py::class_<BinnedMatrix>(m, "BinnedMatrix")
       .def(py::init(&binned_matrix), py::arg("X"), py::arg("max_bin"), py::arg("n_threads"),
            py::arg("comm") = py::none(), py::arg("row_blocks") = py::none(),
            py::arg("n_categories") = std::vector<int32_t>(), py::arg("may_list") = true)
+      .def_static("of_columns", &matrix_of_columns, py::keep_alive<0, 1>(),
+                  py::arg("bins").noconvert(), py::arg("rows"), py::arg("binning"),
+                  py::arg("n_threads"), py::arg("comm") = py::none(),
+                  py::arg("row_blocks") = py::none())
+      .def_static("of_lists", &matrix_of_lists, py::arg("bins"), py::arg("rows"),
+                  py::arg("column_begin"), py::arg("n_samples"), py::arg("binning"),
+                  py::arg("n_threads"), py::arg("comm") = py::none(),
+                  py::arg("row_blocks") = py::none(), py::arg("may_list") = true)
       .def_property_readonly("n_samples", &BinnedMatrix::n_samples)
       .def_property_readonly("n_features", &BinnedMatrix::n_features)
       .def_property_readonly("n_bytes", &BinnedMatrix::n_bytes)
