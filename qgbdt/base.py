@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from qgbdt import _core
 from qgbdt.booster import Booster
 from qgbdt.categories import Categories, find_categories
-from qgbdt.constraints import constraint_params
+from qgbdt.constraints import check_linear_tree, constraint_params
 from qgbdt.continuation import Continuation, facts_of_data, started
 from qgbdt.custom import CustomObjective
 from qgbdt.devices import arrays_on_host, device_matrix, host_array, open_device
@@ -335,6 +335,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         like = objective
         fields = None if custom is None else custom.fields
         objective = "custom" if custom else like
+        check_linear_tree(self, like, X, workers)
         device = open_device(self.device)
         if custom and y.ndim == 2:
             raise DataError(
@@ -436,6 +437,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 of_single_rows,
                 [some.rows.init_score for some in sets],
                 losses if sets else [],
+                np.require(rows.X, requirements="A") if self.linear_tree else None,
             )
         if watch.best_iteration is not None:
             model = model.iterations(0, watch.best_iteration)
