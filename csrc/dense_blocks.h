@@ -33,8 +33,8 @@ inline std::vector<int32_t> features_of(std::span<const Tree> trees) {
 // The same trees for a matrix that has only these features.
 inline std::vector<Tree> renumbered(std::vector<Tree> trees, std::span<const int32_t> features) {
   const auto renumber = [&](int32_t& feature) {
-    feature = int32_t(std::lower_bound(features.begin(), features.end(), feature) -
-                      features.begin());
+    feature =
+        int32_t(std::lower_bound(features.begin(), features.end(), feature) - features.begin());
   };
   for (Tree& tree : trees) {
     for (Node& node : tree)

@@ -123,9 +123,8 @@ LinearLeaf fit(const MatrixView& X, const T* data, std::span<const uint32_t> all
 LinearLeaf fit_linear_leaf(const MatrixView& X, std::span<const uint32_t> rows,
                            std::span<const int32_t> features, const float* gradient,
                            const float* hessian, const LinearRules& rules) {
-  return visit_elements(X, [&](const auto* data) {
-    return fit(X, data, rows, features, gradient, hessian, rules);
-  });
+  return visit_elements(
+      X, [&](const auto* data) { return fit(X, data, rows, features, gradient, hessian, rules); });
 }
 
 std::vector<std::vector<int32_t>> features_of_leaves(const Tree& tree,

@@ -15,9 +15,7 @@ constexpr int64_t kColumnsPerTree = 4;  // values to bin that cost as much as wa
 }  // namespace
 
 Predictor::Predictor(Model model)
-    : model_(std::move(model)),
-      link_(model_.link()),
-      is_linear_(model_.has_linear_leaves()) {}
+    : model_(std::move(model)), link_(model_.link()), is_linear_(model_.has_linear_leaves()) {}
 
 const WalkedForest& Predictor::walked() const {
   std::call_once(walked_once_,

@@ -78,7 +78,7 @@ def check_linear_tree(
             )
     if not workers.is_alone:
         raise ParameterError(
-            "linear_tree=True fits each leaf to all of its rows, which several workers do not have. "
+            "linear_tree=True fits a leaf to all of its rows, which several workers do not have. "
             "Train on one, or with linear_tree=False."
         )
     if is_sparse(X):

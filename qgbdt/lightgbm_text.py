@@ -192,7 +192,7 @@ def one_leaf(model: Model, value: float) -> NDArray[np.void]:
     return nodes
 
 
-LinearLeaves = Sequence[tuple[float, Sequence[tuple[int, float]]]]
+LinearLeaves = list[tuple[float, list[tuple[int, float]]]]
 """Of each leaf the constant, and the coefficients of features; or of none."""
 
 
@@ -501,7 +501,7 @@ def linear_leaves_of(fields: Fields, n_features: int, nodes: NDArray[np.void]) -
     n_terms, ends = int(counts.sum()), np.cumsum(counts)
     features = fields.integers("leaf_features", n_terms, 0, n_features - 1).tolist()
     coefficients = fields.reals("leaf_coeff", n_terms).tolist()
-    found: list[tuple[float, list[tuple[int, float]]]] = []
+    found: LinearLeaves = []
     for leaf, constant in enumerate(constants.tolist()):
         own = slice(int(ends[leaf] - counts[leaf]), int(ends[leaf]))
         if any(a >= b for a, b in itertools.pairwise(features[own])):

@@ -117,7 +117,7 @@ CpuBackend::CpuBackend(TrainingData data, Team& team)
   if (data_.X) {
     row_numbers_.resize(n_samples_);
     bins_.rows().for_stretches(0, n_samples_, [&](int64_t begin, int64_t end, int64_t first_row) {
-      std::iota(row_numbers_.begin() + begin, row_numbers_.begin() + end, first_row);
+      std::iota(row_numbers_.begin() + begin, row_numbers_.begin() + end, first_row + begin);
     });
   }
   if (is_ranking(data_.objective)) {

@@ -7,7 +7,8 @@ namespace qgbdt {
 
 // A thread a leaf, whose rows it adds up in the order of their numbers: in a leaf that was split in
 // vain, and in blocks of rows out of order, they lie in another.
-std::vector<LinearLeaf> CpuBackend::fit_linear_leaves(int output, std::span<const LinearTask> leaves,
+std::vector<LinearLeaf> CpuBackend::fit_linear_leaves(int output,
+                                                      std::span<const LinearTask> leaves,
                                                       const LinearRules& rules) {
   check(data_.X.has_value(), "linear leaves need X");
   const float* const g = rows_.gradient + output * n_samples_;

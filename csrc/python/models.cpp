@@ -175,7 +175,8 @@ std::unique_ptr<Predictor> of_trees(
       }
     }
   check_sets(model);
-  check(linear_leaves.empty() || linear_leaves.size() == trees.size(), "linear leaves of each tree");
+  check(linear_leaves.empty() || linear_leaves.size() == trees.size(),
+        "linear leaves of each tree");
   for (size_t i = 0; i < linear_leaves.size(); ++i) set_linear(linear_leaves[i], &model.trees[i]);
   return std::make_unique<Predictor>(model_from_text(model_to_text(model)));
 }
