@@ -23,6 +23,7 @@ class Predictor {
  public:
   explicit Predictor(Model model);
   const Model& model() const { return model_; }
+  bool is_linear() const { return is_linear_; }  // some leaves
 
   // As many of n_threads as predicting this many rows can feed.
   int useful_threads(int64_t n_samples, int64_t n_iterations, int n_threads) const {
@@ -66,7 +67,7 @@ class Predictor {
 
   const Model model_;
   const Link link_;
-  const bool is_linear_;  // some leaves
+  const bool is_linear_;
   mutable std::once_flag walked_once_, sliced_once_;
   mutable std::unique_ptr<const WalkedForest> walked_;
   mutable std::unique_ptr<const SlicedForest> sliced_;

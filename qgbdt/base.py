@@ -402,7 +402,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         )
         binned = perf_counter()
         if workers.any(continuation.checkpoint_dir is not None):
-            facts |= facts_of_data(matrix, rows, workers)
+            facts |= facts_of_data(matrix, rows, workers, are_values_used=self.linear_tree)
             facts |= {"the version of qgbdt": package_version("qgbdt")}
         with started(continuation, initial, facts, workers) as begin:
             iterations = range(n_initial, n_initial + params["n_estimators"])

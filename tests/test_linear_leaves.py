@@ -39,7 +39,7 @@ from workers import in_threads, outcome
 
 from qgbdt import Booster, QGBDTClassifier, QGBDTRanker, QGBDTRegressor, _core
 from qgbdt.distributed import connect_threads
-from qgbdt.errors import DataError, ModelFormatError, ParameterError
+from qgbdt.errors import CheckpointError, DataError, ModelFormatError, ParameterError
 
 QUANTILES = ("l1", "quantile", "mape")
 FITTED = [name for name in OBJECTIVES + MORE_OBJECTIVES if name not in QUANTILES]
@@ -196,6 +196,18 @@ def test_a_column_that_says_what_others_say_is_left_out():
     assert max(abs(c) for terms in leaves for c in terms.values()) < 10
 
 
+def test_a_column_that_is_next_to_a_sum_of_others_is_left_out():
+    """Next to: what is left of it is rounding noise."""
+    X, y = piecewise(2000)
+    rows = np.column_stack([X[:, 1:4], X[:, 1:4] @ [0.1, 0.7, 0.3]])
+    params = native_params(linear_tree=True, n_estimators=6, num_leaves=12)
+    model, n_leaves = compare(rows, y, params)
+    found = [terms for i in range(6) for _, terms in model.linear_leaves(i)]
+    assert n_leaves > 50
+    assert any(len(terms) == 3 for terms in found)
+    assert all(len(terms) < 4 for terms in found)
+
+
 def test_too_few_rows_stay_constant():
     """Of a leaf with one feature, two rows without missing values are enough."""
     x = np.array([-3.0, -2, np.nan, np.inf, 5, 6, 7, 8])
@@ -249,6 +261,12 @@ def test_values_are_finite_and_steps_bounded():
     for scale in (1e300, 1e-300, 5e-324):
         booster = QGBDTRegressor(n_estimators=3, linear_tree=True).fit(X * scale, y).booster_
         assert np.isfinite(booster.predict(X * scale)).all()
+    huge = X.copy()
+    huge[:, 0] = 1.7e308 + 1e300 * X[:, 0]  # whose sum overflows: it is left out
+    sides = {side: {"feature": 1, "threshold": 0.0} for side in ("left", "right")}
+    forced = {"feature": 0, "threshold": 1.7e308} | sides
+    booster = boosted(huge, y, num_leaves=4, forced_splits=forced)
+    assert [set(terms) for _, terms in booster.linear_leaves(0)] == [{1}] * 4
     label = X[:, 0] + 1e-3 * X[:, 1] > 0
     params = {"n_estimators": 30, "learning_rate": 1.0, "min_child_samples": 2}
     booster = QGBDTClassifier(linear_tree=True, **params).fit(X, label).booster_
@@ -363,6 +381,18 @@ def test_a_fit_that_goes_on_is_one_fit(variant, tmp_path):
     np.testing.assert_array_equal(part, wanted)
 
 
+def test_a_checkpoint_of_other_values(tmp_path):
+    """Of the same bins: leaves are of the values themselves."""
+    params = LINEAR | {"n_estimators": 2}
+    QGBDTRegressor(**params).fit(X, Y, checkpoint_dir=tmp_path)
+    other = X.copy()
+    other[X[:, 1].argmax(), 1] += 1
+    fit = QGBDTRegressor(**params | {"n_estimators": 3}).fit
+    with pytest.raises(CheckpointError, match="the digest of X is"):
+        fit(other, Y, checkpoint_dir=tmp_path, resume=True)
+    assert fit(X, Y, checkpoint_dir=tmp_path, resume=True).n_iter_ == 3
+
+
 @pytest.mark.parametrize("objective", [*FITTED, "several", "function"])
 def test_objectives_train_and_stop_early(objective):
     """The recorded metric is that of predictions, on dense and sparse rows."""
@@ -410,6 +440,17 @@ def test_models_of_both_kinds_of_leaves():
         assert Booster.from_bytes(grown.to_bytes()) == grown
         linear = [bool(grown.linear_leaves(i)) for i in range(12)]
         assert linear == [first is LINEAR] * start.n_iter_ + [then is LINEAR] * (12 - start.n_iter_)
+
+
+def test_sparse_rows_of_which_few_columns_are_used():
+    wide = np.zeros((len(X), 12))
+    wide[:, [1, 4, 5, 8, 10]] = np.where(np.abs(X) < 0.3, 0, X)
+    model = QGBDTRegressor(**LINEAR).fit(wide, Y)
+    used = {f for i in range(8) for _, terms in model.booster_.linear_leaves(i) for f in terms}
+    assert {1, 4, 5} <= used <= {1, 4, 5, 8, 10}
+    np.testing.assert_array_equal(model.predict(sp.csc_array(wide)), model.predict(wide))
+    *_, last = model.staged_predict(sp.csr_array(wide))
+    np.testing.assert_array_equal(last, model.predict(wide))
 
 
 def test_rows_held_back_and_categories():

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 from campaigns import fuzz_model, kill_save
 from campaigns.fuzz_model import ODD_NAMES, body_of, sealed, trained_models
+from scipy.sparse import csc_array
 
 from qgbdt import Booster, QGBDTClassifier, QGBDTRegressor
 from qgbdt.errors import ModelFormatError
@@ -176,6 +177,7 @@ def test_example_of_linear_leaves():
     X = [[2, 2], [2, 3], [np.nan, 2], [2, np.nan], [np.inf, -1], [1.7e308, -1.7e308]]
     expected = [-1.5, 0.875, 0.375, 0.375, 0.375, 0.375]
     np.testing.assert_array_equal(model.predict(X), expected)
+    np.testing.assert_array_equal(model.predict(csc_array(X)), expected)  # no split is of age
 
 
 # --- Refusals

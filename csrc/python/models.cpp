@@ -64,7 +64,7 @@ py::array_t<double> explain(const Predictor& predictor, const py::array& X, int6
   const Model& model = predictor.model();
   const MatrixView view = matrix_view(X);
   check_prediction(model, view, begin, end);
-  check(!model.has_linear_leaves(), "only constant leaves are explained");
+  check(!predictor.is_linear(), "only constant leaves are explained");
   const int64_t places = model.n_features() + 1;
   std::vector<int64_t> shape{view.n_samples, model.n_outputs, places};
   if (pairs) shape.push_back(places);
@@ -218,8 +218,7 @@ void bind_models(py::module_& m) {
       .def_property_readonly("categories", [](const Predictor& p) { return p.model().categories; })
       .def_property_readonly("refuses_unseen",
                              [](const Predictor& p) { return p.model().refuses_unseen; })
-      .def_property_readonly("has_linear_leaves",
-                             [](const Predictor& p) { return p.model().has_linear_leaves(); })
+      .def_property_readonly("has_linear_leaves", &Predictor::is_linear)
       .def("category_sets", &category_sets, py::arg("tree"))
       .def("linear_leaves", &linear_leaves, py::arg("tree"))
       .def_property_readonly("base_score",

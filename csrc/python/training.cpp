@@ -551,7 +551,7 @@ std::unique_ptr<Predictor> refit_model(const BinnedMatrix& matrix, const DoubleA
   check(raw_prediction.size() == n * params.n_outputs,
         "raw_prediction must have n_samples values an output");
   check(0 <= decay_rate && decay_rate <= 1, "decay_rate out of range");
-  check(!model.has_linear_leaves(), "a constant cannot be refitted for linear leaves");
+  check(!predictor.is_linear(), "a constant cannot be refitted for linear leaves");
   data.raw_prediction = raw_prediction.data();
   std::vector<int32_t> leaves;
   const auto leaves_of_rows = [&](int64_t iteration) {
