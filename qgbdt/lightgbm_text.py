@@ -487,12 +487,11 @@ def codes_of(
 
 
 def linear_leaves_of(fields: Fields, n_features: int, nodes: NDArray[np.void]) -> LinearLeaves:
-    """The linear models of a tree's leaves, which get back the threshold 0 (see leaf_nodes)."""
-    leaves = np.flatnonzero(nodes["feature"] < 0)
-    number = nodes["threshold"][leaves].astype(int)
-    nodes["threshold"][leaves] = 0
+    """The linear models of a tree's leaves."""
     if not ("is_linear" in fields and fields.integer("is_linear", 0, 1)):
         return []
+    leaves = np.flatnonzero(nodes["feature"] < 0)
+    number = nodes["threshold"][leaves].astype(int)  # see leaf_nodes
     n_leaves = fields.integer("num_leaves", 1)
     constants = fields.reals("leaf_const", n_leaves)
     counts = fields.integers("num_features", n_leaves, 0, n_features)

@@ -603,6 +603,21 @@ def test_we_read_lightgbms(params, categorical):
     np.testing.assert_allclose(back.predict(rows), expected, atol=1e-12)
 
 
+def test_leaves_of_linear_trees_that_have_no_features():
+    """LightGBM predicts their leaf_const, whatever leaf_value is."""
+    lightgbm = pytest.importorskip("lightgbm")
+    params = {"n_estimators": 2, "num_leaves": 8, "linear_tree": True, "verbose": -1}
+    text = lightgbm.LGBMRegressor(**params).fit(X, Y).booster_.model_to_string()
+    assert "num_features=0 0 0 0 0 0 0 0\n" in text  # in the first tree
+    edited = re.sub(
+        r"leaf_const=\S+", "leaf_const=7.5", re.sub(r"tree_sizes=.*\n", "", text), count=1
+    )
+    theirs, ours = lightgbm.Booster(model_str=edited), Booster.from_lightgbm_string(edited)
+    assert theirs.predict(X).max() > 7
+    np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
+    assert ours.linear_leaves(0) == []
+
+
 def test_linear_trees_in_which_zero_is_missing():
     """LightGBM trains none, but reads and predicts them. A split may take three, with copies."""
     lightgbm = pytest.importorskip("lightgbm")
