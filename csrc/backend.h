@@ -10,10 +10,12 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "comm.h"
+#include "linear_leaf.h"
 #include "quantize.h"
 #include "residual.h"
 #include "row_sample.h"
@@ -62,6 +64,11 @@ struct PartitionTask {
 struct DigitTask {
   RowRange rows;
   uint32_t prefix;
+};
+
+struct LinearTask {  // of a leaf
+  RowRange rows;
+  std::vector<int32_t> features;  // ascending
 };
 
 class Backend {
@@ -156,6 +163,16 @@ class Backend {
 
   // raw_prediction of each leaf's rows += its value.
   virtual void add_leaf_values(int output, std::span<const double> values) = 0;
+
+  // The linear models of all leaves, of the rows in use; and add_leaf_values with such models. Only
+  // where all workers' rows and their X are in this process's memory.
+  virtual std::vector<LinearLeaf> fit_linear_leaves(int, std::span<const LinearTask>,
+                                                    const LinearRules&) {
+    throw std::invalid_argument("this machine has no linear leaves");
+  }
+  virtual void add_linear_leaves(int, std::span<const double>, std::span<const LinearLeaf>) {
+    throw std::invalid_argument("this machine has no linear leaves");
+  }
 };
 
 struct KernelTime {

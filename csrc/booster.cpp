@@ -9,6 +9,7 @@
 #include "leaf_quantiles.h"
 #include "leaf_rows.h"
 #include "leaf_values.h"
+#include "linear_leaf.h"
 #include "objective.h"
 #include "row_sampling.h"
 #include "support/bytes.h"
@@ -298,9 +299,31 @@ class Booster {
                                      : quantized_leaf_values(grown, split);
     for (double& value : values) value *= rate;
     for (size_t i = 0; i < values.size(); ++i) grown.nodes[grown.leaf_nodes[i]].value = values[i];
-    add_leaf_values(output, values);
+    if (params_.linear_tree) fit_linear_leaves(output, split.max_step, rate, values, &grown);
+    else add_leaf_values(output, values);
     if (comm_.world_size() > 1) last_digest_ = digest_of(grown.nodes, q);
     return std::move(grown.nodes);
+  }
+
+  // Gives the leaves linear models, and the rows what these say. Not of a forest, nor of workers.
+  void fit_linear_leaves(int output, double max_step, double rate, std::span<const double> values,
+                         GrownTree* grown) {
+    Tree& tree = grown->nodes;
+    const auto features = features_of_leaves(tree, grown->leaf_nodes);
+    std::vector<LinearTask> tasks;
+    for (size_t i = 0; i < features.size(); ++i)
+      tasks.push_back({grown->leaf_rows[i], features[i]});
+    std::vector<LinearLeaf> leaves =
+        backend_.fit_linear_leaves(output, tasks, {params_.linear_lambda, max_step});
+    std::vector<LinearLeaf> of_nodes(tree.size());
+    for (size_t i = 0; i < leaves.size(); ++i) {
+      leaves[i].constant *= rate;
+      for (LinearTerm& term : leaves[i].terms) term.coefficient *= rate;
+      of_nodes[grown->leaf_nodes[i]] = leaves[i];
+    }
+    backend_.add_linear_leaves(output, values, leaves);
+    for (const LinearLeaf& leaf : of_nodes) tree.linear.add(leaf.constant, leaf.terms);
+    if (tree.linear.empty()) tree.linear = {};
   }
 
   std::vector<double> quantized_leaf_values(const GrownTree& grown, const SplitParams& p) const {

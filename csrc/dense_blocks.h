@@ -1,4 +1,4 @@
-// A sparse matrix as trees read it: blocks of rows, dense, of the features that the trees split by.
+// A sparse matrix as trees read it: blocks of rows, dense, of the features that the trees use.
 #pragma once
 
 #include <stdint.h>
@@ -17,12 +17,14 @@ namespace qgbdt {
 constexpr int64_t kDenseBlockValues = 1 << 22;
 constexpr int64_t kMinDenseBlockRows = 256;
 
-// The features that any of the trees splits by, ascending.
+// The features that any of the trees splits by or is linear in, ascending.
 inline std::vector<int32_t> features_of(std::span<const Tree> trees) {
   std::vector<int32_t> features;
-  for (const Tree& tree : trees)
+  for (const Tree& tree : trees) {
     for (const Node& node : tree)
       if (node.feature >= 0) features.push_back(node.feature);
+    for (const LinearTerm& term : tree.linear.terms) features.push_back(term.feature);
+  }
   std::sort(features.begin(), features.end());
   features.erase(std::unique(features.begin(), features.end()), features.end());
   return features;
@@ -30,11 +32,15 @@ inline std::vector<int32_t> features_of(std::span<const Tree> trees) {
 
 // The same trees for a matrix that has only these features.
 inline std::vector<Tree> renumbered(std::vector<Tree> trees, std::span<const int32_t> features) {
-  for (Tree& tree : trees)
+  const auto renumber = [&](int32_t& feature) {
+    feature =
+        int32_t(std::lower_bound(features.begin(), features.end(), feature) - features.begin());
+  };
+  for (Tree& tree : trees) {
     for (Node& node : tree)
-      if (node.feature >= 0)
-        node.feature = int32_t(std::lower_bound(features.begin(), features.end(), node.feature) -
-                               features.begin());
+      if (node.feature >= 0) renumber(node.feature);
+    for (LinearTerm& term : tree.linear.terms) renumber(term.feature);
+  }
   return trees;
 }
 

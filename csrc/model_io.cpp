@@ -13,7 +13,8 @@ namespace qgbdt {
 namespace {
 
 constexpr std::string_view kMagic = "qgbdt-model";
-constexpr std::string_view kVersion = "1", kVersionOfCategories = "2";
+constexpr std::string_view kVersions[] = {"1", "2", "3"};
+constexpr size_t kPlain = 0, kOfCategories = 1, kOfLinearLeaves = 2;  // places among them
 constexpr std::string_view kHex = "0123456789abcdef";
 
 constexpr std::pair<ObjectiveKind, const char*> kObjectives[] = {
@@ -52,6 +53,12 @@ std::string checksum_line(std::string_view body) {
 template <class T>
 std::string_view digits(T x, char (&buffer)[32]) {
   return {buffer, size_t(std::to_chars(buffer, buffer + sizeof buffer, x).ptr - buffer)};
+}
+
+// The oldest version that can say what is to be said.
+size_t version_of(const Model& model) {
+  if (model.has_linear_leaves()) return kOfLinearLeaves;
+  return model.has_categories() ? kOfCategories : kPlain;
 }
 
 // ---- writing ----
@@ -116,6 +123,8 @@ std::string digits_of(const CategorySet& set, int32_t n_codes) {
 }
 
 void write_node(Writer& out, const Node& node, const Tree& tree, const Model& model) {
+  const size_t index = size_t(&node - tree.data());
+  const bool is_linear = !tree.linear.empty() && !tree.linear.terms_of(index).empty();
   if (node.is_categorical) {
     out.word("categories");
     out.number(node.feature);
@@ -131,8 +140,16 @@ void write_node(Writer& out, const Node& node, const Tree& tree, const Model& mo
     out.number(node.right);
     out.number(node.gain);
   } else {
-    out.word("leaf");
+    out.word(is_linear ? "linear" : "leaf");
     out.number(node.value);
+  }
+  if (is_linear) {
+    out.number(tree.linear.constants[index]);
+    out.number(tree.linear.terms_of(index).size());
+    for (const LinearTerm& term : tree.linear.terms_of(index)) {
+      out.number(term.feature);
+      out.number(term.coefficient);
+    }
   }
   out.number(node.count);
   out.number(node.sum_hessian);
@@ -243,6 +260,8 @@ class Reader {
     if (!current_.empty()) fail("the line goes on");
   }
 
+  size_t version = kPlain;  // of the text, as its first line says
+
   bool at_line_end() const { return current_.empty(); }
   bool at_end() const { return rest_.empty(); }
 
@@ -280,9 +299,9 @@ std::string_view checked_body(std::string_view text) {
   if (!text.starts_with(magic))
     throw ModelFormatError("not a qgbdt model: it must begin with " + shown(magic));
   const std::string_view version = text.substr(magic.size(), text.find('\n') - magic.size());
-  if (version != kVersion && version != kVersionOfCategories)
+  if (std::find(std::begin(kVersions), std::end(kVersions), version) == std::end(kVersions))
     throw ModelFormatError("a qgbdt model of version " + shown(version) +
-                           ", but this qgbdt reads versions 1 and 2");
+                           ", but this qgbdt reads versions 1 to 3");
   if (text.size() < magic.size() + version.size() + 1 + kChecksumLine)
     throw ModelFormatError("the model text ends early");
   const std::string_view body = text.substr(0, text.size() - kChecksumLine);
@@ -327,9 +346,23 @@ CategorySet read_set(Reader& in, int32_t n_codes) {
   return set;
 }
 
+// A leaf's constant and terms.
+LinearLeaf read_linear(Reader& in, const Model& model) {
+  LinearLeaf leaf{in.real()};
+  const int32_t n_terms = in.number<int32_t>(1, model.n_features());
+  for (int32_t i = 0, least = 0; i < n_terms; ++i) {
+    const int32_t feature = in.number<int32_t>(least, model.n_features() - 1);
+    if (model.is_categorical(feature)) in.fail("a leaf is linear in a categorical feature");
+    leaf.terms.push_back({feature, in.real()});
+    least = feature + 1;
+  }
+  return leaf;
+}
+
 Node read_node(Reader& in, int32_t index, int32_t n_nodes, const Model& model, Tree& tree,
                std::vector<bool>& has_parent) {
   Node node;
+  LinearLeaf linear;
   in.next_line();
   const std::string_view kind = in.word();
   if (kind == "split" || kind == "categories") {
@@ -356,12 +389,17 @@ Node read_node(Reader& in, int32_t index, int32_t n_nodes, const Model& model, T
     node.gain = in.number<double>(0, Reader::kMaxReal);
   } else if (kind == "leaf") {
     node.value = in.real();
+  } else if (kind == "linear" && in.version >= kOfLinearLeaves) {
+    node.value = in.real();
+    linear = read_linear(in, model);
   } else {
-    in.fail("expected 'split', 'categories' or 'leaf'");
+    in.fail("expected 'split', 'categories' or 'leaf'" +
+            std::string(in.version >= kOfLinearLeaves ? ", or 'linear'" : ""));
   }
   node.count = in.number<int64_t>(0, INT64_MAX);
   node.sum_hessian = in.number<double>(0, Reader::kMaxReal);
   in.end_line();
+  if (in.version >= kOfLinearLeaves) tree.linear.add(linear.constant, linear.terms);
   return node;
 }
 
@@ -380,6 +418,7 @@ Tree read_tree(Reader& in, int64_t tree_index, const Model& model) {
     tree.push_back(read_node(in, i, n_nodes, model, tree, has_parent));
     if (!has_parent[i]) in.fail("a node has no parent");
   }
+  if (tree.linear.empty()) tree.linear = {};
   return tree;
 }
 
@@ -413,7 +452,7 @@ std::string model_to_text(const Model& model) {
   Writer out;
   const bool has_categories = model.has_categories();
   out.word(kMagic);
-  out.word(has_categories ? kVersionOfCategories : kVersion);
+  out.word(kVersions[version_of(model)]);
   out.end_line();
   out.word("objective");
   out.word(objective_name(model.objective));
@@ -462,7 +501,7 @@ Model model_from_text(std::string_view text) {
   Model model;
   in.next_line();  // the magic and the version, already checked
   in.expect(kMagic);
-  const bool has_categories = in.word() == kVersionOfCategories;
+  in.version = size_t(std::find(std::begin(kVersions), std::end(kVersions), in.word()) - kVersions);
   in.next_line();
   in.expect("objective");
   if (!objective_from_name(in.word(), &model.objective)) in.fail("unknown objective");
@@ -493,11 +532,13 @@ Model model_from_text(std::string_view text) {
   for (int32_t f = 0; f < n_features; ++f) {
     in.next_line();
     model.feature_names.push_back(in.quoted());
-    if (has_categories) model.categories.push_back(read_values(in));
+    if (in.version >= kOfCategories) model.categories.push_back(read_values(in));
     in.end_line();
   }
-  if (has_categories) {
-    if (!model.has_categories()) in.fail("version 2 is for models with categories");
+  if (in.version == kOfCategories && !model.has_categories())
+    in.fail("version 2 is for models with categories");
+  if (!model.has_categories()) model.categories.clear();
+  if (model.has_categories()) {
     in.next_line();
     in.expect("unseen_category");
     const std::string_view unseen = in.word();
@@ -513,6 +554,7 @@ Model model_from_text(std::string_view text) {
   model.trees.reserve(n_trees);
   for (int64_t t = 0; t < n_trees; ++t) model.trees.push_back(read_tree(in, t, model));
   if (!in.at_end()) in.fail("the text goes on after the last tree");
+  if (version_of(model) < in.version) in.fail("version 3 is for models with linear leaves");
   return model;
 }
 

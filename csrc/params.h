@@ -73,6 +73,8 @@ struct TrainParams {
   std::vector<ForcedSplit> forced_splits;
   std::optional<DropoutParams> dropout;
   bool is_forest;  // trees grow as if each were the first, and are averaged
+  bool linear_tree;
+  double linear_lambda;  // of the coefficients of linear leaves
 
   bool changes_trees() const { return dropout || is_forest; }  // of earlier iterations
   bool limits_interactions() const { return !interaction_sets.empty() || most_interacting > 0; }

@@ -14,7 +14,8 @@ constexpr int64_t kColumnsPerTree = 4;  // values to bin that cost as much as wa
 
 }  // namespace
 
-Predictor::Predictor(Model model) : model_(std::move(model)), link_(model_.link()) {}
+Predictor::Predictor(Model model)
+    : model_(std::move(model)), link_(model_.link()), is_linear_(model_.has_linear_leaves()) {}
 
 const WalkedForest& Predictor::walked() const {
   std::call_once(walked_once_,
@@ -23,7 +24,7 @@ const WalkedForest& Predictor::walked() const {
 }
 
 const SlicedForest* Predictor::sliced_if_it_pays(int64_t n_rows, int64_t n_trees) const {
-  if (n_rows < kMinSlicedRows) return nullptr;
+  if (n_rows < kMinSlicedRows || is_linear_) return nullptr;
   std::call_once(sliced_once_, [&] { sliced_ = SlicedForest::prepare(model_.trees); });
   const bool pays = sliced_ && sliced_->n_columns() <= kColumnsPerTree * n_trees;
   return pays ? sliced_.get() : nullptr;
@@ -93,23 +94,24 @@ void Predictor::predict(Device& device, const MatrixView& X, int64_t begin_itera
                         const double* init_score) const {
   const int K = model_.n_outputs;
   check(!model_.has_categories(), "categories become codes on the host");
+  check(!is_linear_, "linear leaves are for the host");
   set_start(0, X.n_samples, init_score, out);
   device.add_walks(walked(), X, begin_iteration * K, end_iteration * K, K, out);
   team.run_blocks(team.n_threads(), X.n_samples, kSliceRows,
                   [&](int64_t begin, int64_t end, int) { link(begin, end, raw, out); });
 }
 
-void Predictor::leaf_numbers(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration,
-                             Team& team, int32_t* out) const {
+// visit(tree) gives what is called of each row: with its leaf, and its place in [n_samples][trees].
+template <class Visit>
+void Predictor::visit_leaves(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration,
+                             Team& team, const Visit& visit) const {
   const int64_t begin_tree = begin_iteration * model_.n_outputs;
   const int64_t n_trees = end_iteration * model_.n_outputs - begin_tree;
   const int threads =
       useful_threads(X.n_samples, end_iteration - begin_iteration, team.n_threads());
   team.run(threads, n_trees, [&](int64_t t, int) {
     const Tree& tree = model_.trees[begin_tree + t];
-    std::vector<int32_t> numbers;
-    int32_t n_leaves = 0;
-    for (const Node& node : tree) numbers.push_back(node.feature < 0 ? n_leaves++ : -1);
+    const auto visit_leaf = visit(tree);
     visit_elements(X, [&](const auto* data) {
       for (int64_t i = 0; i < X.n_samples; ++i) {
         const auto* row = data + i * X.row_stride;
@@ -118,9 +120,29 @@ void Predictor::leaf_numbers(const MatrixView& X, int64_t begin_iteration, int64
           const double x = double(row[tree[at].feature * X.column_stride]);
           at = tree.goes_left(tree[at], x) ? tree[at].left : tree[at].right;
         }
-        out[i * n_trees + t] = numbers[at];
+        visit_leaf(at, row, i * n_trees + t);
       }
     });
+  });
+}
+
+void Predictor::leaf_numbers(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration,
+                             Team& team, int32_t* out) const {
+  visit_leaves(X, begin_iteration, end_iteration, team, [&](const Tree& tree) {
+    std::vector<int32_t> numbers;
+    int32_t n_leaves = 0;
+    for (const Node& node : tree) numbers.push_back(node.feature < 0 ? n_leaves++ : -1);
+    return [=](int32_t leaf, const auto*, int64_t place) { out[place] = numbers[leaf]; };
+  });
+}
+
+void Predictor::leaf_values(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration,
+                            Team& team, double* out) const {
+  visit_leaves(X, begin_iteration, end_iteration, team, [&](const Tree& tree) {
+    return [&tree, out, stride = X.column_stride](int32_t leaf, const auto* row, int64_t place) {
+      const double value = tree[leaf].value;
+      out[place] = tree.linear.empty() ? value : tree.linear.value(leaf, row, stride, value);
+    };
   });
 }
 

@@ -23,6 +23,7 @@ class Predictor {
  public:
   explicit Predictor(Model model);
   const Model& model() const { return model_; }
+  bool is_linear() const { return is_linear_; }  // some leaves
 
   // As many of n_threads as predicting this many rows can feed.
   int useful_threads(int64_t n_samples, int64_t n_iterations, int n_threads) const {
@@ -48,16 +49,25 @@ class Predictor {
   void leaf_numbers(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration, Team& team,
                     int32_t* out) const;
 
+  // Likewise what the leaves add.
+  void leaf_values(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration, Team& team,
+                   double* out) const;
+
  private:
   // Of rows [begin, end) of out: what the trees are added to, and what becomes of their sums.
   void set_start(int64_t begin, int64_t end, const double* init_score, double* out) const;
   void link(int64_t begin, int64_t end, bool raw, double* out) const;
+
+  template <class Visit>
+  void visit_leaves(const MatrixView& X, int64_t begin_iteration, int64_t end_iteration, Team& team,
+                    const Visit& visit) const;
 
   const WalkedForest& walked() const;
   const SlicedForest* sliced_if_it_pays(int64_t n_rows, int64_t n_trees) const;
 
   const Model model_;
   const Link link_;
+  const bool is_linear_;
   mutable std::once_flag walked_once_, sliced_once_;
   mutable std::unique_ptr<const WalkedForest> walked_;
   mutable std::unique_ptr<const SlicedForest> sliced_;

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -39,6 +40,7 @@ struct TrainingData {
   std::vector<int8_t> signs;  // as TrainParams::monotone_constraints
   FeatureRange searched;      // the features whose histograms this worker gets whole
   GivenGradients given = {};
+  std::optional<MatrixView> X = {};  // where leaves are linear
 
   int32_t sign_of(int32_t feature) const { return signs.empty() ? 0 : signs[feature]; }
   double weight_of(int64_t row) const { return weight ? weight[row] : 1.0; }

@@ -4,6 +4,8 @@
 #include <stdint.h>
 
 #include <algorithm>
+#include <cmath>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <variant>
@@ -20,9 +22,60 @@ inline bool contains(const CategorySet& set, double code) {  // which may be any
   return code >= 0 && code < kBinPlaces && set.contains(int32_t(code));
 }
 
+struct LinearTerm {
+  int32_t feature;
+  double coefficient;
+  bool operator==(const LinearTerm&) const = default;
+};
+
+// What a leaf may have beside its value; without terms it has that value only.
+struct LinearLeaf {
+  double constant = 0;
+  std::vector<LinearTerm> terms = {};  // features ascend
+};
+
+// What a leaf gives a row: constant + sum of coefficient x, added in this order; where that is not
+// finite, as with missing values, the leaf's own value.
+template <class T>
+double linear_value(double constant, std::span<const LinearTerm> terms, const T* row,
+                    int64_t column_stride, double value) {
+  for (const LinearTerm& term : terms)
+    constant += term.coefficient * double(row[term.feature * column_stride]);
+  return std::isfinite(constant) ? constant : value;
+}
+
+// Those of some nodes, added one after the other.
+struct LinearLeaves {
+  std::vector<double> constants;  // of each node
+  std::vector<size_t> ends;       // of each node's terms, which begin where those before it end
+  std::vector<LinearTerm> terms;
+
+  bool empty() const { return terms.empty(); }
+  void add(double constant, std::span<const LinearTerm> more) {
+    constants.push_back(constant);
+    terms.insert(terms.end(), more.begin(), more.end());
+    ends.push_back(terms.size());
+  }
+  void add(const LinearLeaves& from, size_t node) {
+    add(from.constants[node], from.terms_of(node));
+  }
+  std::span<const LinearTerm> terms_of(size_t node) const {
+    const size_t begin = node == 0 ? 0 : ends[node - 1];
+    return {terms.data() + begin, ends[node] - begin};
+  }
+
+  // See linear_value.
+  template <class T>
+  double value(size_t node, const T* row, int64_t column_stride, double value) const {
+    const std::span<const LinearTerm> own = terms_of(node);
+    return own.empty() ? value : linear_value(constants[node], own, row, column_stride, value);
+  }
+};
+
 // Node 0 is the root; children come after their parent.
 struct Tree : std::vector<Node> {
   std::vector<CategorySet> category_sets;  // of the codes that go left, in the order of the nodes
+  LinearLeaves linear;                     // of all nodes; or empty: all leaves are constant
 
   const CategorySet& categories(const Node& split) const {
     return category_sets[size_t(split.threshold)];
@@ -70,6 +123,9 @@ struct Model {
   }
   bool has_categories() const {
     return std::any_of(categories.begin(), categories.end(), qgbdt::is_categorical);
+  }
+  bool has_linear_leaves() const {
+    return std::any_of(trees.begin(), trees.end(), [](const Tree& t) { return !t.linear.empty(); });
   }
   int64_t n_iterations() const { return int64_t(trees.size()) / n_outputs; }
 

@@ -20,6 +20,8 @@ WalkedForest::WalkedForest(const std::vector<Tree>& trees) {
   check(n_nodes <= UINT32_MAX, "the model has too many nodes");
   nodes_.reserve(n_nodes);
   values_.reserve(n_nodes);
+  const bool is_linear = std::any_of(trees.begin(), trees.end(),
+                                     [](const Tree& tree) { return !tree.linear.empty(); });
   std::vector<int32_t> order;  // breadth first
   for (const Tree& tree : trees) {
     const uint32_t root = uint32_t(nodes_.size());
@@ -28,6 +30,8 @@ WalkedForest::WalkedForest(const std::vector<Tree>& trees) {
     for (size_t i = 0; i < order.size(); ++i) {
       const Node& node = tree[order[i]];
       values_.push_back(node.value);
+      if (is_linear && tree.linear.empty()) linear_.add(0, {});
+      else if (is_linear) linear_.add(tree.linear, order[i]);
       if (node.feature >= 0) {
         nodes_.push_back({node.threshold, node.missing_left ? ~node.feature : node.feature,
                           root + uint32_t(order.size())});
@@ -71,7 +75,13 @@ inline void WalkedForest::walk(uint32_t* at, const Row& row, int64_t column_stri
   }
 }
 
-template <bool kCategories, class T>
+template <bool kLinear, class T>
+inline double WalkedForest::leaf_value(uint32_t leaf, const T* row, int64_t column_stride) const {
+  if constexpr (kLinear) return linear_.value(leaf, row, column_stride, values_[leaf]);
+  return values_[leaf];
+}
+
+template <bool kCategories, bool kLinear, class T>
 void WalkedForest::add_walks(const T* rows, int64_t row_stride, int64_t column_stride,
                              int64_t n_rows, int64_t begin_tree, int64_t end_tree, int n_outputs,
                              double* scores) const {
@@ -86,7 +96,9 @@ void WalkedForest::add_walks(const T* rows, int64_t row_stride, int64_t column_s
       uint32_t at[kTreesTogether];
       std::copy_n(root, kTreesTogether, at);
       walk<kCategories, kTreesTogether>(at, [&](int) { return row; }, column_stride);
-      for (int64_t k = 0; k < n; ++k) scores[i * n_outputs + (t + k) % n_outputs] += values_[at[k]];
+      for (int64_t k = 0; k < n; ++k)
+        scores[i * n_outputs + (t + k) % n_outputs] +=
+            leaf_value<kLinear>(at[k], row, column_stride);
     }
   }
   for (; t < end_tree; ++t) {
@@ -97,7 +109,8 @@ void WalkedForest::add_walks(const T* rows, int64_t row_stride, int64_t column_s
       std::fill_n(at, kRowsTogether, roots_[t]);
       const auto row = [&](int k) { return rows + (i + std::min<int64_t>(k, n - 1)) * row_stride; };
       walk<kCategories, kRowsTogether>(at, row, column_stride);
-      for (int64_t k = 0; k < n; ++k) to[(i + k) * n_outputs] += values_[at[k]];
+      for (int64_t k = 0; k < n; ++k)
+        to[(i + k) * n_outputs] += leaf_value<kLinear>(at[k], row(int(k)), column_stride);
     }
   }
 }
@@ -105,12 +118,15 @@ void WalkedForest::add_walks(const T* rows, int64_t row_stride, int64_t column_s
 template <class T>
 void WalkedForest::add(const MatrixView& X, const T* data, int64_t first_row, int64_t n_rows,
                        int64_t begin_tree, int64_t end_tree, int n_outputs, double* scores) const {
-  const auto add_some = [&](auto has_categories) {
-    add_walks<has_categories>(data + first_row * X.row_stride, X.row_stride, X.column_stride,
-                              n_rows, begin_tree, end_tree, n_outputs, scores);
+  const auto add_some = [&](auto has_categories, auto is_linear) {
+    add_walks<has_categories, is_linear>(data + first_row * X.row_stride, X.row_stride,
+                                         X.column_stride, n_rows, begin_tree, end_tree, n_outputs,
+                                         scores);
   };
-  if (category_sets_.empty()) add_some(std::false_type());
-  else add_some(std::true_type());
+  const std::true_type yes;
+  const std::false_type no;
+  if (category_sets_.empty()) linear_.empty() ? add_some(no, no) : add_some(no, yes);
+  else linear_.empty() ? add_some(yes, no) : add_some(yes, yes);
 }
 
 template void WalkedForest::add(const MatrixView&, const float*, int64_t, int64_t, int64_t, int64_t,

@@ -22,7 +22,7 @@ class WalkedForest {
   void add(const MatrixView& X, const T* data, int64_t first_row, int64_t n_rows,
            int64_t begin_tree, int64_t end_tree, int n_outputs, double* scores) const;
 
-  // What a walk elsewhere needs, where no feature is categorical.
+  // What a walk elsewhere needs, where no feature is categorical and no leaf linear.
   const std::vector<WalkNode>& nodes() const { return nodes_; }
   const std::vector<double>& values() const { return values_; }
   const std::vector<uint32_t>& roots() const { return roots_; }
@@ -34,7 +34,10 @@ class WalkedForest {
   template <bool kCategories, int kTogether, class Row>
   void walk(uint32_t* at, const Row& row, int64_t column_stride) const;
 
-  template <bool kCategories, class T>
+  template <bool kLinear, class T>
+  double leaf_value(uint32_t leaf, const T* row, int64_t column_stride) const;
+
+  template <bool kCategories, bool kLinear, class T>
   void add_walks(const T* rows, int64_t row_stride, int64_t column_stride, int64_t n_rows,
                  int64_t begin_tree, int64_t end_tree, int n_outputs, double* scores) const;
 
@@ -43,6 +46,7 @@ class WalkedForest {
   std::vector<uint32_t> roots_;
   std::vector<CategorySet> category_sets_;
   std::vector<int32_t> set_of_node_;  // -1 where it has none; empty without any
+  LinearLeaves linear_;               // of all nodes, or empty
 };
 
 }  // namespace qgbdt

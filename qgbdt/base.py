@@ -22,7 +22,7 @@ from qgbdt import _core
 from qgbdt.binned_dataset import BinnedDataset, check_decided
 from qgbdt.booster import Booster
 from qgbdt.categories import Categories, find_categories
-from qgbdt.constraints import constraint_params
+from qgbdt.constraints import check_linear_tree, constraint_params
 from qgbdt.continuation import Continuation, facts_of_data, started
 from qgbdt.custom import CustomObjective
 from qgbdt.devices import arrays_on_host, device_matrix, host_array, open_device
@@ -382,6 +382,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         like = objective
         fields = None if custom is None else custom.fields
         objective = "custom" if custom else like
+        check_linear_tree(self, like, X, workers)
         device = open_device(self.device)
         if custom and y.ndim == 2:
             raise DataError(
@@ -441,7 +442,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         matrix = self._binned(rows.X, n_threads, workers, blocks, categories, device is None)
         binned = perf_counter()
         if workers.any(continuation.checkpoint_dir is not None):
-            facts |= facts_of_data(matrix, rows, workers)
+            facts |= facts_of_data(matrix, rows, workers, are_values_used=self.linear_tree)
             facts |= {"the version of qgbdt": package_version("qgbdt")}
         with started(continuation, initial, facts, workers) as begin:
             iterations = range(n_initial, n_initial + params["n_estimators"])
@@ -476,6 +477,7 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
                 of_single_rows,
                 [some.rows.init_score for some in sets],
                 losses if sets else [],
+                np.require(rows.X, requirements="A") if self.linear_tree else None,
             )
         if watch.best_iteration is not None:
             model = model.iterations(0, watch.best_iteration)

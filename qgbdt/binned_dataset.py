@@ -320,12 +320,18 @@ class BinnedDataset:
         Raises
         ------
         DataError
-            If it may: it was not trained on bins of these thresholds and categories.
+            If it may: it was not trained on bins of these thresholds and categories, or its leaves
+            are linear.
         """
         if model.n_features != self.shape[1]:
             raise DataError(
                 f"X has {self.shape[1]} features, but Booster is expecting {model.n_features} "
                 "features as input."
+            )
+        if model.has_linear_leaves:
+            raise DataError(
+                "The model's leaves are linear in numbers, of which a BinnedDataset has bins. "
+                "Predict the numbers themselves."
             )
         own = self._binning.thresholds
         trees = map(model.tree, range(model.n_trees))

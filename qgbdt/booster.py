@@ -127,8 +127,7 @@ class Booster:
         Raises
         ------
         ModelFormatError
-            If the text is not a sound model, or has what qgbdt's models have not: linear trees, or
-            an objective of another link.
+            If the text is not a sound model, or has an objective of another link than ours.
         """
         return cls(lightgbm_text.read(text))
 
@@ -207,6 +206,19 @@ class Booster:
             sets.append([values[code] for code in codes])
         return sets
 
+    def linear_leaves(self, index: int) -> list[tuple[float, dict[int, float]]]:
+        """The linear models of a tree's leaves, see ``linear_tree``.
+
+        Returns
+        -------
+        list of (float, dict)
+            Of each leaf, in the order of the nodes: the constant, and the coefficients by the
+            numbers of features; without any of these the leaf's value is the one of `tree`, as it
+            is for rows in which one of the features is missing. Empty if all leaves are constant.
+        """
+        check_value("index", "linear_leaves", index, IntRange(0, self.num_trees() - 1))
+        return [(constant, dict(terms)) for constant, terms in self._model.linear_leaves(index)]
+
     def trees(self) -> list[NDArray[np.void]]:
         """All trees, see `tree`."""
         return [self.tree(index) for index in range(self.num_trees())]
@@ -264,6 +276,7 @@ class Booster:
         """
         if self._categories:
             raise DataError("shap does not know splits of categories: use predict_contrib.")
+        self._check_leaves("to_shap_dict")
         n_outputs = len(self._model.base_score)
         trees = []
         for index, nodes in enumerate(self.trees()):
@@ -309,7 +322,8 @@ class Booster:
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             NaN is a missing value. Categories are values, as in training. Rows of float32 or
-            float64 that lie on a GPU are predicted there, unless features are categorical.
+            float64 that lie on a GPU are predicted there, unless features are categorical or leaves
+            linear.
         raw_score : bool, default=False
             Whether to stay in link space.
         start_iteration : int, default=0
@@ -334,7 +348,7 @@ class Booster:
         """
         first, end = self._iteration_range(start_iteration, num_iteration)
         check_n_jobs(n_jobs, "predict")
-        array = self._check_X(X, may_stay=True)
+        array = self._check_X(X, may_stay=not self._model.has_linear_leaves)
         n_threads = self._model.useful_threads(array.shape[0], first, end)
         if n_threads > 1:  # asking the system for its CPUs takes longer than a small prediction
             n_threads = min(n_threads, resolve_n_jobs(n_jobs, "predict"))
@@ -368,15 +382,14 @@ class Booster:
         raw = np.tile(self._model.base_score, (X.shape[0], 1))
         for first in range(0, self.n_iterations, STAGES_TOGETHER):
             end = min(first + STAGES_TOGETHER, self.n_iterations)
-            leaves = of_dense_blocks(self._model.leaf_numbers, X, first, end, n_threads)
-            for t in range(leaves.shape[1]):
-                nodes = self._model.tree(first * n_outputs + t)
-                raw[:, t % n_outputs] += nodes["value"][nodes["feature"] < 0][leaves[:, t]]
+            values = of_dense_blocks(self._model.leaf_values, X, first, end, n_threads)
+            for t in range(values.shape[1]):
+                raw[:, t % n_outputs] += values[:, t]
                 if (t + 1) % n_outputs == 0:
-                    values = raw.copy()
+                    stage = raw.copy()
                     if not raw_score:
-                        values = predictions(self.objective, raw, self._model.custom)
-                    yield values[:, 0] if n_outputs == 1 else values
+                        stage = predictions(self.objective, raw, self._model.custom)
+                    yield stage[:, 0] if n_outputs == 1 else stage
 
     def apply(
         self,
@@ -429,6 +442,7 @@ class Booster:
             The last value of each class is what is expected without any feature; all of them add
             up to its raw score.
         """
+        self._check_leaves("predict_contrib")
         array, *options = self._use(X, start_iteration, num_iteration, n_jobs)
         values = of_dense_blocks(self._model.explain, array, *options, False)
         return values.reshape(len(values), values.shape[1] * values.shape[2])
@@ -457,9 +471,18 @@ class Booster:
             adds up to the feature's value of `predict_contrib`; the last value of the last line is
             what is expected without any feature.
         """
+        self._check_leaves("predict_interactions")
         array, *options = self._use(X, start_iteration, num_iteration, n_jobs)
         values = of_dense_blocks(self._model.explain, array, *options, True)
         return values[:, 0] if values.shape[1] == 1 else values
+
+    def _check_leaves(self, question: str) -> None:
+        """Raise DataError if leaves are linear."""
+        if self._model.has_linear_leaves:
+            raise DataError(
+                f"{question} is for constant leaves, this model's are linear. Train with "
+                "linear_tree=False, or explain its predictions from outside."
+            )
 
     def _use(
         self, X: Any, start_iteration: int, num_iteration: int | None, n_jobs: int | None

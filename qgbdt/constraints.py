@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qgbdt.binned_dataset import BinnedDataset
+from qgbdt.distributed.communicator import Communicator
 from qgbdt.errors import DataError, ParameterError
+from qgbdt.matrices import is_sparse
 from qgbdt.params import CommonParams, is_int, is_real
 
 QUANTILE_OBJECTIVES = ("l1", "quantile", "mape")
@@ -46,6 +49,43 @@ def constraint_params(
         else 0,
         "forced_splits": forced_splits(estimator.forced_splits, names),
     }
+
+
+def check_linear_tree(
+    estimator: CommonParams, objective: str, X: Any, workers: Communicator
+) -> None:
+    """Raise ParameterError or DataError if leaves are to be linear and cannot be."""
+    if not estimator.linear_tree:
+        return
+    for name, is_set, why in (
+        ("device='cuda'", estimator.device == "cuda", "trains on the CPU"),
+        (
+            f"boosting_type={estimator.boosting_type!r}",
+            estimator.boosting_type != "gbdt",
+            "keeps its trees as they are",
+        ),
+        ("monotone_constraints", estimator.monotone_constraints is not None, "keeps no direction"),
+        ("path_smooth", estimator.path_smooth > 0, "smooths no coefficients"),
+        ("renew_leaves=False", not estimator.renew_leaves, "fits leaves to unquantized gradients"),
+        (
+            f"objective={objective!r}",
+            objective in QUANTILE_OBJECTIVES,
+            "fits leaves to gradients, but this objective's are quantiles",
+        ),
+    ):
+        if is_set:
+            raise ParameterError(
+                f"linear_tree=True is not for {name}: it {why}. Leave out one of the two."
+            )
+    if not workers.is_alone:
+        raise ParameterError(
+            "linear_tree=True fits a leaf to all of its rows, which several workers do not have. "
+            "Train on one, or with linear_tree=False."
+        )
+    if isinstance(X, BinnedDataset):
+        raise DataError("linear_tree=True needs numbers, a BinnedDataset has bins. Use X itself.")
+    if is_sparse(X):
+        raise DataError("linear_tree=True needs dense data, X is sparse. Use X.toarray().")
 
 
 def monotone_signs(constraints: Any, names: Sequence[str]) -> NDArray[np.int8]:

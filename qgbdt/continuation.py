@@ -81,8 +81,13 @@ def booster_of(model: Any, name: str = "init_model") -> Booster:
     return booster
 
 
-def facts_of_data(matrix: BinnedMatrix, training: Rows, workers: Communicator) -> dict[str, int]:
-    """What other data would differ in, the same on all workers however rows are spread."""
+def facts_of_data(
+    matrix: BinnedMatrix, training: Rows, workers: Communicator, *, are_values_used: bool
+) -> dict[str, int]:
+    """What other data would differ in, the same on all workers however rows are spread.
+
+    Bins are all that is used of X, but where leaves are linear.
+    """
     y = training.y
     weight = np.ones(0) if training.sample_weight is None else training.sample_weight
     sizes = np.ones(0) if training.query_sizes is None else training.query_sizes
@@ -98,6 +103,9 @@ def facts_of_data(matrix: BinnedMatrix, training: Rows, workers: Communicator) -
         "the digest of the queries": int(sums[3]),
         "the digest of the thresholds of X": zlib.crc32(np.concatenate(thresholds).tobytes()),
     }
+    if are_values_used:
+        columns = np.array([digest(column, rows) for column in training.X.T])
+        facts["the digest of X"] = zlib.crc32(columns.tobytes())
     if training.init_score is not None:
         own = digest(training.init_score, rows)
         facts["the digest of init_score"] = int(workers.sum(np.array([own]))[0])

@@ -78,14 +78,17 @@ def written(model: Model) -> str:
     categories = whole_categories(model)
     trees = [model.tree(index) for index in range(model.n_trees)]
     sets = [model.category_sets(index) for index in range(model.n_trees)]
-    base = model.base_score
+    linear = [model.linear_leaves(index) for index in range(model.n_trees)]
+    base = model.base_score.tolist()
     if not trees:
         trees, sets = [one_leaf(model, 0.0) for _ in base], [[] for _ in base]
+        linear = [[] for _ in base]
     for k, score in enumerate(base):
         trees[k] = shifted(trees[k], score)
+        linear[k] = [(constant + score, terms) for constant, terms in linear[k]]
     blocks = [
-        tree_block(index, numbered(nodes), CategorySplits.of(nodes, of_tree, categories))
-        for index, (nodes, of_tree) in enumerate(zip(trees, sets, strict=True))
+        tree_block(index, numbered(nodes), CategorySplits.of(nodes, of_tree, categories), leaves)
+        for index, (nodes, of_tree, leaves) in enumerate(zip(trees, sets, linear, strict=True))
     ]
     used = np.concatenate([nodes["feature"] for nodes in trees])
     counts = np.bincount(used[used >= 0], minlength=model.n_features)
@@ -189,7 +192,34 @@ def one_leaf(model: Model, value: float) -> NDArray[np.void]:
     return nodes
 
 
-def tree_block(index: int, tree: NumberedTree, categorical: CategorySplits) -> str:
+LinearLeaves = list[tuple[float, list[tuple[int, float]]]]
+"""Of each leaf the constant, and the coefficients of features; or of none."""
+
+
+def linear_fields(leaves: LinearLeaves, values: NDArray[np.float64]) -> dict[str, Any]:
+    """What LightGBM says of a tree's linear leaves; those without coefficients have values."""
+    if not leaves:
+        return {"is_linear": 0}
+    constants = [
+        constant if terms else value
+        for (constant, terms), value in zip(leaves, values.tolist(), strict=True)
+    ]
+    columns: list[str] = []
+    for place in (0, 1):
+        numbers = [" ".join(repr(term[place]) for term in terms) for _, terms in leaves]
+        columns.append("".join(f"{some}  " if some else " " for some in numbers))
+    return {
+        "is_linear": 1,
+        "leaf_const": " ".join(map(repr, constants)),
+        "num_features": " ".join(str(len(terms)) for _, terms in leaves),
+        "leaf_features": columns[0],
+        "leaf_coeff": columns[1],
+    }
+
+
+def tree_block(
+    index: int, tree: NumberedTree, categorical: CategorySplits, linear: LinearLeaves
+) -> str:
     nodes = tree.nodes.copy()
     swapped = nodes[categorical.swapped]
     nodes["left"][categorical.swapped] = swapped["right"]
@@ -218,7 +248,7 @@ def tree_block(index: int, tree: NumberedTree, categorical: CategorySplits) -> s
         "internal_value": listed(tree.value[~tree.is_leaf]),
         "internal_weight": listed(splits["sum_hessian"]),
         "internal_count": listed(np.minimum(splits["count"], MAX_INT32)),
-        "is_linear": 0,
+        **linear_fields(linear, leaves["value"]),
         "shrinkage": 1,
     }
     return "".join(lines(fields)) + "\n\n"
@@ -269,22 +299,25 @@ def read(text: str) -> Model:
     n_features = header.integer("max_feature_idx", 0) + 1
     names = header.words("feature_names", n_features)
     objective, n_outputs = objective_of(header)
-    trees, sets = [], []
+    trees, sets, linear = [], [], []
     for index, (number, block) in enumerate(zip(rest[::2], rest[1::2])):
         fields = Fields(f"tree {index}", block)
         if number != str(index):
             raise fields.error(f"it is called Tree={number[:40]}")
         trees.append(nodes_of(fields, n_features))
+        linear.append(linear_leaves_of(fields, n_features, trees[-1]))
         sets.append(sets_of(fields))
     if not trees or len(trees) % n_outputs != 0:
         raise header.error(f"{len(trees)} trees are no whole iterations of {n_outputs}")
     if "average_output" in header:
+        n_iterations = len(trees) // n_outputs
         for nodes in trees:
-            nodes["value"] /= len(trees) // n_outputs
+            nodes["value"] /= n_iterations
+        linear = [divided(leaves, n_iterations) for leaves in linear]
     categories = categories_of(header, n_features, trees, sets)
     codes = [codes_of(nodes, of_tree, categories) for nodes, of_tree in zip(trees, sets)]
     base = [0.0] * n_outputs
-    return Model.of_trees(objective, n_outputs, base, names, trees, categories, codes)
+    return Model.of_trees(objective, n_outputs, base, names, trees, categories, codes, linear)
 
 
 class Fields:
@@ -360,8 +393,6 @@ def nodes_of(fields: Fields, n_features: int) -> NDArray[np.void]:
     """The nodes of a tree: its splits in their order, then its leaves in theirs."""
     n_leaves = fields.integer("num_leaves", 1)
     n_splits = n_leaves - 1
-    if "is_linear" in fields and fields.integer("is_linear", 0, 1):
-        raise fields.error("it is linear (linear_tree=true), which qgbdt's trees are not")
     values = fields.reals("leaf_value", n_leaves)  # so that there are as many as num_leaves says
     if n_leaves == 1:
         return leaf_nodes(fields, values)
@@ -455,8 +486,39 @@ def codes_of(
     return codes
 
 
+def linear_leaves_of(fields: Fields, n_features: int, nodes: NDArray[np.void]) -> LinearLeaves:
+    """The linear models of a tree's leaves."""
+    if not ("is_linear" in fields and fields.integer("is_linear", 0, 1)):
+        return []
+    leaves = np.flatnonzero(nodes["feature"] < 0)
+    number = nodes["threshold"][leaves].astype(int)  # see leaf_nodes
+    n_leaves = fields.integer("num_leaves", 1)
+    constants = fields.reals("leaf_const", n_leaves)
+    counts = fields.integers("num_features", n_leaves, 0, n_features)
+    for name in ("leaf_features", "leaf_coeff"):  # there are more blanks between leaves
+        fields.values[name] = " ".join(filter(None, fields.text(name).split(" ")))
+    n_terms, ends = int(counts.sum()), np.cumsum(counts)
+    features = fields.integers("leaf_features", n_terms, 0, n_features - 1).tolist()
+    coefficients = fields.reals("leaf_coeff", n_terms).tolist()
+    found: LinearLeaves = []
+    for leaf, constant in enumerate(constants.tolist()):
+        own = slice(int(ends[leaf] - counts[leaf]), int(ends[leaf]))
+        if any(a >= b for a, b in itertools.pairwise(features[own])):
+            raise fields.error("leaf_features has features of a leaf that do not ascend")
+        found.append((constant, list(zip(features[own], coefficients[own]))))
+    constant_ones = counts[number] == 0
+    nodes["value"][leaves[constant_ones]] = constants[number[constant_ones]]
+    return [found[leaf] for leaf in number]
+
+
+def divided(leaves: LinearLeaves, by: int) -> LinearLeaves:
+    return [(constant / by, [(f, c / by) for f, c in terms]) for constant, terms in leaves]
+
+
 def leaf_nodes(fields: Fields, values: NDArray[np.float64]) -> NDArray[np.void]:
+    """Leaves whose thresholds, of which they have no use, are their numbers."""
     leaves = np.zeros(len(values), Model.node_dtype)
+    leaves["threshold"] = np.arange(len(values))
     leaves["feature"] = leaves["left"] = leaves["right"] = -1
     leaves["value"] = values
     if fields.values.get("leaf_count"):

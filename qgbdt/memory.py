@@ -47,6 +47,8 @@ def estimated(
         of_row += 1
     if getattr(estimator, "objective", None) == "cox":
         of_row += 28  # the order of times, hazards and sums of them
+    if estimator.linear_tree:
+        of_row += 8  # its number
     slots = min(estimator.num_leaves, n_samples / ROWS_OF_HISTOGRAM + 1)
     histograms = int(slots * sample.n_cells * CELL)
     rows, threads = of_row * n_samples, n_threads * SCRATCH

@@ -368,6 +368,18 @@ class CommonParams(Parametrized):
         doc="Most bins of a feature, not counting the one for missing values.",
         native=False,
     )
+    linear_tree: bool = param(
+        default=False,
+        allowed=BOOL,
+        doc="Whether leaves are linear in the numerical features of the splits above them, instead "
+        "of constant. A row in which one of these is missing or infinite gets the constant. On one "
+        "worker's CPU, of dense X.",
+    )
+    linear_lambda: float = param(
+        default=0.0,
+        allowed=FloatRange(0.0),
+        doc="L2 regularization of the coefficients of linear leaves.",
+    )
     min_child_samples: int = param(
         default=20,
         allowed=IntRange(0, INT32_MAX),

@@ -44,6 +44,11 @@ def refitted(
     if decay_rate not in allowed:
         raise ParameterError(f"decay_rate must be {allowed}. Got {decay_rate!r} instead.")
     booster = estimator.booster_
+    if booster._model.has_linear_leaves or estimator.linear_tree:
+        raise ParameterError(
+            "refit gives leaves new constants, which linear leaves (linear_tree=True) are not. Fit "
+            "another model."
+        )
     model, array = booster._model, booster._check_X(estimator._to_predict(X))
     n_samples, n_outputs = array.shape[0], model.n_outputs
     if len(y) != n_samples:

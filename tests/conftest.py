@@ -61,6 +61,8 @@ BASE_PARAMS = {
     "skip_drop": 0.5,
     "uniform_drop": False,
     "xgboost_dart_mode": False,
+    "linear_tree": False,
+    "linear_lambda": 0.0,
 }
 OBJECTIVES = ("regression", "poisson", "gamma", "tweedie", "binary", "multiclass", "lambdarank")
 MORE_OBJECTIVES = (
@@ -210,9 +212,8 @@ def train_native(
     numbers, values = native_categories(n_categories)
     matrix = _core.BinnedMatrix(X, max_bin, n_threads, n_categories=numbers)
     names = names or feature_names(X)
-    return _core.train(matrix, y, weight, query_sizes, names, params, n_threads, categories=values)[
-        0
-    ]
+    args = (matrix, y, weight, query_sizes, names, params, n_threads)
+    return _core.train(*args, categories=values, X=X if params["linear_tree"] else None)[0]
 
 
 class CudaModule:

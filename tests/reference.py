@@ -1310,6 +1310,101 @@ def set_quantile_leaves(tree, leaf_rows, score, y, weight, params, rate) -> None
         tree[leaf]["value"] = best * rate
 
 
+# With linear_tree a leaf has a linear model, too: of the numerical features on its path, with the
+# least sum of g v + h v^2 / 2 over its rows, plus linear_lambda / 2 times the squares of the
+# coefficients. The columns are centred at their means and divided by their ranges, and the normal
+# equations solved by L D L^T, in which a column that is next to a sum of those before it is left
+# out. A leaf stays constant if fewer rows than coefficients have all of its features, or if a value
+# is not finite or further than a leaf may go.
+
+LEAST_PIVOT = 1e-8
+
+
+def fit_linear_leaf(X, g, h, features: list[int], params):
+    """(constant, [(feature, coefficient)]) of a leaf, or None; its rows as they ascend."""
+    g, h = g.astype(np.float64), h.astype(np.float64)
+    is_complete = np.isfinite(X[:, features]).all(axis=1)
+    X, g, h = X[is_complete], g[is_complete], h[is_complete]
+    if len(X) <= len(features):
+        return None
+    columns, Z = [], [np.ones(len(X))]
+    for feature in features:
+        x = X[:, feature]
+        with np.errstate(all="ignore"):
+            mean, extent = ordered_sum(h * x) / ordered_sum(h), x.max() - x.min()
+        if extent > 0 and math.isfinite(extent) and math.isfinite(mean):
+            columns.append((feature, mean, extent))
+            Z.append((x - mean) / extent)
+    if not columns:
+        return None
+    left = [[ordered_sum(h * a * b) for b in Z[: j + 1]] for j, a in enumerate(Z)]
+    with np.errstate(all="ignore"):
+        for j, (_, _, extent) in enumerate(columns):
+            left[j + 1][j + 1] += params["linear_lambda"] / extent / extent
+        constant, *solution = solved(left, [-ordered_sum(g * z) for z in Z])
+        terms = []
+        for (feature, mean, extent), coefficient in zip(columns, solution):
+            if coefficient / extent != 0:
+                constant -= coefficient / extent * mean
+                terms.append((feature, coefficient / extent))
+        values = linear_values(constant, terms, X)
+    limit = min(MAX_STEP.get(params["objective"], MAX_LOG_STEP), DBL_MAX)
+    return (constant, terms) if terms and (np.abs(values) <= limit).all() else None
+
+
+def solved(left, right) -> list[float]:
+    """x of left x = right: symmetric, the lower triangle as lists; 0 for what is left out."""
+    n, L, d, x = len(right), left, [], [0.0] * len(right)
+    for j in range(n):
+        pivot, diagonal = L[j][j], L[j][j]
+        for k in range(j):
+            for i in range(k):
+                L[j][k] -= L[j][i] * d[i] * L[k][i]
+            L[j][k] = L[j][k] / d[k] if d[k] > 0 else 0.0
+            pivot -= L[j][k] * d[k] * L[j][k]
+        d.append(pivot if pivot > LEAST_PIVOT * diagonal else 0.0)
+    for j in range(n):
+        for k in range(j):
+            right[j] -= L[j][k] * right[k]
+    for j in reversed(range(n)):
+        if d[j] > 0:
+            x[j] = right[j] / d[j]
+            for i in range(j + 1, n):
+                x[j] -= L[i][j] * x[i]
+    return x
+
+
+def linear_values(constant, terms, X):
+    """Not finite where one of the features is missing or infinite."""
+    values = np.full(len(X), constant)
+    with np.errstate(all="ignore"):
+        for feature, coefficient in terms:
+            values = values + coefficient * X[:, feature]
+    return values
+
+
+def features_of_leaf(tree, leaf: int) -> list[int]:
+    """The numerical ones that split the nodes above it, ascending."""
+    features = set()
+    while leaf > 0:
+        leaf = int(np.flatnonzero((tree["left"] == leaf) | (tree["right"] == leaf))[0])
+        if not tree["is_categorical"][leaf]:
+            features.add(int(tree["feature"][leaf]))
+    return sorted(features)
+
+
+def fit_linear_leaves(tree, leaf_rows, X, g, h, params):
+    """The models of the leaves that are linear, by node; shrunk as their values are."""
+    rate, found = params["learning_rate"], {}
+    for leaf, rows in leaf_rows.items():
+        rows = np.sort(rows)
+        features = features_of_leaf(tree, leaf)
+        if fitted := fit_linear_leaf(X[rows], g[rows], h[rows], features, params):
+            constant, terms = fitted
+            found[leaf] = constant * rate, [(feature, c * rate) for feature, c in terms]
+    return found
+
+
 # ------------------------------------------------------------------------------------- 13 model
 
 
@@ -1329,19 +1424,31 @@ def find_leaves(tree, X: np.ndarray, category_sets=()) -> np.ndarray:
         node[active] = np.where(goes_left, at["left"], at["right"])
 
 
+def tree_values(tree, linear, X: np.ndarray, category_sets=()) -> np.ndarray:
+    """What a tree, some of whose leaves are linear, adds to each row of raw data."""
+    leaves = find_leaves(tree, X, category_sets)
+    values = tree["value"][leaves]
+    for leaf, (constant, terms) in linear.items():
+        rows = np.flatnonzero(leaves == leaf)
+        of_rows = linear_values(constant, terms, X[rows])
+        values[rows] = np.where(np.isfinite(of_rows), of_rows, values[rows])
+    return values
+
+
 class ReferenceModel(NamedTuple):
     objective: str
     base_score: np.ndarray  # float64 (n_outputs,)
     trees: list[np.ndarray]  # NODE_DTYPE; tree i belongs to output i % n_outputs
     category_sets: list[list[frozenset]]  # of each tree: the codes that go left
+    linear: list[dict]  # of each tree: (constant, [(feature, coefficient)]) of linear leaves
 
     def predict_raw(self, X) -> np.ndarray:
         """Scores in link space, float64 (n_samples, n_outputs)."""
         X = np.asarray(X, np.float64)
         n_outputs = len(self.base_score)
         raw_prediction = np.tile(self.base_score[:, None], len(X))
-        for i, (tree, sets) in enumerate(zip(self.trees, self.category_sets)):
-            raw_prediction[i % n_outputs] += tree["value"][find_leaves(tree, X, sets)]
+        for i, (tree, sets, linear) in enumerate(zip(self.trees, self.category_sets, self.linear)):
+            raw_prediction[i % n_outputs] += tree_values(tree, linear, X, sets)
         return raw_prediction.T
 
     def predict(self, X) -> np.ndarray:
@@ -1374,7 +1481,7 @@ def train(
     lambdarank_truncation_level and label_gain where the objective reads them; boosting_type and,
     for "dart", drop_rate, max_drop, skip_drop, uniform_drop and xgboost_dart_mode; cat_smooth,
     cat_l2, max_cat_threshold, max_cat_to_onehot and min_data_per_group where a feature is
-    categorical.
+    categorical; linear_tree and linear_lambda.
     """
     X, y = np.asarray(X, np.float64), np.asarray(y, np.float64)
     unweighted = sample_weight is None
@@ -1387,7 +1494,7 @@ def train(
         raw_prediction = np.tile(base_score[:, None], len(X))
     else:
         base_score, raw_prediction = np.zeros(params["n_outputs"]), np.array(init_score)
-    trees, category_sets = [], []
+    trees, category_sets, linear = [], [], []
     is_dart, weights = params["boosting_type"] == "dart", []
     is_forest = params["boosting_type"] == "rf"
 
@@ -1424,9 +1531,11 @@ def train(
                 set_quantile_leaves(tree, leaf_rows, score, target, weight, params, rate)
             else:
                 set_leaf_values(tree, leaf_rows, g, h, quantized, params, rate)
+            linear.append({})
+            if params["linear_tree"]:
+                linear[-1] = fit_linear_leaves(tree, leaf_rows, X, g, h, params)
             if not is_forest:
-                leaves = find_leaves(tree, X, category_sets[-1])
-                raw_prediction[output] += tree["value"][leaves]
+                raw_prediction[output] += tree_values(tree, linear[-1], X, category_sets[-1])
             trees.append(tree)
         weights.append(rate)
         factor = len(dropped) / (len(dropped) + dart_unit(params))
@@ -1438,7 +1547,7 @@ def train(
     if is_forest:
         for tree in trees:
             tree["value"] /= params["n_estimators"]
-    return ReferenceModel(params["objective"], base_score, trees, category_sets)
+    return ReferenceModel(params["objective"], base_score, trees, category_sets, linear)
 
 
 # DART (Rashmi and Gilad-Bachrach, 2015): trees grow as if some of the earlier ones, the dropped,

@@ -452,6 +452,17 @@ def test_a_model_of_other_bins():
         of_frame.predict(BinnedDataset(rows[:10]))  # which has fewer towns
 
 
+def test_linear_leaves_want_numbers():
+    X = hurting_data(600)
+    y = target(X)
+    data = BinnedDataset(X)
+    with pytest.raises(DataError, match="linear_tree=True needs numbers, a BinnedDataset has bins"):
+        QGBDTRegressor(linear_tree=True).fit(data, y)
+    model = QGBDTRegressor(linear_tree=True, **SMALL).fit(X, y)
+    with pytest.raises(DataError, match="linear in numbers, of which a BinnedDataset has bins"):
+        model.predict(data)
+
+
 def test_features_that_do_not_fit():
     X, rows = hurting_data(300), frame(300)
     data = BinnedDataset(rows)

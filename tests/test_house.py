@@ -43,7 +43,7 @@ LAYERS = [
         "bit_slices",
     },
     {"binning", "binned_matrix", "column_bins", "histogram_codec", "histogram_pool", "tree"},
-    {"feature_choice", "leaf_values"},
+    {"feature_choice", "leaf_values", "linear_leaf"},
     {
         "walked_forest",
         "sliced_forest",

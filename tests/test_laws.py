@@ -1,9 +1,10 @@
 """Laws of any fit: parameters, data and samples of rows and features are drawn all at once.
 
 Swept: every objective, bits, weights, missing values, categories, monotone and interaction
-constraints, forced splits, bagging, sampling by gradient, features of trees and nodes, drawn cuts,
-threads, SIMD levels, a GPU's machine on the host, workers, sparse input, fits that go on. Against:
-one thread, and definitions. Tolerance: none, but one rounding each for sums of hessians.
+constraints, forced splits, linear leaves, bagging, sampling by gradient, features of trees and
+nodes, drawn cuts, threads, SIMD levels, a GPU's machine on the host, workers, sparse input, fits
+that go on. Against: one thread, and definitions. Tolerance: none, but one rounding each for sums of
+hessians.
 
 QGBDT_LAW_CASES sets how many combinations are drawn (`make laws`: 20,000).
 """
@@ -29,12 +30,13 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from workers import fit_together, shards
 
-from qgbdt import QGBDTClassifier, QGBDTRanker, QGBDTRegressor, _core
+from qgbdt import Booster, QGBDTClassifier, QGBDTRanker, QGBDTRegressor, _core
 from qgbdt.distributed import connect_threads
 
 N_CASES = int(os.environ.get("QGBDT_LAW_CASES", "100"))
 N_FEATURES = 6
-WITHOUT_ORDER = (*CLASSES, "l1", "quantile", "mape")  # refuse monotone constraints
+QUANTILES = ("l1", "quantile", "mape")
+WITHOUT_ORDER = (*CLASSES, *QUANTILES)  # refuse monotone constraints
 
 
 @dataclass
@@ -93,6 +95,8 @@ PARAMS = st.fixed_dictionaries(
         "drop_rate": st.sampled_from([0.1, 0.9]),
         "skip_drop": st.sampled_from([0.0, 0.5]),
         "min_data_per_group": st.sampled_from([1, 100]),
+        "linear_tree": st.booleans(),
+        "linear_lambda": st.sampled_from([0.0, 1.0]),
         "random_state": st.integers(0, 2**32 - 1),
     }
 )
@@ -143,6 +147,13 @@ def cases(draw):
         params["forced_splits"] = draw(forced_splits(set(range(N_FEATURES)) - set(categorical)))
     kinds = {"binary": QGBDTClassifier, **dict.fromkeys(CLASSES, QGBDTClassifier)}
     kinds |= dict.fromkeys(RANKING, QGBDTRanker)
+    params["linear_tree"] &= (
+        params["boosting_type"] == "gbdt"
+        and params["path_smooth"] == 0
+        and params["renew_leaves"]
+        and not case.signs
+        and objective not in QUANTILES
+    )
     case.estimator = kinds.get(objective, QGBDTRegressor)(objective=objective, **params)
     return case
 
@@ -216,6 +227,16 @@ def check_constraints(case, fitted, rng):
         assert (sign * np.diff(raw, axis=1)).min() >= 0
 
 
+def check_linear(case, booster):
+    """Files keep linear leaves, and stages lead to the prediction, which is finite."""
+    assert Booster.from_bytes(booster.to_bytes()) == booster
+    X = booster._check_X(case.rows["X"])
+    *_, last = booster.staged_predict(case.rows["X"])
+    predicted = booster.predict(case.rows["X"])
+    np.testing.assert_array_equal(last, predicted)
+    assert np.isfinite(booster._model.leaf_values(X, 0, booster.n_iterations, 1)).all()
+
+
 def check_equals(case, booster, draw):
     """However the fit is run, the bytes are the same."""
     X, n_trees = case.rows["X"], case.estimator.n_estimators
@@ -225,6 +246,9 @@ def check_equals(case, booster, draw):
     if n_trees > 1 and case.estimator.boosting_type == "gbdt":
         first = case.fit(n_estimators=1)
         assert case.fit(n_estimators=n_trees - 1, init_model=first).booster_ == booster
+    if case.estimator.linear_tree:
+        check_linear(case, booster)
+        return  # other machines, sparse X and workers are refused
     if not isinstance(case.estimator.categorical_features, list):
         sparse = draw(st.sampled_from([sp.csr_array, sp.csc_array]))
         assert case.fit(X=sparse(X)).booster_ == booster

@@ -456,7 +456,7 @@ SOUND = random_booster("multiclass", leaves=[3, 1]).to_lightgbm_string()
         ("num_leaves=3", "num_leaves=2000000000", "leaf_value has 3 values instead of 2000000000"),
         ("num_leaves=3", "num_leaves=0", "num_leaves has a value out of the range"),
         ("num_cat=0", "num_cat=1", "tree 0: cat_boundaries is missing"),
-        ("is_linear=0", "is_linear=1", "tree 0: it is linear (linear_tree=true), which"),
+        ("is_linear=0", "is_linear=1", "tree 0: leaf_const is missing"),
         ("decision_type=8", "decision_type=9", "a threshold that is none of its sets"),
         ("decision_type=8", "decision_type=12", "decision_type has an unknown kind of missing"),
         (

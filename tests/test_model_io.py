@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 from campaigns import fuzz_model, kill_save
 from campaigns.fuzz_model import ODD_NAMES, body_of, sealed, trained_models
+from scipy.sparse import csc_array
 
 from qgbdt import Booster, QGBDTClassifier, QGBDTRegressor
 from qgbdt.errors import ModelFormatError
@@ -27,6 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = (ROOT / "docs/model-format.md").read_text()
 EXAMPLE = re.search(r"```\n(qgbdt-model .*?)```", DOCUMENT, re.DOTALL)[1].encode()
 CATEGORIES = re.search(r"```\n(qgbdt-model 2.*?)```", DOCUMENT, re.DOTALL)[1].encode()
+LINEAR = re.search(r"```\n(qgbdt-model 3.*?)```", DOCUMENT, re.DOTALL)[1].encode()
+VERSION_3 = (ROOT / "tests/data/model-version-3.txt").read_bytes()
 VERSION_2 = (ROOT / "tests/data/model-version-2.txt").read_bytes()
 VERSION_1 = (ROOT / "tests/data/model-version-1.txt").read_bytes()
 
@@ -167,6 +170,16 @@ def test_example_of_categories():
     np.testing.assert_array_equal(predicted, [0.375, 0.875, 0.375, 0.875])
 
 
+def test_example_of_linear_leaves():
+    model = Booster.from_bytes(LINEAR)
+    assert model.to_bytes() == LINEAR == VERSION_3
+    assert model.linear_leaves(0) == [(0.5, {0: 0.25, 1: -1.5}), (0.0, {})]
+    X = [[2, 2], [2, 3], [np.nan, 2], [2, np.nan], [np.inf, -1], [1.7e308, -1.7e308]]
+    expected = [-1.5, 0.875, 0.375, 0.375, 0.375, 0.375]
+    np.testing.assert_array_equal(model.predict(X), expected)
+    np.testing.assert_array_equal(model.predict(csc_array(X)), expected)  # no split is of age
+
+
 # --- Refusals
 
 
@@ -183,9 +196,10 @@ BEFORE_THE_CHECKSUM = {
     b"": "not a qgbdt model: it must begin with 'qgbdt-model '",
     b"\x7fELF\0\xff": "not a qgbdt model: it must begin with 'qgbdt-model '",
     b"qgbdt-model": "not a qgbdt model: it must begin with 'qgbdt-model '",
-    b"qgbdt-model 3\n": "a qgbdt model of version '3', but this qgbdt reads versions 1 and 2",
-    b"qgbdt-model 1\r\n": "a qgbdt model of version '1?', but this qgbdt reads versions 1 and 2",
-    b"qgbdt-model \xff\n": "a qgbdt model of version '?', but this qgbdt reads versions 1 and 2",
+    b"qgbdt-model 4\n": "a qgbdt model of version '4', but this qgbdt reads versions 1 to 3",
+    b"qgbdt-model 1\r\n": "a qgbdt model of version '1?', but this qgbdt reads versions 1 to 3",
+    b"qgbdt-model \xff\n": "a qgbdt model of version '?', but this qgbdt reads versions 1 to 3",
+    b"qgbdt-model 3\n": "the model text ends early",
     b"qgbdt-model 1\n": "the model text ends early",
     EXAMPLE[:-1]: "the model text is damaged: its checksum does not match",
     EXAMPLE + b"\n": "the model text is damaged: its checksum does not match",
@@ -321,13 +335,48 @@ REFUSED_CATEGORIES = [
 ]
 
 
+LINE = b"linear -0.125 0.5 2 0 0.25 1 -1.5 25 25"
+REFUSED_LINEAR = [
+    (b"model 3", b"model 1", "expected 'split', 'categories' or 'leaf'", 11),
+    (b"model 3", b"model 2", "version 2 is for models with categories", 7),
+    (LINE, b"leaf -0.125 25 25", "version 3 is for models with linear leaves", 12),
+    (b"linear", b"leaf", "'0.5' is not a number", 11),
+    (b"linear", b"Linear", "expected 'split', 'categories' or 'leaf', or 'linear'", 11),
+    (b"linear -0.125", b"linear inf", "'inf' is out of range", 11),
+    (b" 0.5 2", b" inf 2", "'inf' is out of range", 11),
+    (b" 0.5 2", b" nan 2", "'nan' is out of range", 11),
+    (b" 0.5 2", b" 0.5 0", "'0' is out of range", 11),
+    (b" 0.5 2", b" 0.5 3", "'3' is out of range", 11),
+    (b" 0.5 2", b" 0.5 -1", "'-1' is out of range", 11),
+    (b" 0.5 2", b" 0.5 1", "'-1.5' is out of range", 11),
+    (b" 0.5 2", b" 0.5 1073741824", "'1073741824' is out of range", 11),
+    (b"0 0.25 1", b"1 0.25 1", "'1' is out of range", 11),
+    (b"0 0.25 1", b"1 0.25 0", "'0' is out of range", 11),
+    (b"0 0.25 1", b"0 0.25 0", "'0' is out of range", 11),
+    (b"0 0.25 1", b"0 0.25 2", "'2' is out of range", 11),
+    (b"0 0.25 1", b"-1 0.25 1", "'-1' is out of range", 11),
+    (b"-1.5", b"nan", "'nan' is out of range", 11),
+    (b"-1.5", b"inf", "'inf' is out of range", 11),
+    (b" 25 25", b" 25", "a word is missing", 11),
+    (b" 25 25", b" 25 25 25", "the line goes on", 11),
+    (b'"age"', b'"age" numbers 1\n7', "expected 'unseen_category'", 9),
+    (b'"income"', b'"income"\nunseen_category missing', "expected 'trees'", 8),
+    (
+        *(b'"age"', b'"age" numbers 1\n7', b'"income"', b'"income"\nunseen_category error'),
+        *("a leaf is linear in a categorical feature", 13),
+    ),
+]
+
+
 def id_of(case):
     return re.sub(r"[^ -~]", "?", case[1].decode(errors="replace"))[:40] or "deleted"
 
 
 @pytest.mark.parametrize(
     ("example", "case"),
-    [(EXAMPLE, case) for case in REFUSED] + [(CATEGORIES, case) for case in REFUSED_CATEGORIES],
+    [(EXAMPLE, case) for case in REFUSED]
+    + [(CATEGORIES, case) for case in REFUSED_CATEGORIES]
+    + [(LINEAR, case) for case in REFUSED_LINEAR],
     ids=lambda case: id_of(case) if isinstance(case, tuple) else "",
 )
 def test_refused(example, case):
@@ -347,7 +396,10 @@ def test_every_message_is_asserted():
     calls = re.findall(r"(?:fail|ModelFormatError)\((.*?)\);", source, re.DOTALL)
     pieces = [p for call in calls for p in re.findall(r'"((?:[^"\\]|\\.)*)"', call)]
     asserted = "\n".join(
-        [*BEFORE_THE_CHECKSUM.values(), *(case[-2] for case in REFUSED + REFUSED_CATEGORIES)]
+        [
+            *BEFORE_THE_CHECKSUM.values(),
+            *(case[-2] for case in REFUSED + REFUSED_CATEGORIES + REFUSED_LINEAR),
+        ]
     )
     asserted += "an iteration is not complete; not a sound qgbdt model:  (line )"
     assert len(pieces) > 25
@@ -372,6 +424,8 @@ trees = b"".join(b"tree %d nodes 1\nleaf 0 0 0\n" % i for i in range(n_trees))
 sound = [
     head + b"features %d\n" % n_names + b'""\n' * n_names + b"trees 0\n",
     head + b'features 1\n""\ntrees %d\n' % n_trees + trees,
+    head.replace(b"l 1", b"l 3") + b'features 1\n""\ntrees %d\n' % (size // 40)
+    + b"".join(b"tree %d nodes 1\nlinear 0 0 1 0 1 0 0\n" % i for i in range(size // 40)),
     head.replace(b"regression", b"multiclass").replace(b"s 1", b"s %d" % n_nodes).replace(
         b"score 0", b"score" + b" 0" * n_nodes) + b'features 1\n""\ntrees 0\n',
 ]
@@ -380,6 +434,10 @@ false = [
     head + b'features 1\n""\ntrees %d\n' % (size // 26) + b"-" * size,
     head + b'features 1\n""\ntrees 1\ntree 0 nodes %d\n' % n_nodes + b"-" * size,
     head + b'features 1\n""\ntrees 1\ntree 0 nodes %d\n' % n_nodes + b"leaf 0 0 0\n" * n_nodes,
+    head.replace(b"l 1", b"l 3") + b'features 1\n""\ntrees 1\ntree 0 nodes %d\n' % n_nodes
+    + b"leaf 0 0 0\n" * n_nodes,
+    head.replace(b"l 1", b"l 3") + b"features %d\n" % n_trees + b'""\n' * n_trees
+    + b"trees 1\ntree 0 nodes 1\nlinear 0 0 %d" % n_trees + b" 0 1" * n_trees + b" 0 0\n",
 ]
 sound, false = [list(map(sealed, texts)) for texts in (sound, false)]
 limit_memory(64)
@@ -402,7 +460,7 @@ for text in false:
     [
         (b"", "must begin with"),
         (np.random.default_rng(0).bytes(10_000), "must begin with"),
-        (edited(EXAMPLE, b"model 1", b"model 3"), "version '3'"),
+        (edited(EXAMPLE, b"model 1", b"model 4"), "version '4'"),
         (EXAMPLE[:200], "checksum"),
     ],
     ids=["empty", "junk", "another version", "cut"],

@@ -70,7 +70,7 @@ def expected(booster, X, *, raw=False, start=0, end=None):
     base = booster.predict(X[:1], raw_score=True, start_iteration=booster.n_iterations)
     trees = booster.trees()[start * K : None if end is None else end * K]
     base, no_sets = np.atleast_1d(np.squeeze(base)), [[]] * len(trees)
-    model = ReferenceModel(booster.objective, base, trees, no_sets)
+    model = ReferenceModel(booster.objective, base, trees, no_sets, [{} for _ in trees])
     values = model.predict_raw(X) if raw else model.predict(X)
     return values[:, 0] if K == 1 else values
 

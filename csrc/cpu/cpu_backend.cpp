@@ -114,6 +114,12 @@ CpuBackend::CpuBackend(TrainingData data, Team& team)
            gradient_.data(), hessian_.data()};
   if (data_.raw_prediction)
     std::copy_n(data_.raw_prediction, raw_prediction_.size(), raw_prediction_.data());
+  if (data_.X) {
+    row_numbers_.resize(n_samples_);
+    bins_.rows().for_stretches(0, n_samples_, [&](int64_t begin, int64_t end, int64_t first_row) {
+      std::iota(row_numbers_.begin() + begin, row_numbers_.begin() + end, first_row + begin);
+    });
+  }
   if (is_ranking(data_.objective)) {
     ranking_tables_ = ranking_tables(data_);
     ranking_ = {data_.query_begin.data(), ranking_tables_.inverse_max_dcg.data(),

@@ -64,6 +64,10 @@ class CpuBackend final : public Backend {
   void leaf_sums(int output, int gradient_exponent, int hessian_exponent,
                  std::span<LeafSums> sums) override;
   void add_leaf_values(int output, std::span<const double> values) override;
+  std::vector<LinearLeaf> fit_linear_leaves(int output, std::span<const LinearTask> leaves,
+                                            const LinearRules& rules) override;
+  void add_linear_leaves(int output, std::span<const double> values,
+                         std::span<const LinearLeaf> leaves) override;
 
  private:
   struct ListedScratch;
@@ -187,6 +191,7 @@ class CpuBackend final : public Backend {
   std::vector<Buffer<HistCell>> slots_;  // cells of own_tiles_
   std::vector<Buffer<HistCell>> whole_;  // of all tiles, until other workers have their parts
 
+  std::vector<int64_t> row_numbers_;  // among all, where leaves are linear
   Buffer<uint32_t> residual_keys_;    // by place in the row order, where leaves are quantiles,
   Buffer<int64_t> residual_weights_;  // as these
 

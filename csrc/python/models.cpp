@@ -64,6 +64,7 @@ py::array_t<double> explain(const Predictor& predictor, const py::array& X, int6
   const Model& model = predictor.model();
   const MatrixView view = matrix_view(X);
   check_prediction(model, view, begin, end);
+  check(!predictor.is_linear(), "only constant leaves are explained");
   const int64_t places = model.n_features() + 1;
   std::vector<int64_t> shape{view.n_samples, model.n_outputs, places};
   if (pairs) shape.push_back(places);
@@ -76,16 +77,17 @@ py::array_t<double> explain(const Predictor& predictor, const py::array& X, int6
   return out;
 }
 
-// [n_samples][n_trees]
-py::array_t<int32_t> leaf_numbers(const Predictor& predictor, const py::array& X, int64_t begin,
-                                  int64_t end, int n_threads) {
+// [n_samples][n_trees]: numbers of leaves, or what they add.
+template <class T, auto kQuestion>
+py::array_t<T> of_leaves(const Predictor& predictor, const py::array& X, int64_t begin, int64_t end,
+                         int n_threads) {
   const MatrixView view = matrix_view(X);
   check_prediction(predictor.model(), view, begin, end);
-  py::array_t<int32_t> out({view.n_samples, (end - begin) * predictor.model().n_outputs});
-  int32_t* to = out.mutable_data();
+  py::array_t<T> out({view.n_samples, (end - begin) * predictor.model().n_outputs});
+  T* to = out.mutable_data();
   const py::gil_scoped_release release;
   with_team(predictor.useful_threads(view.n_samples, end - begin, n_threads),
-            [&](Team& team) { predictor.leaf_numbers(view, begin, end, team, to); });
+            [&](Team& team) { (predictor.*kQuestion)(view, begin, end, team, to); });
   return out;
 }
 
@@ -113,13 +115,50 @@ void check_sets(const Model& model) {
             "a categorical split has a feature that has categories, and a set");
 }
 
+// A leaf's constant, and the coefficients of features; without these it is constant.
+using LinearFields = std::pair<double, std::vector<std::pair<int32_t, double>>>;
+
+// Of all leaves of a tree, or of none.
+void set_linear(const std::vector<LinearFields>& leaves, Tree* tree) {
+  if (leaves.empty()) return;
+  size_t n_leaves = 0;
+  for (const Node& node : *tree) {
+    std::vector<LinearTerm> terms;
+    if (node.feature >= 0) {
+      tree->linear.add(0, terms);
+      continue;
+    }
+    check(n_leaves < leaves.size(), "a linear model for each leaf");
+    const auto& [constant, coefficients] = leaves[n_leaves++];
+    for (const auto& [feature, coefficient] : coefficients) terms.push_back({feature, coefficient});
+    tree->linear.add(constant, terms);
+  }
+  check(n_leaves == leaves.size(), "a linear model for each leaf");
+  if (tree->linear.empty()) tree->linear = {};
+}
+
+// Likewise; empty if all leaves are constant.
+std::vector<LinearFields> linear_leaves(const Predictor& predictor, int64_t index) {
+  check(0 <= index && index < int64_t(predictor.model().trees.size()), "tree out of range");
+  const Tree& tree = predictor.model().trees[index];
+  std::vector<LinearFields> leaves;
+  for (size_t i = 0; i < tree.size() && !tree.linear.empty(); ++i) {
+    if (tree[i].feature >= 0) continue;
+    leaves.emplace_back(tree.linear.constants[i], std::vector<std::pair<int32_t, double>>());
+    for (const LinearTerm& term : tree.linear.terms_of(i))
+      leaves.back().second.emplace_back(term.feature, term.coefficient);
+  }
+  return leaves;
+}
+
 // A model of trees from elsewhere, proved as that of a file is.
 std::unique_ptr<Predictor> of_trees(
     const std::string& objective, int32_t n_outputs, std::vector<double> base_score,
     std::vector<std::string> feature_names,
     const std::vector<py::array_t<Node, py::array::c_style>>& trees,
     std::vector<Categories> categories,
-    const std::vector<std::vector<std::vector<int32_t>>>& category_sets) {
+    const std::vector<std::vector<std::vector<int32_t>>>& category_sets,
+    const std::vector<std::vector<LinearFields>>& linear_leaves) {
   Model model{
       {}, n_outputs, std::move(feature_names), std::move(base_score), {}, std::move(categories)};
   check(objective_from_name(objective, &model.objective), "unknown objective");
@@ -136,6 +175,9 @@ std::unique_ptr<Predictor> of_trees(
       }
     }
   check_sets(model);
+  check(linear_leaves.empty() || linear_leaves.size() == trees.size(),
+        "linear leaves of each tree");
+  for (size_t i = 0; i < linear_leaves.size(); ++i) set_linear(linear_leaves[i], &model.trees[i]);
   return std::make_unique<Predictor>(model_from_text(model_to_text(model)));
 }
 
@@ -176,7 +218,9 @@ void bind_models(py::module_& m) {
       .def_property_readonly("categories", [](const Predictor& p) { return p.model().categories; })
       .def_property_readonly("refuses_unseen",
                              [](const Predictor& p) { return p.model().refuses_unseen; })
+      .def_property_readonly("has_linear_leaves", &Predictor::is_linear)
       .def("category_sets", &category_sets, py::arg("tree"))
+      .def("linear_leaves", &linear_leaves, py::arg("tree"))
       .def_property_readonly("base_score",
                              [](const Predictor& p) { return array_of(p.model().base_score); })
       .def("tree",
@@ -192,8 +236,10 @@ void bind_models(py::module_& m) {
            py::arg("init_score") = py::none())
       .def("explain", &explain, py::arg("X"), py::arg("start_iteration"), py::arg("end_iteration"),
            py::arg("n_threads"), py::arg("pairs"))
-      .def("leaf_numbers", &leaf_numbers, py::arg("X"), py::arg("start_iteration"),
-           py::arg("end_iteration"), py::arg("n_threads"))
+      .def("leaf_numbers", &of_leaves<int32_t, &Predictor::leaf_numbers>, py::arg("X"),
+           py::arg("start_iteration"), py::arg("end_iteration"), py::arg("n_threads"))
+      .def("leaf_values", &of_leaves<double, &Predictor::leaf_values>, py::arg("X"),
+           py::arg("start_iteration"), py::arg("end_iteration"), py::arg("n_threads"))
       .def(
           "useful_threads",
           [](const Predictor& p, int64_t n_samples, int64_t begin, int64_t end) {
@@ -217,7 +263,8 @@ void bind_models(py::module_& m) {
       .def_static("of_trees", &of_trees, py::arg("objective"), py::arg("n_outputs"),
                   py::arg("base_score"), py::arg("feature_names"), py::arg("trees"),
                   py::arg("categories") = std::vector<Categories>(),
-                  py::arg("category_sets") = std::vector<std::vector<std::vector<int32_t>>>())
+                  py::arg("category_sets") = std::vector<std::vector<std::vector<int32_t>>>(),
+                  py::arg("linear_leaves") = std::vector<std::vector<LinearFields>>())
       .def_property_readonly_static("node_dtype",
                                     [](const py::object&) { return py::dtype::of<Node>(); });
 }

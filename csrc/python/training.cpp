@@ -116,6 +116,8 @@ TrainParams train_params(const py::dict& dict) {
                               in.get<bool>("xgboost_dart_mode")};
   if (boosting == "dart") p.dropout = dropout;
   p.is_forest = boosting == "rf";
+  p.linear_tree = in.get<bool>("linear_tree");
+  p.linear_lambda = in.get<double>("linear_lambda");
   in.finish();
   check(fits_outputs(p.objective, p.n_outputs), "n_outputs does not fit the objective");
   check((p.objective == ObjectiveKind::custom) == p.custom.has_value(), "what is custom differs");
@@ -347,6 +349,15 @@ void check_forced_splits(const std::vector<ForcedSplit>& splits, const BinnedMat
   }
 }
 
+// What linear leaves know nothing of.
+void check_linear_tree(const TrainParams& p) {
+  const bool has_quantiles = visit_objective(
+      p.objective, [](auto objective) { return decltype(objective)::kQuantileLeaves; });
+  check(!has_quantiles && p.renew_leaves, "linear leaves are fitted to gradients");
+  check(p.path_smooth == 0 && p.monotone_constraints.empty(), "linear leaves have no bounds");
+  check(!p.changes_trees(), "linear leaves stay as they are");
+}
+
 GivenGradients custom_gradients(const GradientFunction& of_all, uintptr_t of_rows, int64_t n,
                                 int n_outputs) {
   GivenGradients custom;
@@ -406,7 +417,7 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
                       std::vector<Categories> categories, bool refuses_unseen,
                       const GradientFunction& gradients_of_all, uintptr_t gradients_of_rows,
                       const std::vector<std::optional<DoubleArray>>& eval_init_scores,
-                      const std::vector<uintptr_t>& losses) {
+                      const std::vector<uintptr_t>& losses, const std::optional<py::array>& X) {
   const TrainParams params = train_params(params_dict);
   const int64_t n = matrix.n_samples();
   TrainingData data = training_data(matrix, params, y, sample_weight, query_sizes, gradients_of_all,
@@ -419,6 +430,14 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
   check(n_threads >= 1, "n_threads must be at least 1");
   check_forced_splits(params.forced_splits, matrix);
   check(!device || matrix.listed_features().empty(), "a device reads no lists: may_list=False");
+  check(X.has_value() == params.linear_tree, "linear leaves need X, others do not");
+  if (X) {
+    data.X = matrix_view(*X);
+    check(data.X->n_samples == n && data.X->n_features == matrix.n_features(),
+          "X and the bins differ");
+    check(!device, "a device has no linear leaves");
+    check_linear_tree(params);
+  }
 
   Model model{
       params.objective, params.n_outputs, std::move(feature_names), {}, {}, std::move(categories),
@@ -457,6 +476,7 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
   std::optional<Stopwatch> stopwatch;
   with_comm(shared_comm, [&](Comm& comm) {
     check(params.objective != ObjectiveKind::cox || comm.world_size() == 1, "cox is of all rows");
+    check(!X || comm.world_size() == 1, "a linear leaf is of all rows");
     stopwatch.emplace(comm);
     int64_t n_rows = n;
     for (const EvaluationData& some : eval_data) n_rows += some.n_samples();
@@ -531,6 +551,7 @@ std::unique_ptr<Predictor> refit_model(const BinnedMatrix& matrix, const DoubleA
   check(raw_prediction.size() == n * params.n_outputs,
         "raw_prediction must have n_samples values an output");
   check(0 <= decay_rate && decay_rate <= 1, "decay_rate out of range");
+  check(!predictor.is_linear(), "a constant cannot be refitted for linear leaves");
   data.raw_prediction = raw_prediction.data();
   std::vector<int32_t> leaves;
   const auto leaves_of_rows = [&](int64_t iteration) {
@@ -568,7 +589,7 @@ void bind_training(py::module_& m) {
         py::arg("refuses_unseen") = false, py::arg("gradients_of_all") = py::none(),
         py::arg("gradients_of_rows") = 0,
         py::arg("eval_init_scores") = std::vector<std::optional<DoubleArray>>(),
-        py::arg("losses") = std::vector<uintptr_t>());
+        py::arg("losses") = std::vector<uintptr_t>(), py::arg("X") = py::none());
   m.def("refit", &refit_model, py::arg("matrix"), py::arg("y"), py::arg("sample_weight"),
         py::arg("query_sizes"), py::arg("params"), py::arg("model"), py::arg("decay_rate"),
         py::arg("leaves_of"), py::arg("raw_prediction"), py::arg("n_threads"),

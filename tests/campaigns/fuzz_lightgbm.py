@@ -29,8 +29,10 @@ from campaigns.fuzz_model import (
     flip_bits,
     insert_bytes,
     limit_memory,
+    linear_models,
     number_near,
     replaced,
+    rows_for,
     swap_lines,
     trained_models,
     truncate,
@@ -40,16 +42,16 @@ from qgbdt import Booster
 from qgbdt.errors import ModelFormatError
 
 NUMBER = re.compile(rb"[= ]([-+]?\d[^ \n]*)(?=[ \n])")
-SIZE = re.compile(rb"(?:num_class|per_iteration|feature_idx|num_leaves|num_cat)=(\d+)")
-CHILD = re.compile(rb"(?:child|decision_type|split_feature)=(?:\S+ )*?(-?\d+)(?=[ \n])")
+SIZE = re.compile(rb"(?:num_class|per_iteration|feature_idx|num_leaves|num_cat|num_features)=(\d+)")
+CHILD = re.compile(rb"(?:child|decision_type|split_feature|features)=(?:\S+ )*?(-?\d+)(?=[ \n])")
 
 
 @cache
 def corpus() -> list[bytes]:
-    """Texts of every objective, and as if zero were missing in some splits."""
+    """Texts of every objective and of linear trees, and as if zero were missing in some splits."""
     texts = [
         booster.to_lightgbm_string().encode()
-        for booster in trained_models()
+        for booster in (*trained_models(), *linear_models())
         if booster.objective != "custom"
     ]
     texts += [re.sub(rb"(decision_type=.*)\b8\b", rb"\g<1>4", text) for text in texts]
@@ -82,12 +84,12 @@ def outcome_of(text: bytes) -> str:
         booster = Booster.from_lightgbm_string(text.decode(errors="surrogateescape"))
     except ModelFormatError as error:
         return re.sub(r"'.*'|\[.*\]|-?\d+", "_", str(error))
-    X = np.random.default_rng(0).normal(size=(9, booster.num_feature()))
-    X[:4] = np.array([[np.nan], [np.inf], [-np.inf], [0.0]])
+    X = rows_for(booster)
     raw = booster.predict(X, raw_score=True, n_jobs=1)
     again = Booster.from_lightgbm_string(booster.to_lightgbm_string())
     np.testing.assert_array_equal(again.predict(X, raw_score=True, n_jobs=1), raw)
-    booster.predict_contrib(X, n_jobs=1)
+    if not booster._model.has_linear_leaves:
+        booster.predict_contrib(X, n_jobs=1)
     return "loaded"
 
 

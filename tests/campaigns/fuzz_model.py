@@ -89,12 +89,25 @@ def categorical_models() -> Iterator[Booster]:
         yield model.fit(X, y).booster_
 
 
+def linear_models() -> Iterator[Booster]:
+    """Models with linear leaves, without and with categories."""
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(120, 3))
+    X[::9, 1], X[:, 2] = np.nan, rng.integers(0, 3, 120)
+    y = np.where(X[:, 0] > 0, X[:, 0], np.nan_to_num(X[:, 1])) + (X[:, 2] == 1)
+    few = {"n_estimators": 3, "num_leaves": 4, "min_child_samples": 5, "linear_tree": True}
+    yield QGBDTRegressor(**few).fit(X, y).booster_
+    yield QGBDTClassifier(**few).fit(X, np.digitize(y, [0, 1])).booster_
+    yield QGBDTRegressor(**few, categorical_features=[2], min_data_per_group=3).fit(X, y).booster_
+
+
 ODD_NAMES = ["", "a b", 'a "quoted" \\ name', "\0\t\n\x1f\x7f", "é 日本 😀 \u2028", "trees 1"]
 
 
 @cache
 def corpus() -> list[bytes]:
-    texts = [booster.to_bytes() for booster in (*trained_models(), *categorical_models())]
+    boosters = (*trained_models(), *categorical_models(), *linear_models())
+    texts = [booster.to_bytes() for booster in boosters]
     for i, name in enumerate(ODD_NAMES):
         escaped = re.sub(r'["\\]', r"\\\g<0>", name)
         escaped = re.sub(r"[\0-\x1f]", lambda c: f"\\u{ord(c[0]):04x}", escaped)
@@ -295,7 +308,8 @@ def use(booster: Booster) -> None:
         assert predicted.ndim == 1 + (len(booster._model.base_score) > 1)
     for kind in ("split", "gain"):
         assert booster.feature_importance(kind).shape == (booster.num_feature(),)
-    assert booster.predict_contrib(X, n_jobs=1).shape[0] == 9
+    if not booster._model.has_linear_leaves:
+        assert booster.predict_contrib(X, n_jobs=1).shape[0] == 9
     assert booster.apply(X, n_jobs=1).shape == (9, booster.num_trees())
     if booster.objective != "custom" and not booster._categories:
         assert booster.to_lightgbm_string()
@@ -303,6 +317,7 @@ def use(booster: Booster) -> None:
     assert len(booster.trees()) == booster.num_trees()
     for i, tree in enumerate(booster.trees()):
         assert len(booster.category_sets(i)) == tree["is_categorical"].sum()
+        assert len(booster.linear_leaves(i)) in (0, (tree["feature"] < 0).sum())
     assert Booster.model_from_string(booster.model_to_string()) == booster
     assert repr(booster)
 
