@@ -166,19 +166,22 @@ def simulated(task: str, seed: int = 0) -> Data:
     return Data("simulated", task, X, y, MAX_ROWS, group)
 
 
-def real(task: str, catalogue: Any) -> Data | None:
-    if task == "times":
+REAL = {
+    "numbers": ("california",),
+    "shares": ("california",),
+    "counts": ("fremtpl_frequency",),
+    "amounts": ("fremtpl_severity",),
+    "claims": ("fremtpl_frequency",),
+    "binary": ("credit_default",),
+    "classes": ("covtype", "letter"),
+    "rank": ("lgb_rank",),
+    "times": ("flchain",),
+}
+
+
+def real(name: str, task: str, catalogue: Any) -> Data | None:
+    if name == "flchain":
         return flchain()
-    name = {
-        "shares": "california",
-        "counts": "fremtpl_frequency",
-        "amounts": "fremtpl_severity",
-        "claims": "fremtpl_frequency",
-        "binary": "credit_default",
-        "classes": "letter",
-        "rank": "lgb_rank",
-        "numbers": "california",
-    }[task]
     data = sources.from_catalogue(catalogue, name)
     if task == "shares":
         return replace(data, y=data.y.argsort().argsort() / (len(data.y) - 1))
@@ -265,15 +268,12 @@ def main() -> None:
     lines = []
     for objective in args.objectives.split(","):
         task, _, rival = OBJECTIVES[objective]
-        line = [f"`{objective}`", "LightGBM" if rival is by_lightgbm else "XGBoost"]
-        for data in (real(task, catalogue), simulated(task)):
-            known = data is not None
-            line += (
-                [data.name, difference(objective, data, args.seeds, bits)] if known else ["-", "-"]
-            )
-        del line[4]
-        lines.append(line)
-    text = results.table(["objective", "beside", "real", "difference", "simulated"], lines) + "\n"
+        beside = "LightGBM" if rival is by_lightgbm else "XGBoost"
+        for name in (*REAL[task], "simulated"):
+            data = simulated(task) if name == "simulated" else real(name, task, catalogue)
+            found = "-" if data is None else difference(objective, data, args.seeds, bits)
+            lines.append([f"`{objective}`", beside, name, found])
+    text = results.table(["objective", "beside", "rows", "difference"], lines) + "\n"
     if args.markdown:
         args.markdown.write_text(text)
     print(text)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from qgbdt import _core
 from qgbdt.categories import Categories
-from qgbdt.dataset_file import Facts, Stored, csc, lists_of
+from qgbdt.dataset_file import Facts, Stored, binning_of, csc, lists_of
 from qgbdt.devices import host_array
 from qgbdt.distributed.communicator import ALONE
 from qgbdt.errors import DataError, ParameterError
@@ -116,11 +116,7 @@ class BinnedDataset:
         """Of the thresholds of all features, one after the other, and where each feature's end."""
         self = cls.__new__(cls)
         self._facts, self._columns, self._rows = facts, columns, rows
-        are_categorical = [values is not None for values in facts.categories]
-        self._binning = _core.Binning(
-            [part.tolist() for part in np.split(thresholds, ends)[:-1]],
-            are_categorical or [False] * facts.shape[1],
-        )
+        self._binning = binning_of(facts, thresholds, ends)
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:

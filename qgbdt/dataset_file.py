@@ -18,6 +18,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from qgbdt._core import Binning
 from qgbdt.categories import Values
 from qgbdt.errors import DataError
 from qgbdt.files import replacing
@@ -90,6 +91,7 @@ class Stored(NamedTuple):
             check_array("thresholds", thresholds, np.float64, 1)
             check_array("ends", ends, np.int64, 1)
             check_ends(ends, facts)
+            binning_of(facts, thresholds, ends)  # which checks them
             if "indptr" in file.files:
                 columns = csc(file["bins"], file["indices"], file["indptr"], facts.shape)
                 columns.check_format()
@@ -101,6 +103,20 @@ class Stored(NamedTuple):
                 if columns.shape != shape:
                     raise ValueError("its bins are of other rows")
             return cls(facts, thresholds, ends, columns)
+
+
+def binning_of(facts: Facts, thresholds: NDArray[np.float64], ends: NDArray[np.int64]) -> Binning:
+    """How values become bins.
+
+    Raises
+    ------
+    ValueError
+        If a feature's thresholds do not ascend, or are too many.
+    """
+    return Binning(
+        [part.tolist() for part in np.split(thresholds, ends)[:-1]],
+        [values is not None for values in facts.categories] or [False] * facts.shape[1],
+    )
 
 
 def csc(data: Any, indices: Any, indptr: Any, shape: tuple[int, int]) -> Any:

@@ -5,8 +5,10 @@ fits and predictions of X itself, and of its rows binned anew. Tolerance: none.
 """
 
 import copy
+import gc
 import os
 import pickle
+import weakref
 import zipfile
 from contextlib import suppress
 
@@ -391,6 +393,7 @@ def test_files_that_lie(tmp_path):
         ({"bins": bins.astype(np.int16)}, "its bins are"),
         ({"ends": np.arange(3)}, "its thresholds are of other features"),
         ({"thresholds": np.zeros(5, np.float32)}, "its thresholds are damaged"),
+        ({"thresholds": data._thresholds[0][::-1].copy()}, "thresholds must be finite and ascend"),
         ({"facts": np.frombuffer(b"{}", np.uint8)}, "is no sound BinnedDataset"),
     ):
         for mmap in (True, False):
@@ -398,6 +401,21 @@ def test_files_that_lie(tmp_path):
             stored(path, **changes)
             with pytest.raises(DataError, match=words):
                 BinnedDataset.load(path, mmap=mmap)
+    of_frame = BinnedDataset(frame(100))
+    of_frame.save(path)
+    thresholds, ends = of_frame._thresholds
+    stored(path, thresholds=np.concatenate([[-1.0], thresholds]), ends=ends + 1)
+    with pytest.raises(DataError, match="its thresholds are of other categories"):
+        BinnedDataset.load(path)
+    lists = BinnedDataset(sparse_rows(100))
+    for name, value in (("indices", 100), ("indices", -1), ("indptr", 10_000)):
+        lists.save(path)
+        with np.load(path) as file:
+            array = file[name].copy()
+        array[len(array) // 2] = value
+        stored(path, **{name: array})
+        with pytest.raises(DataError, match="is no sound BinnedDataset"):
+            BinnedDataset.load(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("bins.npy", b"")
     with pytest.raises(DataError, match="is no sound BinnedDataset"):
@@ -447,6 +465,11 @@ def test_a_model_of_other_bins():
         with pytest.raises(DataError, match="evaluated on only while training on one of the same"):
             QGBDTRegressor().fit(training, y[:400], eval_set=[(data, y[:400])])
     rows = frame(300)
+    others = rows.assign(town=rows["town"].replace("7", "70"))  # as many
+    with pytest.raises(DataError, match="evaluated on only while training on one of the same"):
+        QGBDTRegressor().fit(
+            BinnedDataset(rows), target(rows), eval_set=[(BinnedDataset(others), target(others))]
+        )
     of_frame = QGBDTRegressor(**SMALL).fit(rows, target(rows))
     with pytest.raises(DataError, match="splits where the bins of the dataset do not end"):
         of_frame.predict(BinnedDataset(rows[:10]))  # which has fewer towns
@@ -499,6 +522,37 @@ def test_words():
     rows.loc[0, "town"] = "nowhere"
     with pytest.raises(DataError, match="which training has not seen"):
         strict.transform(rows)
+
+
+def test_columns_live_as_long_as_their_matrix():
+    data = BinnedDataset(hurting_data(50))
+    columns, matrix = weakref.ref(data._columns), data._matrix(1)
+    del data
+    gc.collect()
+    assert columns() is not None
+    del matrix
+    gc.collect()
+    assert columns() is None
+
+
+def test_what_the_core_refuses():
+    X = hurting_data(50)
+    binning = _core.Binning(X, 255, 1, [])
+    bins = binning.columns(X, 1)
+    for rows in ([50], [-1]):
+        with pytest.raises(ValueError, match="a row is beyond those of the bins"):
+            _core.BinnedMatrix.of_columns(bins, np.array(rows), binning, 1)
+    with pytest.raises(ValueError, match="bins of other features"):
+        _core.BinnedMatrix.of_columns(bins[:3].copy(), None, binning, 1)
+    with pytest.raises(TypeError):  # a copy would not live as long as the matrix
+        _core.BinnedMatrix.of_columns(np.asfortranarray(bins), None, binning, 1)
+    with pytest.raises(ValueError, match="X has other features"):
+        binning.columns(X[:, :2], 1)
+    for thresholds in ([[1.0, 1.0]], [[np.nan]], [[np.inf]], [list(range(255))]):
+        with pytest.raises(ValueError, match=r"thresholds must|at most 255 bins"):
+            _core.Binning(thresholds, [0])
+    with pytest.raises(ValueError, match="one kind a feature"):
+        _core.Binning([[0.0]], [0, 0])
 
 
 def test_memory_is_foretold():

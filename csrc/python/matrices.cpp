@@ -142,11 +142,10 @@ ByteArray binned_columns(const Matrix& X, const SharedBinning& binning, int n_th
       view_of(X));
 }
 
-std::unique_ptr<BinnedMatrix> matrix_of_columns(const ByteArray& bins,
-                                                const std::optional<LongArray>& rows,
-                                                const SharedBinning& binning, int n_threads,
-                                                const std::optional<SharedComm>& shared_comm,
-                                                const std::optional<RowBlocks>& row_blocks) {
+py::object matrix_of_columns(const ByteArray& bins, const std::optional<LongArray>& rows,
+                             const SharedBinning& binning, int n_threads,
+                             const std::optional<SharedComm>& shared_comm,
+                             const std::optional<RowBlocks>& row_blocks) {
   check(bins.ndim() == 2 && bins.shape(0) == binning->n_features(), "bins of other features");
   const int64_t n_kept = bins.shape(1), n_samples = rows ? rows->size() : n_kept;
   std::unique_ptr<BinnedMatrix> matrix;
@@ -159,7 +158,9 @@ std::unique_ptr<BinnedMatrix> matrix_of_columns(const ByteArray& bins,
               matrix = std::make_unique<BinnedMatrix>(std::move(columns), std::move(global),
                                                       *binning, comm, team);
             });
-  return matrix;
+  py::object found = py::cast(std::move(matrix));
+  found.attr("bins_of_others") = bins;  // so that they live as long
+  return found;
 }
 
 // Of a sparse matrix.
@@ -254,13 +255,12 @@ void bind_matrices(py::module_& m) {
           },
           py::arg("X"), py::arg("n_threads"));
 
-  py::class_<BinnedMatrix>(m, "BinnedMatrix")
+  py::class_<BinnedMatrix>(m, "BinnedMatrix", py::dynamic_attr())
       .def(py::init(&binned_matrix), py::arg("X"), py::arg("max_bin"), py::arg("n_threads"),
            py::arg("comm") = py::none(), py::arg("row_blocks") = py::none(),
            py::arg("n_categories") = std::vector<int32_t>(), py::arg("may_list") = true)
-      .def_static("of_columns", &matrix_of_columns, py::keep_alive<0, 1>(),
-                  py::arg("bins").noconvert(), py::arg("rows"), py::arg("binning"),
-                  py::arg("n_threads"), py::arg("comm") = py::none(),
+      .def_static("of_columns", &matrix_of_columns, py::arg("bins").noconvert(), py::arg("rows"),
+                  py::arg("binning"), py::arg("n_threads"), py::arg("comm") = py::none(),
                   py::arg("row_blocks") = py::none())
       .def_static("of_lists", &matrix_of_lists, py::arg("bins"), py::arg("rows"),
                   py::arg("column_begin"), py::arg("n_samples"), py::arg("binning"),
