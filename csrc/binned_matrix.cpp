@@ -138,13 +138,15 @@ std::vector<double> BinnedMatrix::find_default_places(const MatrixView& X, const
   return shares;
 }
 
-// The place of 0, and the share of rows that are not listed.
+// The place of what is not listed, and the share of rows that have it.
 std::vector<double> BinnedMatrix::find_default_places(const SparseView& X) {
   std::vector<double> shares;
   for (int32_t f = 0; f < n_features(); ++f) {
     StoredColumn& stored = stored_[f];
     const std::vector<double>& t = thresholds_[f];
-    stored.default_bin = uint8_t(std::lower_bound(t.begin(), t.end(), 0.0) - t.begin());
+    stored.default_bin =
+        uint8_t(X.others_are_missing ? n_value_bins(f)
+                                     : std::lower_bound(t.begin(), t.end(), 0.0) - t.begin());
     default_places_[f] =
         uint8_t(bin_orders_[f].place(position_of_bin(stored.default_bin, n_value_bins(f))));
     stored.n_listed = X.column_begin[f + 1] - X.column_begin[f];
@@ -290,6 +292,7 @@ void BinnedMatrix::assign_bins(const SparseView& X, const T* data, BinColumn<T> 
       binned.resize(stored.n_listed);
       has_missing_[f] = bin_column(bin_table<T>(thresholds_[f]), data + begin, stored.n_listed,
                                    uint8_t(n_value_bins(f)), binned.data());
+      if (X.others_are_missing && stored.n_listed < n_samples_) has_missing_[f] = true;
       if (stored.is_listed) {
         std::copy(binned.begin(), binned.end(), listed_bins_.data() + stored.begin);
         std::copy_n(X.rows + begin, stored.n_listed, listed_rows_.data() + stored.begin);

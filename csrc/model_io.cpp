@@ -13,7 +13,7 @@ namespace qgbdt {
 namespace {
 
 constexpr std::string_view kMagic = "qgbdt-model";
-constexpr std::string_view kVersion = "1", kVersionOfCategories = "2";
+constexpr std::string_view kVersion = "1", kVersionOfCategories = "2", kVersionOfZeros = "3";
 constexpr std::string_view kHex = "0123456789abcdef";
 
 constexpr std::pair<ObjectiveKind, const char*> kObjectives[] = {
@@ -280,9 +280,9 @@ std::string_view checked_body(std::string_view text) {
   if (!text.starts_with(magic))
     throw ModelFormatError("not a qgbdt model: it must begin with " + shown(magic));
   const std::string_view version = text.substr(magic.size(), text.find('\n') - magic.size());
-  if (version != kVersion && version != kVersionOfCategories)
+  if (version != kVersion && version != kVersionOfCategories && version != kVersionOfZeros)
     throw ModelFormatError("a qgbdt model of version " + shown(version) +
-                           ", but this qgbdt reads versions 1 and 2");
+                           ", but this qgbdt reads versions 1 to 3");
   if (text.size() < magic.size() + version.size() + 1 + kChecksumLine)
     throw ModelFormatError("the model text ends early");
   const std::string_view body = text.substr(0, text.size() - kChecksumLine);
@@ -413,7 +413,9 @@ std::string model_to_text(const Model& model) {
   Writer out;
   const bool has_categories = model.has_categories();
   out.word(kMagic);
-  out.word(has_categories ? kVersionOfCategories : kVersion);
+  out.word(model.zero_is_missing ? kVersionOfZeros
+           : has_categories      ? kVersionOfCategories
+                                 : kVersion);
   out.end_line();
   out.word("objective");
   out.word(objective_name(model.objective));
@@ -443,6 +445,11 @@ std::string model_to_text(const Model& model) {
     out.word(model.refuses_unseen ? "error" : "missing");
     out.end_line();
   }
+  if (model.zero_is_missing) {
+    out.word("zero");
+    out.word("missing");
+    out.end_line();
+  }
   out.word("trees");
   out.number(model.trees.size());
   out.end_line();
@@ -462,7 +469,7 @@ Model model_from_text(std::string_view text) {
   Model model;
   in.next_line();  // the magic and the version, already checked
   in.expect(kMagic);
-  const bool has_categories = in.word() == kVersionOfCategories;
+  const std::string_view version = in.word();
   in.next_line();
   in.expect("objective");
   if (!objective_from_name(in.word(), &model.objective)) in.fail("unknown objective");
@@ -493,16 +500,25 @@ Model model_from_text(std::string_view text) {
   for (int32_t f = 0; f < n_features; ++f) {
     in.next_line();
     model.feature_names.push_back(in.quoted());
-    if (has_categories) model.categories.push_back(read_values(in));
+    if (version != kVersion) model.categories.push_back(read_values(in));
     in.end_line();
   }
-  if (has_categories) {
-    if (!model.has_categories()) in.fail("version 2 is for models with categories");
+  if (!model.has_categories()) {
+    if (version == kVersionOfCategories) in.fail("version 2 is for models with categories");
+    model.categories.clear();
+  } else {
     in.next_line();
     in.expect("unseen_category");
     const std::string_view unseen = in.word();
     if (unseen != "missing" && unseen != "error") in.fail("expected 'missing' or 'error'");
     model.refuses_unseen = unseen == "error";
+    in.end_line();
+  }
+  if (version == kVersionOfZeros) {
+    in.next_line();
+    in.expect("zero");
+    in.expect("missing");
+    model.zero_is_missing = true;
     in.end_line();
   }
   in.next_line();

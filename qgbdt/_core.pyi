@@ -65,6 +65,7 @@ class BinnedMatrix:
         row_blocks: Sequence[tuple[int, int]] | None = None,
         n_categories: Sequence[int] = (),
         may_list: bool = True,
+        zero_is_missing: bool = False,
     ) -> None: ...
     @property
     def n_samples(self) -> int: ...
@@ -96,6 +97,8 @@ class Model:
     def categories(self) -> list[Categories]: ...
     @property
     def refuses_unseen(self) -> bool: ...
+    @property
+    def zero_is_missing(self) -> bool: ...
     def category_sets(self, tree: int) -> list[list[int]]: ...
     @property
     def base_score(self) -> NDArray[np.float64]: ...
@@ -136,6 +139,7 @@ class Model:
         trees: Sequence[NDArray[np.void]],
         categories: Sequence[Categories] = (),
         category_sets: Sequence[Sequence[Sequence[int]]] = (),
+        zero_is_missing: bool = False,
     ) -> Model: ...
     node_dtype: ClassVar[np.dtype[np.void]]
 
@@ -184,6 +188,7 @@ def train(
     gradients_of_rows: int = 0,
     eval_init_scores: Sequence[NDArray[np.float64] | None] = (),
     losses: Sequence[int] = (),
+    zero_is_missing: bool = False,
 ) -> tuple[Model, dict[str, float], dict[str, NDArray[Any]], dict[str, NDArray[Any]]]: ...
 def refit(
     matrix: BinnedMatrix,

@@ -253,7 +253,8 @@ class Booster:
             If pandas is not installed.
         """
         sets = map(self.category_sets, range(self.num_trees()))
-        return frame_of(map(numbered, self.trees()), sets, self.feature_name())
+        missing = "Zero" if self._model.zero_is_missing else "NaN"
+        return frame_of(map(numbered, self.trees()), sets, self.feature_name(), missing)
 
     def to_shap_dict(self) -> dict[str, Any]:
         """The model as a dict that ``shap.TreeExplainer`` takes, for its raw scores.
@@ -265,6 +266,8 @@ class Booster:
         """
         if self._categories:
             raise DataError("shap does not know splits of categories: use predict_contrib.")
+        if self._model.zero_is_missing:
+            raise DataError("shap does not know missing zeros: use predict_contrib.")
         n_outputs = len(self._model.base_score)
         trees = []
         for index, nodes in enumerate(self.trees()):
@@ -310,7 +313,8 @@ class Booster:
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             NaN is a missing value. Categories are values, as in training. Rows of float32 or
-            float64 that lie on a GPU are predicted there, unless features are categorical.
+            float64 that lie on a GPU are predicted there, unless features are categorical or zeros
+            missing.
         raw_score : bool, default=False
             Whether to stay in link space.
         start_iteration : int, default=0
@@ -484,7 +488,7 @@ class Booster:
             return self._categories.encode(host_array(X))
         array: Any = X
         if type(X) is not np.ndarray:  # which is there, in the least time
-            array = device_matrix(X) if may_stay else None
+            array = device_matrix(X) if may_stay and not self._model.zero_is_missing else None
             if array is None:
                 X = host_array(X)
                 array = X if is_sparse(X) else np.asarray(X)

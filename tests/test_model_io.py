@@ -27,6 +27,11 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = (ROOT / "docs/model-format.md").read_text()
 EXAMPLE = re.search(r"```\n(qgbdt-model .*?)```", DOCUMENT, re.DOTALL)[1].encode()
 CATEGORIES = re.search(r"```\n(qgbdt-model 2.*?)```", DOCUMENT, re.DOTALL)[1].encode()
+ZEROS = (
+    EXAMPLE.replace(b"model 1", b"model 3").replace(b"trees 1", b"zero missing\ntrees 1"),
+    CATEGORIES.replace(b"model 2", b"model 3").replace(b"trees 1", b"zero missing\ntrees 1"),
+)
+VERSION_3 = (ROOT / "tests/data/model-version-3.txt").read_bytes()
 VERSION_2 = (ROOT / "tests/data/model-version-2.txt").read_bytes()
 VERSION_1 = (ROOT / "tests/data/model-version-1.txt").read_bytes()
 
@@ -61,6 +66,7 @@ def test_the_models_have_what_is_hard():
     splits = b"".join(m.to_bytes() for m in MODELS)
     for word in (b" -inf missing-", b" inf missing-right", b"missing-left", b"outputs 3"):
         assert word in splits
+    assert b"zero missing" in splits
     assert len({m.objective for m in MODELS}) == 8
     assert len(MODELS[-1].tree(0)) == 1
 
@@ -167,6 +173,18 @@ def test_example_of_categories():
     np.testing.assert_array_equal(predicted, [0.375, 0.875, 0.375, 0.875])
 
 
+def test_models_in_which_zero_is_missing():
+    """With categories and without."""
+    numbers, categories = (Booster.from_bytes(sealed(body_of(text))) for text in ZEROS)
+    assert categories.to_bytes() == VERSION_3 == sealed(body_of(ZEROS[1]))
+    assert numbers.to_bytes() == sealed(body_of(ZEROS[0]))
+    predicted = numbers.predict([[0, 0], [0, 2.6], [0, -0.0], [0, np.nan]])
+    np.testing.assert_array_equal(predicted, [0.375, 0.875, 0.375, 0.375])
+    codes = np.array([[0, 0, 0], [0, 1, 0], [0, 2, 0], [0, np.nan, 0]])
+    predicted = categories._model.predict(codes, 0, 1, False, 1)[:, 0]
+    np.testing.assert_array_equal(predicted, [0.375, 0.875, 0.375, 0.875])
+
+
 # --- Refusals
 
 
@@ -183,9 +201,9 @@ BEFORE_THE_CHECKSUM = {
     b"": "not a qgbdt model: it must begin with 'qgbdt-model '",
     b"\x7fELF\0\xff": "not a qgbdt model: it must begin with 'qgbdt-model '",
     b"qgbdt-model": "not a qgbdt model: it must begin with 'qgbdt-model '",
-    b"qgbdt-model 3\n": "a qgbdt model of version '3', but this qgbdt reads versions 1 and 2",
-    b"qgbdt-model 1\r\n": "a qgbdt model of version '1?', but this qgbdt reads versions 1 and 2",
-    b"qgbdt-model \xff\n": "a qgbdt model of version '?', but this qgbdt reads versions 1 and 2",
+    b"qgbdt-model 4\n": "a qgbdt model of version '4', but this qgbdt reads versions 1 to 3",
+    b"qgbdt-model 1\r\n": "a qgbdt model of version '1?', but this qgbdt reads versions 1 to 3",
+    b"qgbdt-model \xff\n": "a qgbdt model of version '?', but this qgbdt reads versions 1 to 3",
     b"qgbdt-model 1\n": "the model text ends early",
     EXAMPLE[:-1]: "the model text is damaged: its checksum does not match",
     EXAMPLE + b"\n": "the model text is damaged: its checksum does not match",
@@ -321,13 +339,26 @@ REFUSED_CATEGORIES = [
 ]
 
 
+REFUSED_ZEROS = [
+    (b"model 3", b"model 2", "expected 'trees'", 15),
+    (b"model 3", b"model 1", "the line goes on", 7),
+    (b"zero missing\n", b"", "expected 'zero'", 15),
+    (b"zero missing", b"zero", "a word is missing", 15),
+    (b"zero missing", b"zero number", "expected 'missing'", 15),
+    (b"zero missing", b"zero missing ", "the line goes on", 15),
+    (b"zero missing", b"zero missing\nzero missing", "expected 'trees'", 16),
+]
+
+
 def id_of(case):
     return re.sub(r"[^ -~]", "?", case[1].decode(errors="replace"))[:40] or "deleted"
 
 
 @pytest.mark.parametrize(
     ("example", "case"),
-    [(EXAMPLE, case) for case in REFUSED] + [(CATEGORIES, case) for case in REFUSED_CATEGORIES],
+    [(EXAMPLE, case) for case in REFUSED]
+    + [(CATEGORIES, case) for case in REFUSED_CATEGORIES]
+    + [(ZEROS[1], case) for case in REFUSED_ZEROS],
     ids=lambda case: id_of(case) if isinstance(case, tuple) else "",
 )
 def test_refused(example, case):
@@ -402,7 +433,7 @@ for text in false:
     [
         (b"", "must begin with"),
         (np.random.default_rng(0).bytes(10_000), "must begin with"),
-        (edited(EXAMPLE, b"model 1", b"model 3"), "version '3'"),
+        (edited(EXAMPLE, b"model 1", b"model 4"), "version '4'"),
         (EXAMPLE[:200], "checksum"),
     ],
     ids=["empty", "junk", "another version", "cut"],

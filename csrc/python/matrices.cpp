@@ -4,6 +4,7 @@
 
 #include "../binned_matrix.h"
 #include "../cpu/kernels.h"
+#include "../missing_zeros.h"
 #include "../support/parallel.h"
 #include "border.h"
 
@@ -36,18 +37,25 @@ py::array_t<int64_t> row_numbers(const BinnedMatrix& matrix) {
 std::unique_ptr<BinnedMatrix> binned_matrix(const Matrix& X, int max_bin, int n_threads,
                                             const std::optional<SharedComm>& shared_comm,
                                             const std::optional<RowBlocks>& row_blocks,
-                                            const std::vector<int32_t>& n_categories,
-                                            bool may_list) {
+                                            const std::vector<int32_t>& n_categories, bool may_list,
+                                            bool zero_is_missing) {
   const Kernels& kernels = choose_kernels();
   std::unique_ptr<BinnedMatrix> matrix;
+  const auto is_categorical = [&](int32_t feature) {
+    return !n_categories.empty() && n_categories[feature] != kNotCategorical;
+  };
   std::visit(
       [&](const auto& view) {
         const int64_t values = view.n_samples * view.n_features;
         with_comm(shared_comm, [&](Comm& comm) {
           GlobalRows rows = global_rows(row_blocks, view.n_samples, comm);
           with_team(threads_for(values, kValuesPerThread, n_threads), [&](Team& team) {
-            matrix = std::make_unique<BinnedMatrix>(view, std::move(rows), max_bin, n_categories,
-                                                    may_list, kernels.binning, comm, team);
+            Buffer<uint8_t> copy;
+            const auto as_binned =
+                zero_is_missing ? without_zeros(view, is_categorical, team, &copy) : view;
+            matrix =
+                std::make_unique<BinnedMatrix>(as_binned, std::move(rows), max_bin, n_categories,
+                                               may_list, kernels.binning, comm, team);
           });
         });
       },
@@ -131,7 +139,8 @@ void bind_matrices(py::module_& m) {
   py::class_<BinnedMatrix>(m, "BinnedMatrix")
       .def(py::init(&binned_matrix), py::arg("X"), py::arg("max_bin"), py::arg("n_threads"),
            py::arg("comm") = py::none(), py::arg("row_blocks") = py::none(),
-           py::arg("n_categories") = std::vector<int32_t>(), py::arg("may_list") = true)
+           py::arg("n_categories") = std::vector<int32_t>(), py::arg("may_list") = true,
+           py::arg("zero_is_missing") = false)
       .def_property_readonly("n_samples", &BinnedMatrix::n_samples)
       .def_property_readonly("n_features", &BinnedMatrix::n_features)
       .def_property_readonly("n_bytes", &BinnedMatrix::n_bytes)
