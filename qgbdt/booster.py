@@ -117,7 +117,8 @@ class Booster:
         """The model as LightGBM's text, version 4.
 
         LightGBM predicts the same raw scores and the same leaves. Base scores are added to the
-        leaves of the first iteration. Blanks and ``",:=[]{}\\`` in names become ``_``.
+        leaves of the first iteration. Blanks and ``",:=[]{}\\`` in names become ``_``. Where
+        categories are strings, or no whole numbers, LightGBM takes columns of pandas' categories.
         """
         return lightgbm_text.written(self._model)
 
@@ -128,8 +129,8 @@ class Booster:
         Raises
         ------
         ModelFormatError
-            If the text is not a sound model, or has what qgbdt's models have not: linear trees, or
-            an objective of another link.
+            If the text is not a sound model, or has what qgbdt's models have not: linear trees, an
+            objective of another link, or lists of categories that are not known to be a feature's.
         """
         return cls(lightgbm_text.read(text))
 

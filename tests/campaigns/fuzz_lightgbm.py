@@ -23,6 +23,7 @@ from campaigns.fuzz_model import (
     HARD_NUMBERS,
     MEMORY_MIB,
     SECONDS_PER_TEXT,
+    categorical_models,
     delete_bytes,
     delete_lines,
     duplicate_lines,
@@ -46,10 +47,10 @@ CHILD = re.compile(rb"(?:child|decision_type|split_feature)=(?:\S+ )*?(-?\d+)(?=
 
 @cache
 def corpus() -> list[bytes]:
-    """Texts of every objective, and as if zero were missing in some splits."""
+    """Texts of every objective and of categories, and as if zero were missing in some splits."""
     texts = [
         booster.to_lightgbm_string().encode()
-        for booster in trained_models()
+        for booster in (*trained_models(), *categorical_models())
         if booster.objective != "custom"
     ]
     texts += [re.sub(rb"(decision_type=.*)\b8\b", rb"\g<1>4", text) for text in texts]
@@ -84,6 +85,11 @@ def outcome_of(text: bytes) -> str:
         return re.sub(r"'.*'|\[.*\]|-?\d+", "_", str(error))
     X = np.random.default_rng(0).normal(size=(9, booster.num_feature()))
     X[:4] = np.array([[np.nan], [np.inf], [-np.inf], [0.0]])
+    if any(booster.categories()):
+        X = X.astype(object)
+        for feature, values in enumerate(booster.categories()):
+            if values is not None:
+                X[:, feature] = [*values, None, None][:2][0]
     raw = booster.predict(X, raw_score=True, n_jobs=1)
     again = Booster.from_lightgbm_string(booster.to_lightgbm_string())
     np.testing.assert_array_equal(again.predict(X, raw_score=True, n_jobs=1), raw)
