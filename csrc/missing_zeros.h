@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 
 #include "binning.h"
@@ -28,7 +27,7 @@ template <class IsCategorical>
 MatrixView without_zeros(const MatrixView& X, const IsCategorical& is_categorical, Team& team,
                          Buffer<uint8_t>* values) {
   return visit_elements(X, [&]<class T>(const T* data) {
-    const bool by_rows = std::abs(X.row_stride) >= std::abs(X.column_stride);
+    const bool by_rows = X.row_stride >= X.column_stride;
     const int64_t row_stride = by_rows ? X.n_features : 1,
                   column_stride = by_rows ? 1 : X.n_samples;
     *values = Buffer<uint8_t>(X.n_samples * X.n_features * int64_t(sizeof(T)));

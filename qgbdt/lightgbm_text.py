@@ -489,8 +489,8 @@ def categories_of(
             )
     categories: list[ReadCategories | None] = [None] * n_features
     for feature, values in found.items():
-        listed = lists.get(feature, range(max(values, default=0) + 1))
-        categories[feature] = ReadCategories.of({n: listed[n] for n in values})
+        value_of: Any = lists[feature].__getitem__ if feature in lists else float
+        categories[feature] = ReadCategories.of({number: value_of(number) for number in values})
     return categories
 
 

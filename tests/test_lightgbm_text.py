@@ -396,6 +396,7 @@ def categorical_text():
         ("cat_boundaries=0 1", "cat_boundaries=0 2", "cat_threshold has 1 values instead of 2"),
         ("cat_threshold=8", "cat_threshold=4294967296", "cat_threshold has a value out of the ran"),
         ("decision_type=9", "decision_type=8", None),  # a number then
+        ("feature_infos=0:3:40\n", "feature_infos=-7:0:3:40\n", None),
         (
             "feature_infos=0:3:40\n",
             "feature_infos=" + ":".join(map(str, range(300))) + "\n",
