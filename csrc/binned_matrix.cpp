@@ -113,13 +113,15 @@ std::vector<double> BinnedMatrix::find_default_places(const DenseBins& columns) 
   return shares;
 }
 
-// The place of 0, and the share of rows that are not listed.
+// The place of what is not listed, and the share of rows that have it.
 std::vector<double> BinnedMatrix::find_default_places(const SparseBins& columns) {
   std::vector<double> shares;
   for (int32_t f = 0; f < n_features(); ++f) {
     StoredColumn& stored = stored_[f];
     const std::vector<double>& t = thresholds(f);
-    stored.default_bin = uint8_t(std::lower_bound(t.begin(), t.end(), 0.0) - t.begin());
+    stored.default_bin = columns.others_are_missing
+                             ? binning_.missing_bin(f)
+                             : uint8_t(std::lower_bound(t.begin(), t.end(), 0.0) - t.begin());
     default_places_[f] =
         uint8_t(bin_orders_[f].place(position_of_bin(stored.default_bin, n_value_bins(f))));
     stored.n_listed = columns.column_begin[f + 1] - columns.column_begin[f];

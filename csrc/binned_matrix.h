@@ -27,7 +27,7 @@
 // histogram: their listed values are all there is, column by column, and what they cost follows
 // from these. (Where several workers share their histograms, there are none of these.)
 //
-//   rows [3 17 40 ...]   bins [5 1 2 ...]   any other row is in the bin of 0
+//   rows [3 17 40 ...]   bins [5 1 2 ...]   any other row is in the bin of 0, or missing
 //
 // Partition looks at one feature of many rows: columns of bins, feature after feature. Reading a
 // column's bytes from the tiles instead touches a cache line a row: partition was 26 % of a fit's

@@ -274,7 +274,8 @@ void for_columns(const T* data, const SparseView& X, const std::vector<uint32_t>
                         keys[n] = float_key(data[i]);
                         (data[i] == data[i] ? n : n_missing) += 1;
                       }
-                      const int64_t n_zeros = int64_t(sample.size()) - n - n_missing;
+                      const int64_t n_others = int64_t(sample.size()) - n - n_missing;
+                      const int64_t n_zeros = X.others_are_missing ? 0 : n_others;
                       use_column(f, SampledColumn<T>{keys, n, n_zeros}, keys + longest);
                     }
                   });

@@ -31,13 +31,14 @@ struct MatrixView {
   int64_t row_stride, column_stride;  // in elements
 };
 
-// A borrowed matrix that lists, column by column, some of its values; the others are 0.
+// A borrowed matrix that lists, column by column, some of its values; the others are 0, or all NaN.
 struct SparseView {
   const void* data;
   bool is_float32;
   const int32_t* rows;          // of the values, ascending in a column
   const int64_t* column_begin;  // [n_features + 1]
   int64_t n_samples, n_features;
+  bool others_are_missing = false;
 };
 
 // Calls f(const T* data) with the element type of X.

@@ -121,18 +121,21 @@ DenseBins bin_columns(const MatrixView& X, const Binning& binning, const BinKern
 SparseBins bin_columns(const SparseView& X, const Binning& binning, const BinKernels& kernels,
                        Team& team) {
   const int64_t n_listed = X.column_begin[X.n_features];
-  SparseBins out{X.n_samples,    std::vector<uint8_t>(X.n_features), nullptr, X.rows,
-                 X.column_begin, Buffer<uint8_t>(n_listed)};
+  SparseBins out{
+      X.n_samples,          std::vector<uint8_t>(X.n_features), nullptr, X.rows, X.column_begin,
+      X.others_are_missing, Buffer<uint8_t>(n_listed)};
   out.bins = out.memory.data();
   visit_elements(X, [&]<class T>(const T* data) {
     team.run_blocks(team.threads_for(n_listed, kValuesPerThread), X.n_features, kFeaturesPerTask,
                     [&](int64_t first, int64_t last, int) {
                       for (int32_t f = int32_t(first); f < last; ++f) {
                         const int64_t begin = X.column_begin[f];
-                        out.has_missing[f] = kernel_for(kernels, data)(
-                            bin_table<T>(binning.thresholds[f]), data + begin,
-                            X.column_begin[f + 1] - begin, binning.missing_bin(f),
-                            out.memory.data() + begin);
+                        const int64_t n = X.column_begin[f + 1] - begin;
+                        const bool lists_missing = kernel_for(kernels, data)(
+                            bin_table<T>(binning.thresholds[f]), data + begin, n,
+                            binning.missing_bin(f), out.memory.data() + begin);
+                        out.has_missing[f] =
+                            lists_missing || (X.others_are_missing && n < X.n_samples);
                       }
                     });
   });
@@ -175,9 +178,9 @@ DenseBins kept_columns(const uint8_t* bins, int64_t n_samples, std::span<const i
 SparseBins kept_columns(SparseBins columns, const Binning& binning) {
   columns.has_missing.resize(binning.n_features());
   for (int32_t f = 0; f < binning.n_features(); ++f) {
-    const int64_t begin = columns.column_begin[f];
-    columns.has_missing[f] = has_missing(columns.bins + begin, columns.column_begin[f + 1] - begin,
-                                         binning.missing_bin(f));
+    const int64_t begin = columns.column_begin[f], n = columns.column_begin[f + 1] - begin;
+    const bool lists_missing = has_missing(columns.bins + begin, n, binning.missing_bin(f));
+    columns.has_missing[f] = lists_missing || (columns.others_are_missing && n < columns.n_samples);
   }
   return columns;
 }

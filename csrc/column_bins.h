@@ -22,6 +22,7 @@ constexpr int32_t kNotCategorical = -1;
 struct Binning {
   std::vector<std::vector<double>> thresholds;  // of each feature, ascending
   std::vector<uint8_t> is_categorical;          // of each feature
+  bool zero_is_missing = false;                 // of those that are not
 
   int32_t n_features() const { return int32_t(thresholds.size()); }
   int32_t n_value_bins(int32_t feature) const { return int32_t(thresholds[feature].size()) + 1; }
@@ -44,13 +45,15 @@ struct DenseBins {
   Buffer<uint8_t> memory = {};       // theirs, or none: they are borrowed
 };
 
-// Of a sparse matrix: those of the values that it lists, as SparseView does.
+// Of a sparse matrix: those of the values that it lists, as SparseView does; others are those of 0,
+// or of missing values.
 struct SparseBins {
   int64_t n_samples;
   std::vector<uint8_t> has_missing;
   const uint8_t* bins;
   const int32_t* rows;
   const int64_t* column_begin;
+  bool others_are_missing = false;
   Buffer<uint8_t> memory = {};
 };
 

@@ -4,6 +4,7 @@
 #include <stdint.h>
 
 #include <algorithm>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -57,7 +58,7 @@ void for_dense_blocks(const SparseView& X, std::span<const int32_t> features, Te
       const int64_t n = std::min(block_rows, X.n_samples - begin);
       team.run(team.threads_for(n * n_features, kValuesPerThread), n_features, [&](int64_t i, int) {
         T* const column = values.data() + i * n;
-        std::fill_n(column, n, T(0));
+        std::fill_n(column, n, X.others_are_missing ? std::numeric_limits<T>::quiet_NaN() : T(0));
         const int32_t* const end = X.rows + X.column_begin[features[i] + 1];
         const int32_t* row = X.rows + X.column_begin[features[i]];
         for (row = std::lower_bound(row, end, begin); row < end && *row < begin + n; ++row)

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::string_view kMagic = "qgbdt-model";
 constexpr std::string_view kVersions[] = {"1", "2", "3"};
-constexpr size_t kPlain = 0, kOfCategories = 1, kOfLinearLeaves = 2;  // places among them
+constexpr size_t kPlain = 0, kOfCategories = 1, kOfMore = 2;  // places among them
 constexpr std::string_view kHex = "0123456789abcdef";
 
 constexpr std::pair<ObjectiveKind, const char*> kObjectives[] = {
@@ -57,7 +57,7 @@ std::string_view digits(T x, char (&buffer)[32]) {
 
 // The oldest version that can say what is to be said.
 size_t version_of(const Model& model) {
-  if (model.has_linear_leaves()) return kOfLinearLeaves;
+  if (model.has_linear_leaves() || model.zero_is_missing) return kOfMore;
   return model.has_categories() ? kOfCategories : kPlain;
 }
 
@@ -389,17 +389,17 @@ Node read_node(Reader& in, int32_t index, int32_t n_nodes, const Model& model, T
     node.gain = in.number<double>(0, Reader::kMaxReal);
   } else if (kind == "leaf") {
     node.value = in.real();
-  } else if (kind == "linear" && in.version >= kOfLinearLeaves) {
+  } else if (kind == "linear" && in.version >= kOfMore) {
     node.value = in.real();
     linear = read_linear(in, model);
   } else {
     in.fail("expected 'split', 'categories' or 'leaf'" +
-            std::string(in.version >= kOfLinearLeaves ? ", or 'linear'" : ""));
+            std::string(in.version >= kOfMore ? ", or 'linear'" : ""));
   }
   node.count = in.number<int64_t>(0, INT64_MAX);
   node.sum_hessian = in.number<double>(0, Reader::kMaxReal);
   in.end_line();
-  if (in.version >= kOfLinearLeaves) tree.linear.add(linear.constant, linear.terms);
+  if (in.version >= kOfMore) tree.linear.add(linear.constant, linear.terms);
   return node;
 }
 
@@ -482,6 +482,11 @@ std::string model_to_text(const Model& model) {
     out.word(model.refuses_unseen ? "error" : "missing");
     out.end_line();
   }
+  if (model.zero_is_missing) {
+    out.word("zero");
+    out.word("missing");
+    out.end_line();
+  }
   out.word("trees");
   out.number(model.trees.size());
   out.end_line();
@@ -547,14 +552,25 @@ Model model_from_text(std::string_view text) {
     in.end_line();
   }
   in.next_line();
-  in.expect("trees");
+  std::string_view word = in.word();
+  if (word == "zero" && in.version >= kOfMore) {
+    in.expect("missing");
+    model.zero_is_missing = true;
+    in.end_line();
+    in.next_line();
+    word = in.word();
+  }
+  if (word != "trees") in.fail("expected 'trees'");
   const int64_t n_trees = in.size<int64_t>(0, "tree 0 nodes 1\nleaf 0 0 0\n");
   if (n_trees % model.n_outputs != 0) in.fail("an iteration is not complete");
   in.end_line();
   model.trees.reserve(n_trees);
   for (int64_t t = 0; t < n_trees; ++t) model.trees.push_back(read_tree(in, t, model));
   if (!in.at_end()) in.fail("the text goes on after the last tree");
-  if (version_of(model) < in.version) in.fail("version 3 is for models with linear leaves");
+  if (model.zero_is_missing && model.has_linear_leaves())
+    in.fail("leaves are linear in numbers, but zero is missing");
+  if (version_of(model) < in.version)
+    in.fail("version 3 is for models with linear leaves or missing zeros");
   return model;
 }
 

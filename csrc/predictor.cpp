@@ -95,6 +95,7 @@ void Predictor::predict(Device& device, const MatrixView& X, int64_t begin_itera
   const int K = model_.n_outputs;
   check(!model_.has_categories(), "categories become codes on the host");
   check(!is_linear_, "linear leaves are for the host");
+  check(!model_.zero_is_missing, "zeros become missing on the host");
   set_start(0, X.n_samples, init_score, out);
   device.add_walks(walked(), X, begin_iteration * K, end_iteration * K, K, out);
   team.run_blocks(team.n_threads(), X.n_samples, kSliceRows,

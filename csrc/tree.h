@@ -115,6 +115,7 @@ struct Model {
   std::vector<Categories> categories = {};  // per feature, or empty: all are numerical
   bool refuses_unseen = false;              // categories that training has not seen
   std::optional<CustomObjective> custom = {};
+  bool zero_is_missing = false;  // of numerical features
 
   Link link() const { return link_of(objective, custom); }
   int32_t n_features() const { return int32_t(feature_names.size()); }
@@ -133,7 +134,7 @@ struct Model {
   bool is_alike(const Model& other) const {
     return objective == other.objective && custom == other.custom && n_outputs == other.n_outputs &&
            feature_names == other.feature_names && categories == other.categories &&
-           refuses_unseen == other.refuses_unseen;
+           refuses_unseen == other.refuses_unseen && zero_is_missing == other.zero_is_missing;
   }
 
   Model iterations(int64_t begin, int64_t end) const {
@@ -144,7 +145,8 @@ struct Model {
             {trees.begin() + begin * n_outputs, trees.begin() + end * n_outputs},
             categories,
             refuses_unseen,
-            custom};
+            custom,
+            zero_is_missing};
   }
 };
 

@@ -59,7 +59,10 @@ class SparseMatrix:
 class Binning:
     @overload
     def __init__(
-        self, thresholds: Sequence[Sequence[float]], is_categorical: Sequence[bool]
+        self,
+        thresholds: Sequence[Sequence[float]],
+        is_categorical: Sequence[bool],
+        zero_is_missing: bool,
     ) -> None: ...
     @overload
     def __init__(
@@ -68,6 +71,7 @@ class Binning:
         max_bin: int,
         n_threads: int,
         n_categories: Sequence[int],
+        zero_is_missing: bool,
     ) -> None: ...
     @property
     def thresholds(self) -> list[list[float]]: ...
@@ -85,6 +89,7 @@ class BinnedMatrix:
         row_blocks: Sequence[tuple[int, int]] | None = None,
         n_categories: Sequence[int] = (),
         may_list: bool = True,
+        zero_is_missing: bool = False,
     ) -> None: ...
     @staticmethod
     def of_columns(
@@ -139,6 +144,8 @@ class Model:
     def refuses_unseen(self) -> bool: ...
     @property
     def has_linear_leaves(self) -> bool: ...
+    @property
+    def zero_is_missing(self) -> bool: ...
     def category_sets(self, tree: int) -> list[list[int]]: ...
     def linear_leaves(self, tree: int) -> list[LinearLeaf]: ...
     @property
@@ -184,6 +191,7 @@ class Model:
         categories: Sequence[Categories] = (),
         category_sets: Sequence[Sequence[Sequence[int]]] = (),
         linear_leaves: Sequence[Sequence[LinearLeaf]] = (),
+        zero_is_missing: bool = False,
     ) -> Model: ...
     node_dtype: ClassVar[np.dtype[np.void]]
 
@@ -233,6 +241,7 @@ def train(
     eval_init_scores: Sequence[NDArray[np.float64] | None] = (),
     losses: Sequence[int] = (),
     X: NDArray[Any] | None = None,
+    zero_is_missing: bool = False,
 ) -> tuple[Model, dict[str, float], dict[str, NDArray[Any]], dict[str, NDArray[Any]]]: ...
 def refit(
     matrix: BinnedMatrix,

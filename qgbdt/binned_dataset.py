@@ -18,13 +18,13 @@ from qgbdt.dataset_file import Facts, Stored, binning_of, csc, lists_of
 from qgbdt.devices import host_array
 from qgbdt.distributed.communicator import ALONE
 from qgbdt.errors import DataError, ParameterError
-from qgbdt.matrices import column_lists, is_sparse, native_matrix
+from qgbdt.matrices import LARGEST_ZERO, column_lists, is_sparse, native_matrix
 from qgbdt.threads import resolve_n_jobs
 
 if TYPE_CHECKING:
     from qgbdt.params import CommonParams
 
-DECIDED = ("max_bin", "categorical_features", "unseen_category")
+DECIDED = ("max_bin", "categorical_features", "unseen_category", "zero_as_missing")
 """Parameters of estimators that binning has used up."""
 
 
@@ -40,12 +40,14 @@ class BinnedDataset:
     X : array-like or sparse matrix of shape (n_samples, n_features)
         Numbers, and categories, as ``fit`` takes them.
     max_bin : int, default=255
-        As of the estimators, and so are the next two: an estimator that trains on the dataset must
-        have the same.
+        As of the estimators, and so are the next three: who trains on the dataset must have the
+        same.
     categorical_features : 'from_dtype', sequence or None, default='from_dtype'
         The features whose values are categories.
     unseen_category : {'missing', 'error'}, default='missing'
         Whether a category that X does not have is a missing value later on, or an error.
+    zero_as_missing : bool, default=False
+        Whether zeros of numerical features are missing values, and what sparse X does not list.
     n_jobs : int, default=None
         Threads, as of the estimators.
 
@@ -81,17 +83,21 @@ class BinnedDataset:
         max_bin: int = 255,
         categorical_features: Any = "from_dtype",
         unseen_category: str = "missing",
+        zero_as_missing: bool = False,
         n_jobs: int | None = None,
     ) -> None:
         asked = {
             "max_bin": max_bin,
             "categorical_features": categorical_features,
             "unseen_category": unseen_category,
+            "zero_as_missing": zero_as_missing,
         }
         values, categories, names = checked_values(X, asked)
         n_threads = resolve_n_jobs(n_jobs, "BinnedDataset")
         native = native_matrix(values)
-        self._binning = _core.Binning(native, max_bin, n_threads, categories.numbers)
+        self._binning = _core.Binning(
+            native, max_bin, n_threads, categories.numbers, bool(zero_as_missing)
+        )
         self._columns = columns_of(values, self._binning, n_threads)
         self._rows = None
         if not isinstance(categorical_features, str) and categorical_features is not None:
@@ -243,10 +249,11 @@ class BinnedDataset:
         return np.concatenate([np.empty(0), *of_features]), ends
 
     def _digest(self) -> int:
-        """A number that other thresholds or categories would change."""
+        """A number that other ways to bin would change."""
         thresholds, ends = self._thresholds
         bits = zlib.crc32(ends.tobytes(), zlib.crc32(thresholds.tobytes()))
-        return zlib.crc32(json.dumps(self._facts.categories).encode(), bits)
+        others = (self._facts.categories, self._facts.zero_as_missing)
+        return zlib.crc32(json.dumps(others).encode(), bits)
 
     def _chosen_columns(self) -> Any:
         """The columns of bins of the rows that are chosen."""
@@ -296,9 +303,10 @@ class BinnedDataset:
             np.split(thresholds, ends)[:-1],
             strict=True,
         ):
-            last = np.inf if values is None else len(part)
-            of_bins = part if values is None else np.arange(len(part))
-            tables.append(np.concatenate([of_bins, [last, np.nan]]))
+            zero_is_missing = self._facts.zero_as_missing
+            numbers = numbers_of(part, zero_is_missing=zero_is_missing)
+            of_bins = numbers if values is None else np.arange(len(part) + 1.0)
+            tables.append(np.append(of_bins, np.nan))
         columns = self._chosen_columns()
         if is_sparse(columns):
             begins = np.cumsum([0, *map(len, tables)])[:-1]
@@ -337,12 +345,25 @@ class BinnedDataset:
         are_known = all(
             threshold == np.inf or threshold in own[feature] for feature, threshold in used.tolist()
         )
-        if not are_known or list(model.categories) != self._facts.categories:
+        are_alike = (
+            list(model.categories) == self._facts.categories
+            and model.zero_is_missing == self._facts.zero_as_missing
+        )
+        if not (are_known and are_alike):
             raise DataError(
                 "The model splits where the bins of the dataset do not end. Predict the values "
                 "themselves, or train on this dataset."
             )
         return self._values()
+
+
+def numbers_of(thresholds: NDArray[np.float64], *, zero_is_missing: bool) -> NDArray[np.float64]:
+    """A number in each bin: its upper threshold, or another where that would be missing."""
+    of_bins = np.append(thresholds, np.inf)
+    for i in np.flatnonzero(np.abs(of_bins) <= LARGEST_ZERO) if zero_is_missing else ():
+        below = of_bins[i - 1] if i else -np.inf
+        of_bins[i] = max(below / 2, -1.0)
+    return of_bins
 
 
 def checked_values(

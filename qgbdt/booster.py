@@ -116,7 +116,8 @@ class Booster:
         """The model as LightGBM's text, version 4.
 
         LightGBM predicts the same raw scores and the same leaves. Base scores are added to the
-        leaves of the first iteration. Blanks and ``",:=[]{}\\`` in names become ``_``.
+        leaves of the first iteration. Blanks and ``",:=[]{}\\`` in names become ``_``. Where
+        categories are strings, or no whole numbers, LightGBM takes columns of pandas' categories.
         """
         return lightgbm_text.written(self._model)
 
@@ -127,7 +128,8 @@ class Booster:
         Raises
         ------
         ModelFormatError
-            If the text is not a sound model, or has an objective of another link than ours.
+            If the text is not a sound model, or has what qgbdt's models have not: an objective of
+            another link, or lists of categories that are not known to be a feature's.
         """
         return cls(lightgbm_text.read(text))
 
@@ -264,7 +266,8 @@ class Booster:
             If pandas is not installed.
         """
         sets = map(self.category_sets, range(self.num_trees()))
-        return frame_of(map(numbered, self.trees()), sets, self.feature_name())
+        missing = "Zero" if self._model.zero_is_missing else "NaN"
+        return frame_of(map(numbered, self.trees()), sets, self.feature_name(), missing)
 
     def to_shap_dict(self) -> dict[str, Any]:
         """The model as a dict that ``shap.TreeExplainer`` takes, for its raw scores.
@@ -277,6 +280,8 @@ class Booster:
         if self._categories:
             raise DataError("shap does not know splits of categories: use predict_contrib.")
         self._check_leaves("to_shap_dict")
+        if self._model.zero_is_missing:
+            raise DataError("shap does not know missing zeros: use predict_contrib.")
         n_outputs = len(self._model.base_score)
         trees = []
         for index, nodes in enumerate(self.trees()):
@@ -322,8 +327,8 @@ class Booster:
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             NaN is a missing value. Categories are values, as in training. Rows of float32 or
-            float64 that lie on a GPU are predicted there, unless features are categorical or leaves
-            linear.
+            float64 that lie on a GPU are predicted there, unless features are categorical, leaves
+            linear or zeros missing.
         raw_score : bool, default=False
             Whether to stay in link space.
         start_iteration : int, default=0
@@ -508,7 +513,7 @@ class Booster:
             return self._categories.encode(host_array(X))
         array: Any = X
         if type(X) is not np.ndarray:  # which is there, in the least time
-            array = device_matrix(X) if may_stay else None
+            array = device_matrix(X) if may_stay and not self._model.zero_is_missing else None
             if array is None:
                 X = host_array(X)
                 array = X if is_sparse(X) else np.asarray(X)

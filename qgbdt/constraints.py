@@ -65,6 +65,7 @@ def check_linear_tree(
             "keeps its trees as they are",
         ),
         ("monotone_constraints", estimator.monotone_constraints is not None, "keeps no direction"),
+        ("zero_as_missing", estimator.zero_as_missing, "is linear in numbers, zero among them"),
         ("path_smooth", estimator.path_smooth > 0, "smooths no coefficients"),
         ("renew_leaves=False", not estimator.renew_leaves, "fits leaves to unquantized gradients"),
         (

@@ -44,6 +44,7 @@ class Continuation:
         names: list[str],
         categories: Categories,
         custom: tuple[str, str, str, str] | None,
+        zero_is_missing: bool,
     ) -> Model | None:
         """The model that was given, which must be of the same kind."""
         if self.init_model is None:
@@ -57,6 +58,7 @@ class Continuation:
             ("features", model.feature_names, names),
             ("categorical features", its_own.indices, categories.indices),
             ("unseen_category", its_own.policy, categories.policy),
+            ("zero_as_missing", model.zero_is_missing, zero_is_missing),
         ):
             if its != here:
                 name = "The estimator's own model" if self.is_warm else "init_model"

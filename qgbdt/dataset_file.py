@@ -36,6 +36,7 @@ class Facts:
     max_bin: int
     categorical_features: Any
     unseen_category: str
+    zero_as_missing: bool
     names: list[str] | None
     categories: list[Values | None]
 
@@ -116,6 +117,7 @@ def binning_of(facts: Facts, thresholds: NDArray[np.float64], ends: NDArray[np.i
     return Binning(
         [part.tolist() for part in np.split(thresholds, ends)[:-1]],
         [values is not None for values in facts.categories] or [False] * facts.shape[1],
+        facts.zero_as_missing,
     )
 
 
@@ -143,6 +145,7 @@ def read_facts(told: NDArray[np.uint8]) -> Facts:
         and min(n_samples, n_features) >= 1
         and facts.dtype in ("float32", "float64")
         and facts.unseen_category in ("missing", "error")
+        and type(facts.zero_as_missing) is bool
         and len(facts.categories) in (0, n_features)
         and all(values is None or type(values) is list for values in facts.categories)
         and (facts.names is None or list(map(type, facts.names)) == [str] * n_features)

@@ -5,6 +5,7 @@ proves the trees that come out. What a qgbdt tree cannot say is refused.
 """
 
 import itertools
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgbdt._core import Model, ModelFormatError
+from qgbdt.categories import Values, as_category
 from qgbdt.errors import DataError
+from qgbdt.matrices import LARGEST_ZERO
 from qgbdt.trees import NumberedTree, numbered
 
 WRITTEN = {
@@ -48,8 +51,6 @@ REAL = re.compile(r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan)", re.ASCII)
 CATEGORICAL, DEFAULT_LEFT, MISSING_SHIFT = 1, 2, 2
 MISSING_NONE, MISSING_ZERO, MISSING_NAN = range(3)
 
-LARGEST_ZERO = float(np.float32(1e-35))
-"""Where zero is missing, so are smaller magnitudes."""
 LARGEST_NEGATIVE = float(np.nextafter(-LARGEST_ZERO, -np.inf))
 
 MAX_INT32 = 2**31 - 1
@@ -61,7 +62,7 @@ MOST_CATEGORIES = 255
 """Of a feature."""
 LARGEST_REAL = float(np.finfo(np.float64).max)
 MOST_NODES = 2**15
-"""Of a tree in which zero is missing."""
+"""Of a tree in which zero is missing, but not everywhere."""
 
 # --- Writing
 
@@ -75,7 +76,8 @@ def written(model: Model) -> str:
             f"LightGBM's files have one target, this model has {model.n_outputs}. Train one for "
             "each."
         )
-    categories = whole_categories(model)
+    categories, lists = numbered_categories(model)
+    missing = MISSING_ZERO if model.zero_is_missing else MISSING_NAN
     trees = [model.tree(index) for index in range(model.n_trees)]
     sets = [model.category_sets(index) for index in range(model.n_trees)]
     linear = [model.linear_leaves(index) for index in range(model.n_trees)]
@@ -87,7 +89,13 @@ def written(model: Model) -> str:
         trees[k] = shifted(trees[k], score)
         linear[k] = [(constant + score, terms) for constant, terms in linear[k]]
     blocks = [
-        tree_block(index, numbered(nodes), CategorySplits.of(nodes, of_tree, categories), leaves)
+        tree_block(
+            index,
+            numbered(nodes),
+            CategorySplits.of(nodes, of_tree, categories),
+            missing,
+            leaves,
+        )
         for index, (nodes, of_tree, leaves) in enumerate(zip(trees, sets, linear, strict=True))
     ]
     used = np.concatenate([nodes["feature"] for nodes in trees])
@@ -118,26 +126,31 @@ def written(model: Model) -> str:
             *blocks,
             "end of trees\n\nfeature_importances:\n",
             *lines(dict(sorted(importances, key=lambda pair: -pair[1]))),
-            f"\nparameters:\n[objective: {objective.partition(' ')[0]}]\nend of parameters\n",
-            "\npandas_categorical:null\n",
+            f"\nparameters:\n[objective: {objective.partition(' ')[0]}]\n",
+            f"[categorical_feature: {','.join(map(str, categories))}]\n" if lists else "",
+            f"end of parameters\n\npandas_categorical:{json.dumps(lists)}\n",
         ]
     )
 
 
-def whole_categories(model: Model) -> dict[int, list[int]]:
-    """The categories of each feature that has some, as LightGBM counts them."""
-    found = {}
-    for feature, values in enumerate(model.categories):
-        if values is None:
-            continue
-        for value in values:
-            if isinstance(value, str) or value % 1 or not 0 <= value <= LARGEST_CATEGORY:
-                raise DataError(
-                    f"LightGBM's categories are whole numbers from 0 to {LARGEST_CATEGORY}, but "
-                    f"{model.feature_names[feature]!r} has {value!r}. Train on numbers instead."
-                )
-        found[feature] = [int(value) for value in values]
-    return found
+def numbered_categories(model: Model) -> tuple[dict[int, list[int]], list[list[Any]] | None]:
+    """LightGBM's numbers of the categories of each feature that has some.
+
+    If all are whole numbers, these are they. Else they are places in lists of pandas' categories,
+    of each such feature one.
+    """
+    found: dict[int, list[Any]] = {
+        feature: [int(value) if is_whole(value) else value for value in values]
+        for feature, values in enumerate(model.categories)
+        if values is not None
+    }
+    if all(is_whole(v) and 0 <= v <= LARGEST_CATEGORY for some in found.values() for v in some):
+        return found, None
+    return {f: list(range(len(values))) for f, values in found.items()}, [*found.values()]
+
+
+def is_whole(value: Any) -> bool:
+    return not isinstance(value, str) and value % 1 == 0
 
 
 @dataclass(frozen=True)
@@ -218,7 +231,11 @@ def linear_fields(leaves: LinearLeaves, values: NDArray[np.float64]) -> dict[str
 
 
 def tree_block(
-    index: int, tree: NumberedTree, categorical: CategorySplits, linear: LinearLeaves
+    index: int,
+    tree: NumberedTree,
+    categorical: CategorySplits,
+    missing: int,
+    linear: LinearLeaves,
 ) -> str:
     nodes = tree.nodes.copy()
     swapped = nodes[categorical.swapped]
@@ -237,7 +254,7 @@ def tree_block(
         "decision_type": listed(
             CATEGORICAL * splits["is_categorical"]
             + DEFAULT_LEFT * splits["missing_left"]
-            + (MISSING_NAN << MISSING_SHIFT)
+            + (np.where(splits["is_categorical"], MISSING_NAN, missing) << MISSING_SHIFT)
         ),
         "left_child": listed(names[splits["left"]]),
         "right_child": listed(names[splits["right"]]),
@@ -287,7 +304,7 @@ def read(text: str) -> Model:
         text.encode()
     except UnicodeEncodeError as error:
         raise ModelFormatError(f"not a LightGBM model: it is no text ({error}).") from None
-    head, end, _ = text.replace("\r\n", "\n").partition("\nend of trees\n")
+    head, end, tail = text.replace("\r\n", "\n").partition("\nend of trees\n")
     if not head.startswith("tree\n"):
         raise ModelFormatError("not a LightGBM model: it must begin with the line 'tree'.")
     if not end:
@@ -299,25 +316,39 @@ def read(text: str) -> Model:
     n_features = header.integer("max_feature_idx", 0) + 1
     names = header.words("feature_names", n_features)
     objective, n_outputs = objective_of(header)
-    trees, sets, linear = [], [], []
+    trees, sets, blocks, missing = [], [], [], []
     for index, (number, block) in enumerate(zip(rest[::2], rest[1::2])):
         fields = Fields(f"tree {index}", block)
         if number != str(index):
             raise fields.error(f"it is called Tree={number[:40]}")
-        trees.append(nodes_of(fields, n_features))
-        linear.append(linear_leaves_of(fields, n_features, trees[-1]))
+        nodes, kinds = nodes_of(fields, n_features)
+        trees.append(nodes)
+        missing.append(kinds)
         sets.append(sets_of(fields))
+        blocks.append(fields)
     if not trees or len(trees) % n_outputs != 0:
         raise header.error(f"{len(trees)} trees are no whole iterations of {n_outputs}")
+    met = {int(kind) for kinds in missing for kind in np.unique(kinds)}
+    are_linear = any(map(is_linear, blocks))  # in numbers, zero among them
+    zero_is_missing = MISSING_ZERO in met and MISSING_NAN not in met and not are_linear
+    if not zero_is_missing:
+        trees = [
+            without_zero_splits(nodes, np.flatnonzero(kinds == MISSING_ZERO), fields)
+            for nodes, kinds, fields in zip(trees, missing, blocks)
+        ]
+    linear = [linear_leaves_of(fields, n_features, nodes) for fields, nodes in zip(blocks, trees)]
     if "average_output" in header:
         n_iterations = len(trees) // n_outputs
         for nodes in trees:
             nodes["value"] /= n_iterations
         linear = [divided(leaves, n_iterations) for leaves in linear]
-    categories = categories_of(header, n_features, trees, sets)
+    categories = categories_of(header, tail, n_features, trees, sets)
     codes = [codes_of(nodes, of_tree, categories) for nodes, of_tree in zip(trees, sets)]
     base = [0.0] * n_outputs
-    return Model.of_trees(objective, n_outputs, base, names, trees, categories, codes, linear)
+    values = [None if some is None else some.values for some in categories]
+    return Model.of_trees(
+        objective, n_outputs, base, names, trees, values, codes, linear, zero_is_missing
+    )
 
 
 class Fields:
@@ -389,13 +420,16 @@ def objective_of(header: Fields) -> tuple[str, int]:
     return ours, n_outputs
 
 
-def nodes_of(fields: Fields, n_features: int) -> NDArray[np.void]:
-    """The nodes of a tree: its splits in their order, then its leaves in theirs."""
+def nodes_of(fields: Fields, n_features: int) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """The nodes of a tree: its splits in their order, then its leaves in theirs.
+
+    And what is missing in each split that is numerical.
+    """
     n_leaves = fields.integer("num_leaves", 1)
     n_splits = n_leaves - 1
     values = fields.reals("leaf_value", n_leaves)  # so that there are as many as num_leaves says
     if n_leaves == 1:
-        return leaf_nodes(fields, values)
+        return leaf_nodes(fields, values), np.zeros(0, np.int64)
     decisions = fields.integers("decision_type", n_splits, 0, 15)
     is_categorical = decisions & CATEGORICAL != 0
     missing = decisions >> MISSING_SHIFT
@@ -407,7 +441,7 @@ def nodes_of(fields: Fields, n_features: int) -> NDArray[np.void]:
     splits["threshold"] = fields.reals("threshold", n_splits, np.inf)
     splits["gain"] = np.maximum(fields.reals("split_gain", n_splits), 0)
     splits["missing_left"] = ~is_categorical & np.where(
-        missing == MISSING_NONE,  # NaN is zero then
+        missing == MISSING_NONE,  # NaN is zero then, and all zeros go one way
         splits["threshold"] >= 0,
         decisions & DEFAULT_LEFT != 0,
     )
@@ -423,8 +457,7 @@ def nodes_of(fields: Fields, n_features: int) -> NDArray[np.void]:
     after = np.minimum(splits["left"], splits["right"]) > np.arange(n_splits)
     if not after.all() or (children != np.arange(1, len(nodes))).any():
         raise fields.error("left_child and right_child make no tree")
-    zero_splits = np.flatnonzero(~is_categorical & (missing == MISSING_ZERO))
-    return without_zero_splits(nodes, zero_splits, fields)
+    return nodes, np.where(is_categorical, MISSING_NONE, missing)
 
 
 def sets_of(fields: Fields) -> list[NDArray[np.int64]]:
@@ -441,14 +474,31 @@ def sets_of(fields: Fields) -> list[NDArray[np.int64]]:
 
 
 SEEN_CATEGORIES = re.compile(r"-?\d{1,9}(:-?\d{1,9})*", re.ASCII)
+CATEGORICAL_FEATURES = re.compile(r"^\[categorical_feature: (\d{1,9}(?:,\d{1,9})*)\]$", re.M | re.A)
+PANDAS_CATEGORICAL = re.compile(r"^pandas_categorical:(.+)$", re.M)
+
+
+@dataclass(frozen=True)
+class ReadCategories:
+    """A feature's categories, ascending, and the place there of each of LightGBM's numbers."""
+
+    values: Values
+    places: Mapping[int, int]
+
+    @classmethod
+    def of(cls, value_of: Mapping[int, Any]) -> "ReadCategories":
+        ascending = sorted(value_of, key=lambda number: value_of[number])
+        places = {number: place for place, number in enumerate(ascending)}
+        return cls([value_of[number] for number in ascending], places)
 
 
 def categories_of(
     header: Fields,
+    tail: str,
     n_features: int,
     trees: Sequence[NDArray[np.void]],
     sets: Sequence[Sequence[NDArray[np.int64]]],
-) -> list[list[float] | None]:
+) -> list[ReadCategories | None]:
     """Each feature's categories, if it has some: those in its splits, and those in training."""
     found: dict[int, set[int]] = {}
     for nodes, of_tree in zip(trees, sets):
@@ -457,38 +507,102 @@ def categories_of(
                 raise header.error("a categorical split has a threshold that is none of its sets")
             found.setdefault(int(node["feature"]), set()).update(of_tree[int(node["threshold"])])
     infos = header.values.get("feature_infos", "").split(" ")
+    infos = infos if len(infos) == n_features else [""] * n_features
+    seen = {
+        feature: {int(value) for value in info.split(":")} - {-1}
+        for feature, info in enumerate(infos)
+        if SEEN_CATEGORIES.fullmatch(info)
+    }
+    lists = lists_of(tail, n_features, sorted(seen))
+    for feature, listed in lists.items():
+        met = found.setdefault(feature, set()) | seen.get(feature, set())
+        seen[feature] = set(range(len(listed)))
+        if not met <= seen[feature]:
+            raise header.error(
+                f"feature {feature} has the category {max(met)}, but its list in "
+                f"pandas_categorical has {len(listed)} values"
+            )
     for feature, values in found.items():
-        if len(infos) == n_features and SEEN_CATEGORIES.fullmatch(infos[feature]):
-            seen = values | {int(value) for value in infos[feature].split(":")} - {-1}
-            found[feature] = seen if len(seen) <= MOST_CATEGORIES else values
+        more = values | seen.get(feature, set())
+        found[feature] = more if len(more) <= MOST_CATEGORIES else values
         if len(found[feature]) > MOST_CATEGORIES:
             raise header.error(
                 f"feature {feature} is split by {len(found[feature])} categories, of which qgbdt "
                 f"has {MOST_CATEGORIES} at most"
             )
-    return [
-        sorted(map(float, found[feature])) if feature in found else None
-        for feature in range(n_features)
-    ]
+    categories: list[ReadCategories | None] = [None] * n_features
+    for feature, values in found.items():
+        value_of: Any = lists[feature].__getitem__ if feature in lists else float
+        categories[feature] = ReadCategories.of({number: value_of(number) for number in values})
+    return categories
+
+
+def lists_of(tail: str, n_features: int, seen: Sequence[int]) -> dict[int, Sequence[Any]]:
+    """The lists of pandas' categories in which LightGBM's categories are places, by feature.
+
+    They are of the columns that were categories, in their order. Which these are no line says: it
+    is taken that they are the categorical features, which the parameters name. Where they do not,
+    training saw categories of those of `seen`.
+    """
+    line, found = PANDAS_CATEGORICAL.search(tail), CATEGORICAL_FEATURES.search(tail)
+    end = Fields("pandas_categorical", "")
+    try:
+        lists = json.loads(line[1]) if line else None
+    except (ValueError, RecursionError):
+        raise end.error("it is not JSON") from None
+    if not lists:
+        return {}
+    if not isinstance(lists, list) or not all(isinstance(values, list) for values in lists):
+        raise end.error("it is not a list of lists")
+    named = {int(number) for number in found[1].split(",")} if found else set(seen)
+    owners = sorted(named & set(range(n_features)))
+    if len(owners) != len(lists):
+        raise end.error(
+            f"it has {len(lists)} lists, but {len(owners)} features have categories, so that "
+            "nothing says whose each is. Without that line, categories are the numbers that "
+            "pandas gives them"
+        )
+    return {f: pandas_values(end, f, listed) for f, listed in zip(owners, lists)}
+
+
+def pandas_values(end: Fields, feature: int, listed: Sequence[Any]) -> list[Any]:
+    """Categories in pandas' order, as qgbdt keeps them."""
+    try:
+        values = [as_category(value, str(feature)) for value in listed]
+    except (DataError, OverflowError):
+        values = []
+    kinds = {type(value) for value in values}
+    if len(set(values)) < len(listed) or len(kinds) > 1:
+        raise end.error(
+            f"the list of feature {feature} must hold strings, or numbers of magnitudes up to "
+            "2**53, each once"
+        )
+    return values
 
 
 def codes_of(
     nodes: NDArray[np.void],
     sets: Sequence[NDArray[np.int64]],
-    categories: Sequence[Sequence[float] | None],
+    categories: Sequence[ReadCategories | None],
 ) -> list[list[int]]:
     """What goes left in each categorical split, which gets a set of its own."""
     splits = np.flatnonzero(nodes["is_categorical"])
     codes = []
     for feature, number in zip(nodes["feature"][splits], nodes["threshold"][splits].astype(int)):
-        codes.append(np.searchsorted(categories[feature] or [], sets[number]).tolist())
+        of_feature = categories[feature]
+        assert of_feature is not None  # categories_of has those of each split
+        codes.append([of_feature.places[category] for category in sets[number].tolist()])
     nodes["threshold"][splits] = np.arange(len(splits))
     return codes
 
 
+def is_linear(fields: Fields) -> bool:
+    return "is_linear" in fields and fields.integer("is_linear", 0, 1) == 1
+
+
 def linear_leaves_of(fields: Fields, n_features: int, nodes: NDArray[np.void]) -> LinearLeaves:
     """The linear models of a tree's leaves."""
-    if not ("is_linear" in fields and fields.integer("is_linear", 0, 1)):
+    if not is_linear(fields):
         return []
     leaves = np.flatnonzero(nodes["feature"] < 0)
     number = nodes["threshold"][leaves].astype(int)  # see leaf_nodes
@@ -528,7 +642,7 @@ def leaf_nodes(fields: Fields, values: NDArray[np.float64]) -> NDArray[np.void]:
     return leaves
 
 
-# --- Splits where zero is missing: smaller magnitudes than LARGEST_ZERO go with the missing values
+# --- Splits where zero is missing, though not in all trees (one was trained on from another)
 
 
 @dataclass(frozen=True)
@@ -585,8 +699,8 @@ def expanded(nodes: NDArray[np.void], wide: frozenset[int], fields: Fields) -> N
         made.append(node)
         if len(made) > MOST_NODES:
             raise fields.error(
-                f"with zero_as_missing=true it takes more than {MOST_NODES} splits of qgbdt, for "
-                "which only NaN is missing. Train with zero_as_missing=false"
+                f"zero is missing in some splits of the model, but not in all. That takes more "
+                f"than {MOST_NODES} splits of qgbdt. Train all trees with the same zero_as_missing"
             )
     return np.array(made, Model.node_dtype)
 

@@ -443,6 +443,14 @@ class CommonParams(Parametrized):
         doc="Whether a category that training has not seen is a missing value, or an error.",
         native=False,
     )
+    zero_as_missing: bool = param(
+        default=False,
+        allowed=BOOL,
+        doc="Whether zeros of numerical features are missing values, as is what a sparse matrix "
+        "does not list: numbers of at most 1e-35 in magnitude, LightGBM's zeros. The model "
+        "predicts so, too.",
+        native=False,
+    )
     cat_smooth: float = param(
         default=10.0,
         allowed=FloatRange(0.0),

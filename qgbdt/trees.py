@@ -68,6 +68,7 @@ def frame_of(
     trees: Iterable[NumberedTree],
     category_sets: Iterable[Sequence[Sequence[Any]]],
     feature_names: Sequence[str],
+    missing_type: str,
 ) -> Any:
     """A pandas DataFrame of the nodes of all trees, with LightGBM's columns."""
     try:
@@ -78,14 +79,18 @@ def frame_of(
         [
             record
             for index, (tree, sets) in enumerate(zip(trees, category_sets, strict=True))
-            for record in records_of(index, tree, sets, feature_names)
+            for record in records_of(index, tree, sets, feature_names, missing_type)
         ],
         columns=COLUMNS,
     )
 
 
 def records_of(
-    index: int, tree: NumberedTree, sets: Sequence[Sequence[Any]], feature_names: Sequence[str]
+    index: int,
+    tree: NumberedTree,
+    sets: Sequence[Sequence[Any]],
+    feature_names: Sequence[str],
+    missing_type: str,
 ) -> Iterable[tuple[Any, ...]]:
     """A line of the frame for each node. The n-th set goes left in the n-th categorical split."""
     names = tree.names(index)
@@ -107,7 +112,7 @@ def records_of(
                     "||".join(map(str, set_of[i])) if i in set_of else float(node["threshold"]),
                     "==" if i in set_of else "<=",
                     "left" if node["missing_left"] else "right",
-                    "NaN",
+                    "NaN" if i in set_of else missing_type,
                 )
             ),
             float(tree.value[i]),

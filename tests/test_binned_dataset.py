@@ -170,6 +170,27 @@ def test_estimators(estimator, params):
             )
 
 
+@pytest.mark.parametrize("kind", ["hurting", "shared bytes", "sparse tiles", "sparse", "frame"])
+def test_missing_zeros(kind, tmp_path):
+    X = DATA[kind]()
+    if kind == "hurting":
+        X = np.column_stack([X, np.tile([-1.0, 0, 1], 500), np.tile([0, -1e-36, 2e-36], 500)])
+    y, asked = target(X), {"zero_as_missing": True}
+    model = QGBDTRegressor(**SMALL | asked).fit(X, y)
+    data = BinnedDataset(X, **asked)
+    data.save(tmp_path / "rows")
+    loaded = BinnedDataset.load(tmp_path / "rows")
+    assert model_of(loaded, y, **asked) == model.booster_.to_bytes()
+    np.testing.assert_array_equal(model.predict(loaded), model.predict(X))
+    rows = np.arange(3, 1500, 2)
+    part = data.transform(some(X, rows))
+    assert model_of(loaded[rows], y[rows], **asked) == model_of(part, y[rows], **asked)
+    with pytest.raises(ParameterError, match="has zero_as_missing=False, but X is a BinnedDataset"):
+        QGBDTRegressor().fit(data, y)
+    with pytest.raises(DataError, match="splits where the bins of the dataset do not end"):
+        model.predict(BinnedDataset(X))
+
+
 def test_predictions(X):
     data, y = BinnedDataset(X), target(X)
     model = QGBDTRegressor(**SMALL).fit(data, y)
@@ -537,7 +558,7 @@ def test_columns_live_as_long_as_their_matrix():
 
 def test_what_the_core_refuses():
     X = hurting_data(50)
-    binning = _core.Binning(X, 255, 1, [])
+    binning = _core.Binning(X, 255, 1, [], False)
     bins = binning.columns(X, 1)
     for rows in ([50], [-1]):
         with pytest.raises(ValueError, match="a row is beyond those of the bins"):
@@ -550,9 +571,9 @@ def test_what_the_core_refuses():
         binning.columns(X[:, :2], 1)
     for thresholds in ([[1.0, 1.0]], [[np.nan]], [[np.inf]], [list(range(255))]):
         with pytest.raises(ValueError, match=r"thresholds must|at most 255 bins"):
-            _core.Binning(thresholds, [0])
+            _core.Binning(thresholds, [0], False)
     with pytest.raises(ValueError, match="one kind a feature"):
-        _core.Binning([[0.0]], [0, 0])
+        _core.Binning([[0.0]], [0, 0], False)
 
 
 def test_memory_is_foretold():

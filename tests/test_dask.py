@@ -182,6 +182,16 @@ def test_the_model_is_that_of_a_local_fit(kind, client):
     )
 
 
+def test_zero_is_missing_on_a_cluster(client):
+    zeros = np.where(np.arange(X.size).reshape(X.shape) % 3, X, 0.0)
+    params = {"n_estimators": 3, "zero_as_missing": True}
+    local = QGBDTRegressor(**params).fit(zeros, REAL)
+    dask_X, dask_y = (lay_out(client, some, ENDS, [2, 0, 1, 0, 2, 1]) for some in (zeros, REAL))
+    fitted = DaskQGBDTRegressor(**params).fit(dask_X, dask_y)
+    assert fitted.booster_ == local.booster_
+    np.testing.assert_array_equal(fitted.predict(dask_X).compute(), local.predict(zeros))
+
+
 @pytest.mark.parametrize(
     "where",
     [[0] * 6, [2, 2, 2, 2, 2, 0], [1, 1, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2], [2, 1, 0, 2, 1, 0]],

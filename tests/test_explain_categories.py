@@ -78,8 +78,6 @@ def test_a_plot_names_categories(fitted):
 
 def test_other_formats_refuse(fitted):
     booster = fitted[0].booster_
-    with pytest.raises(DataError, match="LightGBM's categories are whole numbers from 0"):
-        booster.to_lightgbm_string()
     with pytest.raises(DataError, match="shap does not know splits of categories: use predict_con"):
         booster.to_shap_dict()
 

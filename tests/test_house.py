@@ -53,6 +53,7 @@ LAYERS = [
         "best_splits",
         "category_split",
         "dense_blocks",
+        "missing_zeros",
     },
     {"backend"},
     {"split_finder", "leaf_quantiles", "row_sampling", "leaf_rows", "dropout"},

@@ -1,9 +1,10 @@
 """Laws of any fit: parameters, data and samples of rows and features are drawn all at once.
 
-Swept: every objective, bits, weights, missing values, categories, monotone and interaction
-constraints, forced splits, linear leaves, bagging, sampling by gradient, features of trees and
-nodes, drawn cuts, threads, SIMD levels, a GPU's machine on the host, workers, sparse input, fits
-that go on. Against: one thread, and definitions. Tolerance: none, but one rounding each for sums of
+Swept: every objective, bits, weights, missing values and zeros, categories, monotone and
+interaction constraints, forced splits, linear leaves, bagging, sampling by gradient, features of
+trees and nodes, drawn cuts, threads, SIMD levels, a GPU's machine on the host, workers, sparse
+input, fits that go on. Against: one thread, and definitions. Tolerance: none, but one rounding each
+for sums of
 hessians.
 
 QGBDT_LAW_CASES sets how many combinations are drawn (`make laws`: 20,000).
@@ -97,6 +98,7 @@ PARAMS = st.fixed_dictionaries(
         "min_data_per_group": st.sampled_from([1, 100]),
         "linear_tree": st.booleans(),
         "linear_lambda": st.sampled_from([0.0, 1.0]),
+        "zero_as_missing": st.sampled_from([False, False, True]),
         "random_state": st.integers(0, 2**32 - 1),
     }
 )
@@ -151,6 +153,7 @@ def cases(draw):
         params["boosting_type"] == "gbdt"
         and params["path_smooth"] == 0
         and params["renew_leaves"]
+        and not params["zero_as_missing"]
         and not case.signs
         and objective not in QUANTILES
     )
@@ -218,6 +221,7 @@ def check_constraints(case, fitted, rng):
     X = case.rows["X"]
     for feature, sign in enumerate(case.signs):
         seen = X[~np.isnan(X[:, feature]), feature]
+        seen = seen[seen != 0] if case.estimator.zero_as_missing else seen
         if not sign or not len(seen):
             continue
         values = np.sort(np.r_[-np.inf, np.inf, rng.choice(seen, 10)])
@@ -249,6 +253,13 @@ def check_equals(case, booster, draw):
     if case.estimator.linear_tree:
         check_linear(case, booster)
         return  # other machines, sparse X and workers are refused
+    if case.estimator.zero_as_missing:
+        numbers = np.setdiff1d(range(N_FEATURES), case.estimator.categorical_features or [])
+        filled = X.copy()
+        filled[:, numbers] = np.where(X[:, numbers] == 0, np.nan, X[:, numbers])
+        of_filled = case.fit(X=filled, zero_as_missing=False).booster_
+        text = booster.model_to_string().replace("zero missing\n", "")
+        assert text.split("\n")[1:-2] == of_filled.model_to_string().split("\n")[1:-2]
     if not isinstance(case.estimator.categorical_features, list):
         sparse = draw(st.sampled_from([sp.csr_array, sp.csc_array]))
         assert case.fit(X=sparse(X)).booster_ == booster

@@ -1,10 +1,10 @@
 """LightGBM's model files: what we write LightGBM predicts the same, what it writes we do.
 
 Swept: drawn models (objectives, sizes, missing values, categories, infinite thresholds, stumps,
-constant trees, no trees); LightGBM's own models of every objective and kind of missing values, and
-with splits of categories; treelite and
-lleaves where they are installed; every refusal; a share of the campaign of damaged texts. Against:
-raw scores and leaves, exactly (an average of trees and three ways at zero: see there).
+missing zeros, constant trees, no trees); LightGBM's own models of every objective and kind of
+missing values, and with splits of categories, numbers or of pandas' frames; treelite and lleaves
+where they are installed; every refusal; a share of the campaign of damaged texts. Against: raw
+scores and leaves, exactly (an average of trees and three ways at zero: see there).
 """
 
 import importlib
@@ -20,7 +20,7 @@ from conftest import OBJECTIVES, hurting_data, targets
 from test_explain import trained, with_trees
 from test_predictor import random_booster, rows
 
-from qgbdt import Booster, QGBDTRegressor, lightgbm_text
+from qgbdt import Booster, QGBDTClassifier, QGBDTRegressor, lightgbm_text
 from qgbdt.errors import DataError, ModelFormatError
 
 lightgbm = pytest.importorskip("lightgbm")
@@ -70,6 +70,7 @@ def drawn_model(case):
         "max_depth": int(rng.choice([-1, 1, 3])),
         "min_child_samples": int(rng.choice([1, 20, 1000])),
         "max_bin": int(rng.choice([2, 16, 255])),
+        "zero_as_missing": bool(rng.choice([False, True])),
     }
     if case % 3 == 1:
         return drawn_categories(rng, params)
@@ -184,28 +185,66 @@ def test_the_kinds_of_missing_values_are_met():
         assert kind in decisions
 
 
+def rows_with_zeros(rng, n=800):
+    """Of the last two features LightGBM has two bins, so that nothing is missing."""
+    X = np.where(rng.random((n, 6)) < 0.4, 0.0, rng.normal(size=(n, 6)))
+    X[:, 4:] = rng.integers(0, 2, (n, 2)) * [1, -1]
+    return X, np.where(X == 0, 2.0, np.abs(X)) @ rng.normal(size=6) + rng.normal(size=n)
+
+
+def lightgbm_of_zeros(X, y, rounds=8, zero_as_missing=True, **more):
+    params = {"num_leaves": 10, "min_data_in_leaf": 5, "verbose": -1, "num_threads": 1}
+    params["zero_as_missing"] = zero_as_missing
+    return lightgbm.train(params, lightgbm.Dataset(X, y), rounds, **more)
+
+
+def queries_with_zeros(rng):
+    X = np.round(3 * rng.normal(size=(4000, 6)), 1)
+    X = np.where(rng.random(X.shape) < 0.2, np.nan, X)
+    return np.where(rng.random(X.shape) < 0.4, rng.choice(EDGES, X.shape), X)
+
+
+def kinds_of_missing(text):
+    """LightGBM's, of all splits."""
+    lines = re.findall("decision_type=(.+)", text)
+    return {int(decision) >> 2 for line in lines for decision in line.split()}
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_zero_is_missing(seed):
-    """Splits where zero goes neither with its smaller nor with its larger neighbours."""
     rng = np.random.default_rng(seed)
-    X = np.where(rng.random((800, 4)) < 0.4, 0.0, rng.normal(size=(800, 4)))
-    y = np.where(X == 0, 2.0, np.abs(X)) @ rng.normal(size=4) + rng.normal(size=800)
-    params = {"zero_as_missing": True, "num_leaves": 10, "min_data_in_leaf": 5, "verbose": -1}
-    theirs = lightgbm.train({**params, "num_threads": 1}, lightgbm.Dataset(X, y), 8)
-    ours = Booster.from_lightgbm_string(theirs.model_to_string())
+    theirs = lightgbm_of_zeros(*rows_with_zeros(rng))
+    text = theirs.model_to_string()
+    assert kinds_of_missing(text) == {lightgbm_text.MISSING_NONE, lightgbm_text.MISSING_ZERO}
+    ours = Booster.from_lightgbm_string(text)
+    X = queries_with_zeros(rng)
+    assert_equal_models(ours, theirs, X)
+    contributions = theirs.predict(X[:50], pred_contrib=True)
+    np.testing.assert_allclose(ours.predict_contrib(X[:50]), contributions, atol=1e-9)
+    assert_round_trip(ours, X)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_zero_is_missing_in_some_trees(seed):
+    """Those that went on from a model in which it was not."""
+    rng = np.random.default_rng(seed)
+    X, y = rows_with_zeros(rng)
+    first = lightgbm_of_zeros(np.where(X > 2, np.nan, X), y, zero_as_missing=False)
+    theirs = lightgbm_of_zeros(X, y, init_model=first)
+    text = theirs.model_to_string()
+    assert kinds_of_missing(text) >= {lightgbm_text.MISSING_ZERO, lightgbm_text.MISSING_NAN}
+    ours = Booster.from_lightgbm_string(text)
     n_nodes = sum(map(len, ours.trees()))
-    assert n_nodes > 2 * 8 * 10  # some splits took several
-    tests = np.where(
-        rng.random((4000, 4)) < 0.2, np.nan, np.round(3 * rng.normal(size=(4000, 4)), 1)
-    )
-    tests = np.where(rng.random(tests.shape) < 0.4, rng.choice(EDGES, tests.shape), tests)
+    assert n_nodes > 2 * 16 * 10  # some splits took several
+    tests = without_tiny(queries_with_zeros(rng))
     np.testing.assert_array_equal(
         ours.predict(tests, raw_score=True), theirs.predict(tests, raw_score=True)
     )
 
 
+@pytest.mark.parametrize("kinds", [["4", "6"], ["0", "4", "6"], ["4", "6", "8", "10"]], ids=str)
 @pytest.mark.parametrize("seed", range(4))
-def test_zero_is_missing_at_random(seed):
+def test_zero_is_missing_at_random(seed, kinds):
     """Trees whose thresholds lie around zero, and whose features come again on a path."""
     rng = np.random.default_rng(seed)
     thresholds = np.array([*EDGES, -1.5, -0.5, 0.5, 1.5])
@@ -215,18 +254,22 @@ def test_zero_is_missing_at_random(seed):
         nodes["threshold"] = rng.choice(thresholds, len(nodes))
     text = re.sub(
         "(?<=decision_type=).+",
-        lambda found: " ".join(rng.choice(["4", "6"], len(found[0].split()))),
+        lambda found: " ".join(rng.choice(kinds, len(found[0].split()))),
         with_trees(booster, trees).to_lightgbm_string(),
     )
     text = re.sub("tree_sizes=.*\n", "", text)  # which are others now
     X = rng.choice([*EDGES, -2, -1, 1, 2, np.nan], (3000, 5))
-    wanted = lightgbm.Booster(model_str=text).predict(X, raw_score=True)
-    found = Booster.from_lightgbm_string(text).predict(X, raw_score=True)
-    np.testing.assert_array_equal(found, wanted)
+    theirs, ours = lightgbm.Booster(model_str=text), Booster.from_lightgbm_string(text)
+    if "8" not in kinds:
+        return assert_equal_models(ours, theirs, X)
+    X = without_tiny(X)
+    np.testing.assert_array_equal(
+        ours.predict(X, raw_score=True), theirs.predict(X, raw_score=True)
+    )
 
 
 def zero_chain(features):
-    """The text of a chain of splits, each with three ways."""
+    """The text of a chain of splits, each with three ways; in the last one NaN is missing."""
     n = len(features)
     fields = {
         "num_leaves": n + 1,
@@ -234,7 +277,7 @@ def zero_chain(features):
         "split_feature": " ".join(map(str, features)),
         "split_gain": " ".join(["1"] * n),
         "threshold": " ".join(str(1.5 + i) for i in range(n)),
-        "decision_type": " ".join(["4"] * n),
+        "decision_type": " ".join([*["4"] * (n - 1), "8"]),
         "left_child": " ".join(map(str, [*range(1, n), -1])),
         "right_child": " ".join(str(-2 - i) for i in range(n)),
         "leaf_value": " ".join(map(str, range(n + 1))),
@@ -248,11 +291,15 @@ def zero_chain(features):
 
 def test_zero_is_missing_too_often():
     with pytest.raises(
-        ModelFormatError, match=r"more than 32768 splits .*zero_as_missing=false\.$"
+        ModelFormatError,
+        match=r"zero is missing in some splits of the model, but not in all\. That takes more than "
+        r"32768 splits of qgbdt\. Train all trees with the same zero_as_missing\.$",
     ):
         Booster.from_lightgbm_string(zero_chain(list(range(40))))
     of_one_feature = Booster.from_lightgbm_string(zero_chain([0] * 40))
     assert len(of_one_feature.tree(0)) < 5 * 40
+    in_all = zero_chain(list(range(40))).replace("4 8\n", "4 4\n")
+    assert len(Booster.from_lightgbm_string(in_all).tree(0)) == 2 * 40 + 1
 
 
 def test_averages():
@@ -300,13 +347,9 @@ def test_models_of_lightgbm_that_split_categories(objective, params):
     ours = Booster.from_lightgbm_string(text)
     assert any(values is not None for values in ours.categories())
     X = queries_of_categories()
-    np.testing.assert_array_equal(
-        ours.predict(X, raw_score=True), theirs.predict(X, raw_score=True)
-    )
-    if "zero_as_missing" not in params:  # else some of our splits are several
-        assert_equal_models(ours, theirs, X)
-        contributions = theirs.predict(X[:50], pred_contrib=True)
-        np.testing.assert_allclose(ours.predict_contrib(X[:50]), contributions, atol=1e-9)
+    assert_equal_models(ours, theirs, X)
+    contributions = theirs.predict(X[:50], pred_contrib=True)
+    np.testing.assert_allclose(ours.predict_contrib(X[:50]), contributions, atol=1e-9)
     assert_round_trip(ours, X)
 
 
@@ -334,22 +377,6 @@ def test_what_is_missing_goes_right():
     assert_round_trip(booster, X)
 
 
-@pytest.mark.parametrize(
-    ("values", "shown"),
-    [(["a", "b"], "'a'"), ([-1, 2], "-1.0"), ([0.5, 2], "0.5"), ([1, 2**20], "1048576.0")],
-)
-def test_categories_that_lightgbm_has_not(values, shown):
-    X = np.array(values * 60, object if isinstance(values[0], str) else float)[:, None]
-    model = QGBDTRegressor(n_estimators=1, categorical_features=[0], min_data_per_group=1)
-    booster = model.fit(X, np.arange(120) % 2).booster_
-    with pytest.raises(DataError) as raised:
-        booster.to_lightgbm_string()
-    assert str(raised.value) == (
-        f"LightGBM's categories are whole numbers from 0 to 1048575, but 'Column_0' has {shown}. "
-        "Train on numbers instead."
-    )
-
-
 def categorical_text():
     X = np.repeat([0.0, 3, 40], 40)[:, None]
     model = QGBDTRegressor(
@@ -369,6 +396,7 @@ def categorical_text():
         ("cat_boundaries=0 1", "cat_boundaries=0 2", "cat_threshold has 1 values instead of 2"),
         ("cat_threshold=8", "cat_threshold=4294967296", "cat_threshold has a value out of the ran"),
         ("decision_type=9", "decision_type=8", None),  # a number then
+        ("feature_infos=0:3:40\n", "feature_infos=-7:0:3:40\n", None),
         (
             "feature_infos=0:3:40\n",
             "feature_infos=" + ":".join(map(str, range(300))) + "\n",
@@ -392,6 +420,275 @@ def test_more_categories_than_a_feature_has():
     many = many.replace("cat_threshold=8", f"cat_threshold={' '.join(['4294967295'] * 8)}")
     with pytest.raises(ModelFormatError, match="256 categories, of which qgbdt has 255 at most"):
         Booster.from_lightgbm_string(many)
+
+
+# --- Categories of pandas' frames, which LightGBM lists behind the trees
+
+QUIET = {"verbose": -1, "num_threads": 1, "num_leaves": 12, "min_data_in_leaf": 5}
+SMALL_GROUPS = {"min_data_per_group": 5, "cat_smooth": 1}
+
+
+def categories_of_a_frame(n, seed=0, unseen=False):
+    """A frame of strings, numbers and bools as categories, and rows that miss some of each."""
+    pd = pytest.importorskip("pandas")
+    rng = np.random.default_rng(seed)
+
+    def drawn(values, more, missing=0.1):
+        column = rng.choice(np.array([*values, *(more if unseen else [])], object), n)
+        return pd.Series(np.where(rng.random(n) < missing, None, column)).astype("category")
+
+    frame = pd.DataFrame({"size": np.where(rng.random(n) < 0.2, 0.0, rng.normal(size=n))})
+    frame["colour"] = drawn(["red", "green", "blue", "", 'a "b"\\\n', "größe"], ["pink", "Red"])
+    frame["same"] = pd.Categorical(["one"] * n)
+    frame["year"] = drawn(range(1990, 2000), [1889, 2001, 0]).cat.rename_categories(int)
+    frame["count"] = rng.integers(0, 5, n)
+    frame["share"] = drawn([0.5, -1.0, 7.0], [2.5], 0).cat.rename_categories(float)
+    frame["sold"] = pd.Categorical(rng.random(n) < 0.5)
+    if unseen:  # the same values, numbered otherwise
+        colours = frame["colour"].cat
+        frame["colour"] = colours.reorder_categories(colours.categories[::-1])
+    return frame
+
+
+def target_of_categories(frame):
+    y = frame["size"] + 2 * frame["colour"].isin(["red", "größe", ""]) + frame["count"] % 2
+    y += 2 * frame["year"].isin([1991, 1993, 1998]) + frame["year"].isna()
+    return y + 3 * (frame["share"].astype(float) == 0.5) + frame["sold"].astype(float)
+
+
+def frames_to_predict():
+    return [
+        categories_of_a_frame(400, 1),
+        categories_of_a_frame(400, 2, unseen=True),
+        categories_of_a_frame(3, 3),  # which lacks most categories
+    ]
+
+
+def assert_equal_on_frames(ours, theirs):
+    for frame in frames_to_predict():
+        assert_equal_models(ours, theirs, frame)
+        contributions = theirs.predict(frame[:30], pred_contrib=True)
+        np.testing.assert_allclose(ours.predict_contrib(frame[:30]), contributions, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"objective": "regression"},
+        {"objective": "regression", "zero_as_missing": True, "max_cat_to_onehot": 20},
+        {"objective": "multiclass", "num_class": 3},
+    ],
+    ids=str,
+)
+def test_models_of_lightgbm_of_frames(params):
+    frame = categories_of_a_frame(900)
+    y = target_of_categories(frame)
+    y = np.digitize(y, np.quantile(y, [0.3, 0.6])) if "num_class" in params else y
+    theirs = lightgbm.train({**QUIET, **SMALL_GROUPS, **params}, lightgbm.Dataset(frame, y), 8)
+    text = theirs.model_to_string()
+    ours = Booster.from_lightgbm_string(text)
+    colours = sorted(["red", "green", "blue", "", 'a "b"\\\n', "größe"])
+    years = [float(year) for year in range(1990, 2000)]
+    wanted = [None, colours, ["one"], years, None, [-1.0, 0.5, 7.0], [0.0, 1.0]]
+    assert ours.categories() == wanted
+    splits = np.concatenate(ours.trees())
+    assert set(splits["feature"][splits["is_categorical"]]) >= {1, 3, 5}
+    assert_equal_on_frames(ours, theirs)
+    again = ours.to_lightgbm_string()
+    assert_equal_on_frames(ours, lightgbm.Booster(model_str=again))
+    loaded = Booster.from_lightgbm_string(again)
+    assert loaded == ours
+    assert loaded.to_lightgbm_string() == again
+    # As LightGBM writes it without its parameters, a constant column's list is nobody's.
+    nameless = re.sub(r"\[categorical_feature: .*\]\n", "", text)
+    with pytest.raises(ModelFormatError, match="it has 5 lists, but 4 features have categories"):
+        Booster.from_lightgbm_string(nameless)
+    nameless = nameless.replace('["one"], ', "")
+    assert Booster.from_lightgbm_string(nameless).category_sets(0) == ours.category_sets(0)
+
+
+def test_pandas_numbers_in_another_order():
+    """The lists are as the frame had them, and seldom ascend."""
+    pd = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    values = ["z", "a", "m", "c", "y", "b"]
+    frame = pd.DataFrame({"x": pd.Categorical(rng.choice(values, 600), categories=values)})
+    y = frame["x"].isin(["z", "c"]).astype(float) + 0.1 * rng.normal(size=600)
+    theirs = lightgbm.train({**QUIET, **SMALL_GROUPS}, lightgbm.Dataset(frame, y), 4)
+    ours = Booster.from_lightgbm_string(theirs.model_to_string())
+    assert ours.categories() == [sorted(values)]
+    assert set(ours.category_sets(0)[0]) in ({"c", "z"}, {"a", "b", "m", "y"})
+    tested = pd.DataFrame({"x": pd.Categorical([*values, "q", None])})
+    assert_equal_models(ours, theirs, tested)
+    assert_equal_models(ours, theirs, tested[::-1].reset_index(drop=True))
+
+
+def test_ordered_categories_are_numbers_of_nobody():
+    """LightGBM splits their codes as numbers; its text does not say which feature they are."""
+    pd = pytest.importorskip("pandas")
+    frame = categories_of_a_frame(600)
+    frame["grade"] = pd.Categorical(np.arange(600) % 3, ordered=True)
+    theirs = lightgbm.train(QUIET, lightgbm.Dataset(frame, target_of_categories(frame)), 4)
+    text = theirs.model_to_string()
+    with pytest.raises(ModelFormatError) as caught:
+        Booster.from_lightgbm_string(text)
+    assert str(caught.value) == (
+        "LightGBM model, pandas_categorical: it has 6 lists, but 5 features have categories, so "
+        "that nothing says whose each is. Without that line, categories are the numbers that "
+        "pandas gives them."
+    )
+    ours = Booster.from_lightgbm_string(text[: text.index("pandas_categorical")])
+    codes = frame.apply(lambda x: x.cat.codes if x.dtype == "category" else x)
+    codes = codes.astype(float).replace(-1, np.nan).to_numpy()
+    np.testing.assert_array_equal(ours.predict(codes), theirs.predict(frame))
+
+
+def test_hundreds_of_pandas_categories():
+    """Of a long list the model has those that training saw, or those in its splits, or none."""
+    pd = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    values = [f"v{i:03}" for i in range(400)]
+    frame = pd.DataFrame(
+        {"x": rng.normal(size=4000), "c": pd.Categorical(rng.choice(values, 4000))}
+    )
+    y = 3 * frame["c"].isin(values[:9]) + frame["x"]
+    params = {**QUIET, **SMALL_GROUPS, "max_cat_threshold": 9}
+    theirs = lightgbm.train(params, lightgbm.Dataset(frame, y), 2)
+    ours = Booster.from_lightgbm_string(theirs.model_to_string())
+    assert 9 <= len(ours.categories()[1]) < 100
+    assert_equal_models(ours, theirs, frame)
+    theirs = lightgbm.train(params, lightgbm.Dataset(frame, frame["x"]), 1)
+    text = theirs.model_to_string()
+    assert not re.search("num_cat=[1-9]", text)
+    ours = Booster.from_lightgbm_string(text)
+    assert ours.categories() == [None, []]
+    assert_equal_models(ours, theirs, frame)
+    noise = rng.normal(size=4000) + rng.normal(size=400)[frame["c"].cat.codes]
+    theirs = lightgbm.train(params, lightgbm.Dataset(frame, noise), 60)
+    with pytest.raises(
+        ModelFormatError, match=r"by \d+ categories, of which qgbdt has 255 at most"
+    ):
+        Booster.from_lightgbm_string(theirs.model_to_string())
+
+
+@pytest.mark.parametrize("zero_as_missing", [False, True])
+@pytest.mark.parametrize("kind", ["regression", "multiclass"])
+def test_frames_for_lightgbm(kind, zero_as_missing, tmp_path):
+    """Our models of a frame, on LightGBM's side of it."""
+    frame = categories_of_a_frame(900)
+    frame["none"] = frame["colour"].where(frame["size"] > 99)  # a column without any value
+    y = target_of_categories(frame)
+    few = {"n_estimators": 6, "num_leaves": 14, "min_child_samples": 3, **SMALL_GROUPS}
+    few |= {"zero_as_missing": zero_as_missing, "max_cat_to_onehot": 3}
+    if kind == "multiclass":
+        model = QGBDTClassifier(**few).fit(frame, np.digitize(y, np.quantile(y, [0.3, 0.6])))
+    else:
+        model = QGBDTRegressor(**few).fit(frame, y)
+    booster = model.booster_
+    trees = np.concatenate(booster.trees())
+    sides = trees["missing_left"][trees["is_categorical"]]
+    assert set(trees["feature"][trees["is_categorical"]]) >= {1, 3, 5}
+    assert kind == "multiclass" or {True, False} == set(sides.tolist())
+    booster.save_lightgbm(tmp_path / "model")
+    text = (tmp_path / "model").read_text()
+    assert "\n[categorical_feature: 1,2,3,5,6,7]\n" in text
+    assert text.endswith(
+        '], ["one"], [' + ", ".join(map(str, range(1990, 2000))) + "], [-1, 0.5, 7], [0, 1], []]\n"
+    )
+    theirs = lightgbm.Booster(model_file=tmp_path / "model")
+    for tested in frames_to_predict():
+        tested["none"] = tested["colour"]
+        assert_equal_models(booster, theirs, tested)
+        for loaded in (
+            Booster.load_lightgbm(tmp_path / "model"),
+            Booster.from_lightgbm_string(theirs.model_to_string()),
+        ):
+            assert_equal_models(loaded, theirs, tested)
+    assert Booster.load_lightgbm(tmp_path / "model").to_lightgbm_string() == text
+
+
+@pytest.mark.parametrize(
+    "values", [["a", "b"], [-1, 2], [0.5, 2], [1, 2**20], [True, False]], ids=str
+)
+def test_categories_that_are_no_whole_numbers(values):
+    """Of an array, too; LightGBM then takes a frame."""
+    pd = pytest.importorskip("pandas")
+    X = np.array(values * 60, object)[:, None]
+    model = QGBDTRegressor(n_estimators=2, categorical_features=[0], min_data_per_group=1)
+    booster = model.fit(X, np.arange(120) % 2).booster_
+    text = booster.to_lightgbm_string()
+    is_plain = values == [True, False]  # which are 1 and 0
+    assert text.endswith("null\n") == is_plain
+    theirs = lightgbm.Booster(model_str=text)
+    frame = pd.DataFrame({"Column_0": pd.Categorical(values)})
+    asked = np.array(values, float)[:, None] if is_plain else frame
+    np.testing.assert_array_equal(theirs.predict(asked), booster.predict(frame))
+    assert len(set(booster.predict(frame))) == 2
+    assert Booster.from_lightgbm_string(text).to_lightgbm_string() == text
+
+
+def pandas_text():
+    X = np.repeat(np.array(["a", "b", "c"], object), 40)[:, None]
+    model = QGBDTRegressor(
+        n_estimators=1, num_leaves=2, categorical_features=[0], min_data_per_group=1, cat_smooth=1
+    )
+    return model.fit(X, (X[:, 0] == "b").astype(float)).booster_.to_lightgbm_string()
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ("[[", "pandas_categorical: it is not JSON."),
+        ("[" * 100_000, "pandas_categorical: it is not JSON."),
+        ("7", "pandas_categorical: it is not a list of lists."),
+        ('["a", "b", "c"]', "pandas_categorical: it is not a list of lists."),
+        ('{"a": ["b"]}', "pandas_categorical: it is not a list of lists."),
+        ('[["a"], ["b"]]', "it has 2 lists, but 1 features have categories"),
+        ('[["a", "b"]]', "feature 0 has the category 2, but its list in pandas_categorical has 2"),
+        *(
+            (
+                listed,
+                "the list of feature 0 must hold strings, or numbers of magnitudes up to 2**53",
+            )
+            for listed in (
+                '[["a", "b", "a"]]',
+                '[["a", "b", 1]]',
+                '[["a", "b", null]]',
+                "[[0, 1, true]]",
+                "[[0, 1, NaN]]",
+                "[[0, 1, Infinity]]",
+                "[[0, 1, 1" + "0" * 400 + "]]",
+                '[["a", "b", ["c"]]]',
+                r'[["a", "b", "\ud800"]]',
+            )
+        ),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_damaged_lists(listed, message):
+    sound = pandas_text()
+    line = 'pandas_categorical:[["a", "b", "c"]]\n'
+    assert sound.endswith(line)
+    with pytest.raises(ModelFormatError, match=re.escape(message)):
+        Booster.from_lightgbm_string(sound.replace(line, f"pandas_categorical:{listed}\n"))
+
+
+def test_whose_the_lists_are():
+    sound = pandas_text()
+    named = "[categorical_feature: 0]\n"
+    assert sound.count(named) == 1
+    with pytest.raises(ModelFormatError, match="it has 1 lists, but 0 features have categories"):
+        Booster.from_lightgbm_string(sound.replace(named, "[categorical_feature: 1]\n"))
+    for other in ("", "[categorical_feature: name:x]\n"):
+        text = sound.replace(named, other)  # those that training saw are left
+        assert Booster.from_lightgbm_string(text).categories() == [["a", "b", "c"]]
+    unseen = sound.replace("feature_infos=0:1:2", "feature_infos=none")
+    assert Booster.from_lightgbm_string(unseen).categories() == [["a", "b", "c"]]
+    with pytest.raises(ModelFormatError, match="it has 1 lists, but 0 features have categories"):
+        Booster.from_lightgbm_string(unseen.replace(named, ""))
+    for nobody in ("null", "[]"):
+        codes = Booster.from_lightgbm_string(re.sub("(categorical:).*", rf"\1{nobody}", sound))
+        assert codes.categories() == [[0.0, 1.0, 2.0]]
 
 
 # --- Other readers of such files

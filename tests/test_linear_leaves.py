@@ -674,6 +674,7 @@ def test_refused_texts(old, new, message):
             "keeps its trees as they are",
         ),
         ({"monotone_constraints": [1, 0, 0, 0, 0]}, "monotone_constraints", "keeps no direction"),
+        ({"zero_as_missing": True}, "zero_as_missing", "is linear in numbers, zero among them"),
         ({"path_smooth": 1.0}, "path_smooth", "smooths no coefficients"),
         ({"renew_leaves": False}, "renew_leaves=False", "fits leaves to unquantized gradients"),
         *(
@@ -720,6 +721,8 @@ def test_the_core_needs_the_matrix():
         with pytest.raises(ValueError, match="X and the bins differ"):
             _core.train(*args, linear_params(), 1, X=rows)
     device = _core.on_host.device()
+    with pytest.raises(ValueError, match="linear leaves are of numbers, zero among them"):
+        _core.train(*args, linear_params(), 1, X=X, zero_is_missing=True)
     with pytest.raises(ValueError, match="a device has no linear leaves"):
         _core.train(*args, linear_params(), 1, X=X, device=device)
 

@@ -29,7 +29,12 @@ DOCUMENT = (ROOT / "docs/model-format.md").read_text()
 EXAMPLE = re.search(r"```\n(qgbdt-model .*?)```", DOCUMENT, re.DOTALL)[1].encode()
 CATEGORIES = re.search(r"```\n(qgbdt-model 2.*?)```", DOCUMENT, re.DOTALL)[1].encode()
 LINEAR = re.search(r"```\n(qgbdt-model 3.*?)```", DOCUMENT, re.DOTALL)[1].encode()
+ZEROS = (
+    EXAMPLE.replace(b"model 1", b"model 3").replace(b"trees 1", b"zero missing\ntrees 1"),
+    CATEGORIES.replace(b"model 2", b"model 3").replace(b"trees 1", b"zero missing\ntrees 1"),
+)
 VERSION_3 = (ROOT / "tests/data/model-version-3.txt").read_bytes()
+VERSION_3_ZEROS = (ROOT / "tests/data/model-version-3-zeros.txt").read_bytes()
 VERSION_2 = (ROOT / "tests/data/model-version-2.txt").read_bytes()
 VERSION_1 = (ROOT / "tests/data/model-version-1.txt").read_bytes()
 
@@ -64,6 +69,7 @@ def test_the_models_have_what_is_hard():
     splits = b"".join(m.to_bytes() for m in MODELS)
     for word in (b" -inf missing-", b" inf missing-right", b"missing-left", b"outputs 3"):
         assert word in splits
+    assert b"zero missing" in splits
     assert len({m.objective for m in MODELS}) == 8
     assert len(MODELS[-1].tree(0)) == 1
 
@@ -178,6 +184,18 @@ def test_example_of_linear_leaves():
     expected = [-1.5, 0.875, 0.375, 0.375, 0.375, 0.375]
     np.testing.assert_array_equal(model.predict(X), expected)
     np.testing.assert_array_equal(model.predict(csc_array(X)), expected)  # no split is of age
+
+
+def test_models_in_which_zero_is_missing():
+    """With categories and without."""
+    numbers, categories = (Booster.from_bytes(sealed(body_of(text))) for text in ZEROS)
+    assert categories.to_bytes() == VERSION_3_ZEROS == sealed(body_of(ZEROS[1]))
+    assert numbers.to_bytes() == sealed(body_of(ZEROS[0]))
+    predicted = numbers.predict([[0, 0], [0, 2.6], [0, -0.0], [0, np.nan]])
+    np.testing.assert_array_equal(predicted, [0.375, 0.875, 0.375, 0.375])
+    codes = np.array([[0, 0, 0], [0, 1, 0], [0, 2, 0], [0, np.nan, 0]])
+    predicted = categories._model.predict(codes, 0, 1, False, 1)[:, 0]
+    np.testing.assert_array_equal(predicted, [0.375, 0.875, 0.375, 0.875])
 
 
 # --- Refusals
@@ -339,7 +357,8 @@ LINE = b"linear -0.125 0.5 2 0 0.25 1 -1.5 25 25"
 REFUSED_LINEAR = [
     (b"model 3", b"model 1", "expected 'split', 'categories' or 'leaf'", 11),
     (b"model 3", b"model 2", "version 2 is for models with categories", 7),
-    (LINE, b"leaf -0.125 25 25", "version 3 is for models with linear leaves", 12),
+    (LINE, b"leaf -0.125 25 25", "version 3 is for models with linear leaves or missing zeros", 12),
+    (b"trees 1", b"zero missing\ntrees 1", "leaves are linear in numbers, but zero is missing", 13),
     (b"linear", b"leaf", "'0.5' is not a number", 11),
     (b"linear", b"Linear", "expected 'split', 'categories' or 'leaf', or 'linear'", 11),
     (b"linear -0.125", b"linear inf", "'inf' is out of range", 11),
@@ -368,6 +387,17 @@ REFUSED_LINEAR = [
 ]
 
 
+REFUSED_ZEROS = [
+    (b"model 3", b"model 2", "expected 'trees'", 15),
+    (b"model 3", b"model 1", "the line goes on", 7),
+    (b"zero missing\n", b"", "version 3 is for models with linear leaves or missing zeros", 19),
+    (b"zero missing", b"zero", "a word is missing", 15),
+    (b"zero missing", b"zero number", "expected 'missing'", 15),
+    (b"zero missing", b"zero missing ", "the line goes on", 15),
+    (b"zero missing", b"zero missing\nzero missing", "expected 'trees'", 16),
+]
+
+
 def id_of(case):
     return re.sub(r"[^ -~]", "?", case[1].decode(errors="replace"))[:40] or "deleted"
 
@@ -376,7 +406,8 @@ def id_of(case):
     ("example", "case"),
     [(EXAMPLE, case) for case in REFUSED]
     + [(CATEGORIES, case) for case in REFUSED_CATEGORIES]
-    + [(LINEAR, case) for case in REFUSED_LINEAR],
+    + [(LINEAR, case) for case in REFUSED_LINEAR]
+    + [(ZEROS[1], case) for case in REFUSED_ZEROS],
     ids=lambda case: id_of(case) if isinstance(case, tuple) else "",
 )
 def test_refused(example, case):

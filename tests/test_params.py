@@ -104,6 +104,8 @@ OUT_OF_RANGE = [
         for value in ("auto", 3, [1.5], [["a"]], [0, "a"], [None])
     ),
     ("unseen_category", "other", "a str among {'missing', 'error'}"),
+    ("zero_as_missing", 1, "a bool"),
+    ("zero_as_missing", None, "a bool"),
     ("cat_smooth", -1, "a float in the range [0.0, inf)"),
     ("cat_l2", -1, "a float in the range [0.0, inf)"),
     ("max_cat_threshold", 0, "an int in the range [1, 2147483647]"),

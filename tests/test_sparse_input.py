@@ -257,10 +257,11 @@ def test_text_in_a_pipeline():
     assert cross_val_score(pipeline, texts, y, cv=3).mean() > 0.9
 
 
-def test_memory_follows_what_is_listed():
+@pytest.mark.parametrize("zero_as_missing", [False, True])
+def test_memory_follows_what_is_listed(zero_as_missing):
     """Dense, 20,000 x 50,000 would have 1 GB of bins alone; all memory may grow by half of that."""
     script = """
-import resource
+import resource, sys
 import numpy as np, scipy.sparse
 from qgbdt import QGBDTClassifier
 X = scipy.sparse.random_array(
@@ -271,12 +272,14 @@ QGBDTClassifier(n_estimators=1, n_jobs=2).fit(np.eye(100), np.arange(100) % 2)  
 pages = int(open("/proc/self/statm").read().split()[0])
 limit = pages * resource.getpagesize() + 500_000_000
 resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
-model = QGBDTClassifier(n_estimators=3, n_jobs=2, min_child_samples=1).fit(X, y)
+few = {"n_estimators": 3, "min_child_samples": 1, "zero_as_missing": sys.argv[1] == "True"}
+model = QGBDTClassifier(n_jobs=2, **few).fit(X, y, eval_set=[(X, y)])
 assert model.predict(X).shape == (20_000,) and (model.feature_importances_ > 0).sum() > 1
 """
     if not sys.platform.startswith("linux"):
         pytest.skip("reads /proc")
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+    command = [sys.executable, "-c", script, str(zero_as_missing)]
+    subprocess.run(command, check=True, timeout=120)
 
 
 # --- The native matrix

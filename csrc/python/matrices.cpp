@@ -6,6 +6,7 @@
 
 #include "../binned_matrix.h"
 #include "../cpu/kernels.h"
+#include "../missing_zeros.h"
 #include "../support/parallel.h"
 #include "border.h"
 
@@ -67,6 +68,17 @@ void with_rows(const std::optional<SharedComm>& shared_comm,
   });
 }
 
+// X as it is binned: where zero is missing, a copy.
+template <class View>
+View as_binned(const View& X, const std::vector<int32_t>& n_categories, bool zero_is_missing,
+               Team& team, Buffer<uint8_t>* copy) {
+  if (!zero_is_missing) return X;
+  const auto is_categorical = [&](int32_t feature) {
+    return feature < int32_t(n_categories.size()) && n_categories[feature] != kNotCategorical;
+  };
+  return without_zeros(X, is_categorical, team, copy);
+}
+
 std::unique_ptr<BinnedMatrix> laid_out(DenseBins columns, GlobalRows rows, const Binning& binning,
                                        bool, Comm& comm, Team& team) {
   return std::make_unique<BinnedMatrix>(std::move(columns), std::move(rows), binning, comm, team);
@@ -80,17 +92,19 @@ std::unique_ptr<BinnedMatrix> laid_out(const SparseBins& columns, GlobalRows row
 std::unique_ptr<BinnedMatrix> binned_matrix(const Matrix& X, int max_bin, int n_threads,
                                             const std::optional<SharedComm>& shared_comm,
                                             const std::optional<RowBlocks>& row_blocks,
-                                            const std::vector<int32_t>& n_categories,
-                                            bool may_list) {
+                                            const std::vector<int32_t>& n_categories, bool may_list,
+                                            bool zero_is_missing) {
   const BinKernels& kernels = choose_kernels().binning;
   std::unique_ptr<BinnedMatrix> matrix;
   std::visit(
       [&](const auto& view) {
         with_rows(shared_comm, row_blocks, view.n_samples, view.n_samples * view.n_features,
                   n_threads, [&](GlobalRows rows, Comm& comm, Team& team) {
+                    Buffer<uint8_t> copy;
+                    const auto X = as_binned(view, n_categories, zero_is_missing, team, &copy);
                     const Binning binning =
-                        find_binning(view, rows, max_bin, n_categories, comm, team);
-                    matrix = laid_out(bin_columns(view, binning, kernels, team), std::move(rows),
+                        find_binning(X, rows, max_bin, n_categories, comm, team);
+                    matrix = laid_out(bin_columns(X, binning, kernels, team), std::move(rows),
                                       binning, may_list, comm, team);
                   });
       },
@@ -99,23 +113,26 @@ std::unique_ptr<BinnedMatrix> binned_matrix(const Matrix& X, int max_bin, int n_
 }
 
 SharedBinning binning_of(std::vector<std::vector<double>> thresholds,
-                         std::vector<uint8_t> is_categorical) {
-  Binning binning{std::move(thresholds), std::move(is_categorical)};
+                         std::vector<uint8_t> is_categorical, bool zero_is_missing) {
+  Binning binning{std::move(thresholds), std::move(is_categorical), zero_is_missing};
   check_binning(binning);
   return std::make_shared<Binning>(std::move(binning));
 }
 
 SharedBinning found_binning(const Matrix& X, int max_bin, int n_threads,
-                            const std::vector<int32_t>& n_categories) {
+                            const std::vector<int32_t>& n_categories, bool zero_is_missing) {
   Binning binning;
   std::visit(
       [&](const auto& view) {
         with_rows({}, {}, view.n_samples, view.n_samples * view.n_features, n_threads,
                   [&](const GlobalRows& rows, Comm& comm, Team& team) {
-                    binning = find_binning(view, rows, max_bin, n_categories, comm, team);
+                    Buffer<uint8_t> copy;
+                    const auto X = as_binned(view, n_categories, zero_is_missing, team, &copy);
+                    binning = find_binning(X, rows, max_bin, n_categories, comm, team);
                   });
       },
       view_of(X));
+  binning.zero_is_missing = zero_is_missing;
   return std::make_shared<Binning>(std::move(binning));
 }
 
@@ -131,10 +148,15 @@ ByteArray binned_columns(const Matrix& X, const SharedBinning& binning, int n_th
         else out = ByteArray(view.column_begin[view.n_features]);
         uint8_t* const to = out.mutable_data();
         const int64_t n_bytes = out.size();
+        const auto is_categorical = [&](int32_t f) { return binning->is_categorical[f] != 0; };
         const py::gil_scoped_release release;
         with_team(threads_for(view.n_samples * view.n_features, kValuesPerThread, n_threads),
                   [&](Team& team) {
-                    const auto columns = bin_columns(view, *binning, kernels, team);
+                    Buffer<uint8_t> copy;
+                    const auto X = binning->zero_is_missing
+                                       ? without_zeros(view, is_categorical, team, &copy)
+                                       : view;
+                    const auto columns = bin_columns(X, *binning, kernels, team);
                     std::copy_n(columns.bins, n_bytes, to);
                   });
         return out;
@@ -175,8 +197,13 @@ std::unique_ptr<BinnedMatrix> matrix_of_lists(const ByteArray& bins, const RowAr
   std::unique_ptr<BinnedMatrix> matrix;
   with_rows(shared_comm, row_blocks, n_samples, n_samples * binning->n_features(), n_threads,
             [&](GlobalRows global, Comm& comm, Team& team) {
-              const SparseBins columns = kept_columns(
-                  {n_samples, {}, bins.data(), rows.data(), column_begin.data()}, *binning);
+              const SparseBins columns = kept_columns({n_samples,
+                                                       {},
+                                                       bins.data(),
+                                                       rows.data(),
+                                                       column_begin.data(),
+                                                       binning->zero_is_missing},
+                                                      *binning);
               matrix = std::make_unique<BinnedMatrix>(columns, std::move(global), *binning,
                                                       may_list, comm, team);
             });
@@ -243,9 +270,10 @@ void bind_matrices(py::module_& m) {
            py::arg("values"), py::arg("rows"), py::arg("column_begin"), py::arg("shape"));
 
   py::class_<Binning, SharedBinning>(m, "Binning")
-      .def(py::init(&binning_of), py::arg("thresholds"), py::arg("is_categorical"))
+      .def(py::init(&binning_of), py::arg("thresholds"), py::arg("is_categorical"),
+           py::arg("zero_is_missing"))
       .def(py::init(&found_binning), py::arg("X"), py::arg("max_bin"), py::arg("n_threads"),
-           py::arg("n_categories"))
+           py::arg("n_categories"), py::arg("zero_is_missing"))
       .def_readonly("thresholds", &Binning::thresholds)
       .def_readonly("is_categorical", &Binning::is_categorical)
       .def(
@@ -258,7 +286,8 @@ void bind_matrices(py::module_& m) {
   py::class_<BinnedMatrix>(m, "BinnedMatrix", py::dynamic_attr())
       .def(py::init(&binned_matrix), py::arg("X"), py::arg("max_bin"), py::arg("n_threads"),
            py::arg("comm") = py::none(), py::arg("row_blocks") = py::none(),
-           py::arg("n_categories") = std::vector<int32_t>(), py::arg("may_list") = true)
+           py::arg("n_categories") = std::vector<int32_t>(), py::arg("may_list") = true,
+           py::arg("zero_is_missing") = false)
       .def_static("of_columns", &matrix_of_columns, py::arg("bins").noconvert(), py::arg("rows"),
                   py::arg("binning"), py::arg("n_threads"), py::arg("comm") = py::none(),
                   py::arg("row_blocks") = py::none())

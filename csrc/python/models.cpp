@@ -2,6 +2,7 @@
 #include <climits>
 
 #include "../cpu/kernels.h"
+#include "../missing_zeros.h"
 #include "../model_io.h"
 #include "../predictor.h"
 #include "../shap.h"
@@ -42,7 +43,9 @@ py::array_t<double> predict_matrix(const Predictor& predictor, const Matrix& X, 
       [&](const auto& view) {
         return predictions(predictor, view, begin, end, n_threads, init_score,
                            [&](Team& team, double* to, const double* from) {
-                             predictor.predict(view, begin, end, raw, kernels, team, to, from);
+                             Buffer<uint8_t> values;
+                             predictor.predict(as_read(predictor.model(), view, team, &values),
+                                               begin, end, raw, kernels, team, to, from);
                            });
       },
       view_of(X));
@@ -72,7 +75,9 @@ py::array_t<double> explain(const Predictor& predictor, const py::array& X, int6
   double* to = out.mutable_data();
   const py::gil_scoped_release release;
   with_team(n_threads, [&](Team& team) {
-    (pairs ? shap_interactions : shap_values)(model, view, begin, end, team, to);
+    Buffer<uint8_t> values;
+    const MatrixView rows = as_read(model, view, team, &values);
+    (pairs ? shap_interactions : shap_values)(model, rows, begin, end, team, to);
   });
   return out;
 }
@@ -86,8 +91,10 @@ py::array_t<T> of_leaves(const Predictor& predictor, const py::array& X, int64_t
   py::array_t<T> out({view.n_samples, (end - begin) * predictor.model().n_outputs});
   T* to = out.mutable_data();
   const py::gil_scoped_release release;
-  with_team(predictor.useful_threads(view.n_samples, end - begin, n_threads),
-            [&](Team& team) { (predictor.*kQuestion)(view, begin, end, team, to); });
+  with_team(predictor.useful_threads(view.n_samples, end - begin, n_threads), [&](Team& team) {
+    Buffer<uint8_t> values;
+    (predictor.*kQuestion)(as_read(predictor.model(), view, team, &values), begin, end, team, to);
+  });
   return out;
 }
 
@@ -158,11 +165,12 @@ std::unique_ptr<Predictor> of_trees(
     const std::vector<py::array_t<Node, py::array::c_style>>& trees,
     std::vector<Categories> categories,
     const std::vector<std::vector<std::vector<int32_t>>>& category_sets,
-    const std::vector<std::vector<LinearFields>>& linear_leaves) {
+    const std::vector<std::vector<LinearFields>>& linear_leaves, bool zero_is_missing) {
   Model model{
       {}, n_outputs, std::move(feature_names), std::move(base_score), {}, std::move(categories)};
   check(objective_from_name(objective, &model.objective), "unknown objective");
   if (!model.has_categories()) model.categories.clear();
+  model.zero_is_missing = zero_is_missing;
   for (const auto& nodes : trees)
     model.trees.emplace_back().assign(nodes.data(), nodes.data() + nodes.size());
   check(category_sets.empty() || category_sets.size() == trees.size(), "sets for each tree");
@@ -219,6 +227,8 @@ void bind_models(py::module_& m) {
       .def_property_readonly("refuses_unseen",
                              [](const Predictor& p) { return p.model().refuses_unseen; })
       .def_property_readonly("has_linear_leaves", &Predictor::is_linear)
+      .def_property_readonly("zero_is_missing",
+                             [](const Predictor& p) { return p.model().zero_is_missing; })
       .def("category_sets", &category_sets, py::arg("tree"))
       .def("linear_leaves", &linear_leaves, py::arg("tree"))
       .def_property_readonly("base_score",
@@ -264,7 +274,8 @@ void bind_models(py::module_& m) {
                   py::arg("base_score"), py::arg("feature_names"), py::arg("trees"),
                   py::arg("categories") = std::vector<Categories>(),
                   py::arg("category_sets") = std::vector<std::vector<std::vector<int32_t>>>(),
-                  py::arg("linear_leaves") = std::vector<std::vector<LinearFields>>())
+                  py::arg("linear_leaves") = std::vector<std::vector<LinearFields>>(),
+                  py::arg("zero_is_missing") = false)
       .def_property_readonly_static("node_dtype",
                                     [](const py::object&) { return py::dtype::of<Node>(); });
 }

@@ -9,6 +9,7 @@
 #include "../cpu/cpu_backend.h"
 #include "../evaluation.h"
 #include "../histogram_exchange.h"
+#include "../missing_zeros.h"
 #include "../model_io.h"
 #include "../predictor.h"
 #include "../support/parallel.h"
@@ -417,7 +418,8 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
                       std::vector<Categories> categories, bool refuses_unseen,
                       const GradientFunction& gradients_of_all, uintptr_t gradients_of_rows,
                       const std::vector<std::optional<DoubleArray>>& eval_init_scores,
-                      const std::vector<uintptr_t>& losses, const std::optional<py::array>& X) {
+                      const std::vector<uintptr_t>& losses, const std::optional<py::array>& X,
+                      bool zero_is_missing) {
   const TrainParams params = train_params(params_dict);
   const int64_t n = matrix.n_samples();
   TrainingData data = training_data(matrix, params, y, sample_weight, query_sizes, gradients_of_all,
@@ -436,12 +438,13 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
     check(data.X->n_samples == n && data.X->n_features == matrix.n_features(),
           "X and the bins differ");
     check(!device, "a device has no linear leaves");
+    check(!zero_is_missing, "linear leaves are of numbers, zero among them");
     check_linear_tree(params);
   }
 
   Model model{
       params.objective, params.n_outputs, std::move(feature_names), {}, {}, std::move(categories),
-      refuses_unseen,   params.custom};
+      refuses_unseen,   params.custom,    zero_is_missing};
   if (!model.has_categories()) model.categories.clear();
   check_categories(model, matrix);
   check(raw_prediction || !initial, "an initial model needs raw_prediction");
@@ -457,6 +460,7 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
   }
   check(0 <= n_resumed && n_resumed <= model.n_iterations(), "n_resumed out of range");
   std::vector<EvaluationData> eval_data;
+  std::vector<Buffer<uint8_t>> eval_values(eval_sets.size());
   for (EvaluationSet& set : eval_sets) {
     eval_data.push_back(evaluation_data(set, params));
     EvaluationData& data = eval_data.back();
@@ -492,9 +496,13 @@ py::tuple train_model(const BinnedMatrix& matrix, const DoubleArray& y,
         std::vector<double> values;
         if (!eval_sets.empty()) {
           comm.begin_phase("evaluating");
-          if (!evaluation)
+          if (!evaluation) {
+            for (size_t i = 0; i < eval_data.size(); ++i)
+              std::visit([&](auto& X) { X = as_read(model, X, team, &eval_values[i]); },
+                         eval_data[i].X);
             evaluation.emplace(
                 evaluation_of(std::move(eval_data), metrics, params, comm, team, losses));
+          }
           if (params.changes_trees()) evaluation->forget();
           evaluation->score(trained, n_iterations);
           values = evaluation->values();
@@ -589,7 +597,8 @@ void bind_training(py::module_& m) {
         py::arg("refuses_unseen") = false, py::arg("gradients_of_all") = py::none(),
         py::arg("gradients_of_rows") = 0,
         py::arg("eval_init_scores") = std::vector<std::optional<DoubleArray>>(),
-        py::arg("losses") = std::vector<uintptr_t>(), py::arg("X") = py::none());
+        py::arg("losses") = std::vector<uintptr_t>(), py::arg("X") = py::none(),
+        py::arg("zero_is_missing") = false);
   m.def("refit", &refit_model, py::arg("matrix"), py::arg("y"), py::arg("sample_weight"),
         py::arg("query_sizes"), py::arg("params"), py::arg("model"), py::arg("decay_rate"),
         py::arg("leaves_of"), py::arg("raw_prediction"), py::arg("n_threads"),

@@ -23,6 +23,7 @@ from campaigns.fuzz_model import (
     HARD_NUMBERS,
     MEMORY_MIB,
     SECONDS_PER_TEXT,
+    categorical_models,
     delete_bytes,
     delete_lines,
     duplicate_lines,
@@ -48,10 +49,10 @@ CHILD = re.compile(rb"(?:child|decision_type|split_feature|features)=(?:\S+ )*?(
 
 @cache
 def corpus() -> list[bytes]:
-    """Texts of every objective and of linear trees, and as if zero were missing in some splits."""
+    """Texts of every objective, of categories, of linear trees, and with zero missing in some."""
     texts = [
         booster.to_lightgbm_string().encode()
-        for booster in (*trained_models(), *linear_models())
+        for booster in (*trained_models(), *categorical_models(), *linear_models())
         if booster.objective != "custom"
     ]
     texts += [re.sub(rb"(decision_type=.*)\b8\b", rb"\g<1>4", text) for text in texts]

@@ -70,6 +70,7 @@ def trained_models() -> Iterator[Booster]:
     yield QGBDTClassifier(**few).fit(X, labels).booster_
     yield QGBDTRanker(**few).fit(X, labels, group=[20] * 6).booster_
     yield QGBDTRegressor(objective=squared_error, **few).fit(X, signal_).booster_
+    yield QGBDTRegressor(zero_as_missing=True, **few).fit(np.round(X), signal_).booster_
     yield QGBDTRegressor(n_estimators=1).fit(X[:, :1], np.ones(120)).booster_  # one leaf
 
 
@@ -84,7 +85,11 @@ def categorical_models() -> Iterator[Booster]:
     few = {"n_estimators": 3, "num_leaves": 6, "min_child_samples": 3, "min_data_per_group": 3}
     for unseen in ("missing", "error"):
         model = QGBDTRegressor(
-            **few, cat_smooth=1.0, categorical_features=[0, 2, 3], unseen_category=unseen
+            **few,
+            cat_smooth=1.0,
+            categorical_features=[0, 2, 3],
+            unseen_category=unseen,
+            zero_as_missing=unseen == "error",
         )
         yield model.fit(X, y).booster_
 
