@@ -39,7 +39,7 @@ from qgbdt.evaluation import (
 )
 from qgbdt.holdout import blocks_of, first_split, held_back
 from qgbdt.matrices import is_sparse, native_matrix
-from qgbdt.memory import SAMPLE_ROWS, MemoryEstimate, estimated
+from qgbdt.memory import SAMPLE_ROWS, MemoryEstimate, estimated, peak_memory
 from qgbdt.params import (
     RANKER_OBJECTIVES,
     CommonParams,
@@ -496,6 +496,8 @@ class QGBDTEstimator(CommonParams, CallbackSupportMixin, BaseEstimator):
         self.fit_profile_ = {
             "binning_seconds": binned - start,
             "training_seconds": perf_counter() - binned,
+            "n_threads": n_threads,
+            "peak_memory": peak_memory(),
             **cost,
         }
         self.quantization_report_ = {

@@ -21,9 +21,10 @@ feature_names_in_ : ndarray of shape (n_features,)
     The names of the columns, if X has any that are strings.
 fit_profile_ : dict
     Where the time went: ``binning_seconds``, ``training_seconds``, of which
-    ``evaluation_seconds`` for metrics and callbacks; and how trees grew:
-    ``growth_rounds`` (batches of leaves), ``growth_splits``, and ``growth_expansions`` (leaves
-    split on trial, those in vain included).
+    ``evaluation_seconds`` for metrics and callbacks; on how many threads at most (``n_threads``);
+    the most bytes that the process had until then (``peak_memory``, 0 on Windows); and how trees
+    grew: ``growth_rounds`` (batches of leaves), ``growth_splits``, and ``growth_expansions``
+    (leaves split on trial, those in vain included).
 n_features_in_ : int
     The number of columns of X.
 n_estimators_, n_iter_ : int

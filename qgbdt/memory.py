@@ -1,8 +1,9 @@
-"""What a fit will take of memory, from its parameters and a sample of the rows."""
+"""What a fit will take of memory, from its parameters and a sample of the rows; and has taken."""
 
 # mypy: allow-untyped-calls
 # (scikit-learn has no type annotations)
 
+import sys
 from typing import TypedDict
 
 from qgbdt import _core
@@ -59,3 +60,13 @@ def estimated(
         threads=threads,
         total=bins + rows + histograms + threads,
     )
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that the process has had so far; 0 where the system does not say."""
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -374,6 +374,7 @@ def test_fitted_attributes():
     profile = fitted.fit_profile_
     assert profile["binning_seconds"] > 0
     assert profile["training_seconds"] > 0
+    assert fitted.set_params(n_jobs=3).fit(frame, SIGNAL).fit_profile_["n_threads"] == 3
     assert profile["growth_splits"] == sum(
         (fitted.booster_.tree(i)["feature"] >= 0).sum() for i in range(fitted.booster_.num_trees())
     )

@@ -101,3 +101,10 @@ def test_frames_lists_and_a_ranker():
     assert set(vars(model)) == set(vars(QGBDTRegressor()))  # nothing was set
     with pytest.raises(ParameterError, match="num_leaves"):
         QGBDTRegressor(num_leaves=0).estimate_memory(frame)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say")
+def test_the_peak_of_a_fit():
+    ballast = np.ones(30_000_000)
+    model = QGBDTRegressor(n_estimators=1).fit(np.eye(50), np.arange(50))
+    assert ballast.nbytes < model.fit_profile_["peak_memory"] < 2**40
