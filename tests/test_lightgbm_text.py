@@ -591,6 +591,8 @@ def test_frames_for_lightgbm(kind, zero_as_missing, tmp_path):
     assert kind == "multiclass" or {True, False} == set(sides.tolist())
     booster.save_lightgbm(tmp_path / "model")
     text = (tmp_path / "model").read_text()
+    decisions = set(" ".join(re.findall("decision_type=(.+)", text)).split())
+    assert decisions == ({"4", "6", "9"} if zero_as_missing else {"8", "10", "9"})
     assert "\n[categorical_feature: 1,2,3,5,6,7]\n" in text
     assert text.endswith(
         '], ["one"], [' + ", ".join(map(str, range(1990, 2000))) + "], [-1, 0.5, 7], [0, 1], []]\n"

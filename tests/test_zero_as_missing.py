@@ -127,6 +127,9 @@ def test_categories_of_the_value_zero_are_none_of_it():
     assert but_for_the_flag(model.booster_) == but_for_the_flag(expected.booster_)
     splits = np.concatenate(model.booster_.trees())
     assert set(splits["feature"][splits["is_categorical"]]) == {1, 2}
+    frame = model.booster_.trees_to_dataframe().dropna(subset=["missing_type"])
+    assert ((frame["decision_type"] == "==") == (frame["missing_type"] == "NaN")).all()
+    assert set(frame["missing_type"]) == {"NaN", "Zero"}
     np.testing.assert_array_equal(model.predict(X), expected.predict(filled))
     np.testing.assert_array_equal(model.apply(X), expected.apply(filled))
     for question in (Booster.predict_contrib, Booster.predict_interactions):
