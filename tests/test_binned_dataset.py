@@ -144,6 +144,22 @@ def test_a_slice_without_missing_values_has_none():
     assert data._matrix(1).has_missing().any()
 
 
+def test_missing_values_are_found_wherever_they_are():
+    X = np.arange(10_000.0).reshape(-1, 2)
+    X[-1, 1] = np.nan
+    for rows in (slice(None), slice(10, None)):
+        np.testing.assert_array_equal(
+            BinnedDataset(X)[rows]._matrix(1).has_missing(), [False, True]
+        )
+    some = np.eye(50)
+    some[:, 3] = 1
+    lists = scipy.sparse.csc_array(some)
+    for zero_as_missing in (False, True):
+        has_missing = BinnedDataset(lists, zero_as_missing=zero_as_missing)._matrix(1).has_missing()
+        expected = zero_as_missing & (some == 0).any(axis=0)
+        np.testing.assert_array_equal(has_missing, expected)
+
+
 @pytest.mark.parametrize(
     ("estimator", "params"),
     [
@@ -520,6 +536,8 @@ def test_features_that_do_not_fit():
         model.predict(BinnedDataset(other))
     with pytest.raises(DataError, match="X has the features"):
         data.transform(other)
+    assert list(model.fit(data, target(rows)).feature_names_in_) == list(rows.columns)
+    assert not hasattr(model.fit(BinnedDataset(X), target(X)), "feature_names_in_")
     with pytest.raises(DataError, match="X has 2 features, but the dataset has 6"):
         BinnedDataset(X).transform(X[:, :2])
 
