@@ -262,8 +262,7 @@ class Booster {
     p.reg_lambda = params_.reg_lambda;
     p.min_child_weight = params_.min_child_weight;
     p.min_split_gain = params_.min_split_gain;
-    p.max_step = visit_objective(params_.objective,
-                                 [](auto objective) { return decltype(objective)::kMaxStep; });
+    p.max_step = max_step(link_of(params_.objective, params_.custom));
     p.min_child_samples = int32_t(std::clamp<int64_t>(params_.min_child_samples, 1, kMaxCellSum));
     p.hessian_levels = q.hessian.levels;
     p.constant_hessian = q.constant_hessian;

@@ -29,11 +29,10 @@ QGBDT_FN double clamp_probability(double p) {
 
 // Newton steps on a logarithmic scale overshoot where a few rows among many settled ones are wrong:
 // G / H is then in the hundreds. A factor of e^5 is more than any leaf needs at once.
-constexpr double kMaxLogStep = 5.0;
-constexpr double kNoMaxStep = __builtin_huge_val();
+QGBDT_FN double max_step(Link link) { return link == Link::identity ? __builtin_huge_val() : 5.0; }
 
-// Each struct: gradient(raw score, target, args), and what those of its link share: the link; the
-// longest step of a leaf; start_score(weighted mean of start_target(target)).
+// Each struct: gradient(raw score, target, args), and what those of its link share: the link;
+// start_score(weighted mean of start_target(target)).
 
 struct Objective {
   static constexpr bool kConstantHessian = false;  // 1, of rows without weights
@@ -45,14 +44,12 @@ struct Objective {
 
 struct Identity : Objective {
   static constexpr Link kLink = Link::identity;
-  static constexpr double kMaxStep = kNoMaxStep;
   static constexpr bool kConstantHessian = true;
   static QGBDT_FN double start_score(double mean) { return mean; }
 };
 
 struct Logistic : Objective {
   static constexpr Link kLink = Link::logistic;
-  static constexpr double kMaxStep = kMaxLogStep;
   static QGBDT_FN double start_score(double mean) {
     const double p = clamp_probability(mean);
     return log(p / (1.0 - p));
@@ -61,7 +58,6 @@ struct Logistic : Objective {
 
 struct Exponential : Objective {
   static constexpr Link kLink = Link::exponential;
-  static constexpr double kMaxStep = kMaxLogStep;
   static QGBDT_FN double start_score(double mean) { return finite_log(mean); }
 };
 
@@ -266,7 +262,6 @@ struct Cox : Exponential {
 // probabilities; the factor K / (K - 1) makes the diagonal hessian an upper bound for K = 2.
 struct Multiclass : Objective {
   static constexpr Link kLink = Link::softmax;
-  static constexpr double kMaxStep = kMaxLogStep;
   static constexpr bool kPerClass = true;
   static QGBDT_FN double hessian_factor(int n_classes) {
     return double(n_classes) / double(n_classes - 1);

@@ -69,6 +69,8 @@ class Compiled:
     def _compiled(self) -> Any:
         try:
             import numba
+
+            from qgbdt.elementary import with_ours
         except ImportError as error:
             raise ParameterError(
                 f"The {self.kind} {self.name} needs numba to compile it: pip install numba."
@@ -76,7 +78,9 @@ class Compiled:
         values = tuple(float(value) for value in self.parameters.values())
         array: Any = numba.types.CPointer(numba.float64)  # type: ignore[no-untyped-call]
         signature = numba.void(numba.int64, *[array] * (2 + self.n_results))
-        rows = loop_of(numba.njit(error_model="numpy")(self.function), values, self.n_results)
+        rows = loop_of(
+            numba.njit(error_model="numpy")(with_ours(self.function)), values, self.n_results
+        )
         try:
             return numba.cfunc(signature, error_model="numpy")(rows)
         except numba.core.errors.NumbaError as error:
@@ -186,7 +190,8 @@ def objective(
     function : callable
         ``f(score, target)`` that returns (gradient, hessian) of the row's loss by its raw score.
         Further parameters have defaults, which are numbers; ``with_parameters`` changes them.
-        Weights are multiplied in afterwards.
+        Weights are multiplied in afterwards. Its ``np.exp``, ``np.log``, ``math.exp`` and
+        ``math.log`` are those of qgbdt, the same on every machine; exp stays finite.
     link : {'identity', 'logistic', 'exponential'}, default='identity'
         What predictions are of raw scores.
 

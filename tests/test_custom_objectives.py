@@ -5,12 +5,14 @@ is wrong. Against: the built-in objectives with the same arithmetic. Tolerance: 
 """
 
 import doctest
+import math
 import pickle
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import reference as ref
 import sklearn.metrics
 from conftest import hurting_data, targets
 from evaluating import rows, training_data
@@ -24,6 +26,8 @@ from qgbdt.distributed import connect_threads
 from qgbdt.errors import DataError, DisagreementError, ParameterError
 
 pytest.importorskip("numba")
+
+from qgbdt.elementary import with_ours
 
 
 def squared_error(y, score):
@@ -52,6 +56,30 @@ def compiled_logistic(score, target):
     return p - target, p * (1.0 - p)
 
 
+@qgbdt.objective(link="exponential")
+def compiled_poisson(score, target, of_step=ref.EXP_OF_0_7):
+    mean = np.exp(score)
+    return mean - target, mean * of_step
+
+
+@qgbdt.objective(link="exponential")
+def compiled_tweedie(score, target, rho=1.5):
+    a = target * math.exp((1.0 - rho) * score)
+    b = math.exp((2.0 - rho) * score)
+    return b - a, a * (rho - 1.0) + b * (2.0 - rho)
+
+
+def gamma_with(power):
+    """Its exp is in a closure."""
+
+    @qgbdt.objective(link="exponential")
+    def compiled_gamma(score, target):
+        ratio = target * power(-score)
+        return 1.0 - ratio, ratio
+
+    return compiled_gamma
+
+
 def logistic(y, score):
     p = 1 / (1 + np.exp(-score))
     return p - y, p * (1 - p)
@@ -62,6 +90,10 @@ TWINS = [
     (weighted_squared_error, "regression"),
     (compiled_squared_error, "regression"),
     (compiled_huber, "huber"),
+    (compiled_logistic, "cross_entropy"),
+    (compiled_poisson, "poisson"),
+    (compiled_tweedie, "tweedie"),
+    (gamma_with(math.exp), "gamma"),
 ]
 every_twin = pytest.mark.parametrize(
     ("custom", "built_in"), TWINS, ids=lambda some: getattr(some, "__name__", None) or str(some)
@@ -82,6 +114,8 @@ def data_of(weighted, n=400):
 @every_twin
 def test_equals_its_built_in_twin(custom, built_in, weighted, monkeypatch):
     data = data_of(weighted, 6000)
+    if built_in not in ("regression", "huber"):
+        data["y"] = 1 / (1 + np.exp(-data["y"]))  # which they all take
     twin = QGBDTRegressor(objective=built_in, n_estimators=4, n_jobs=1)
     expected = trees(twin.fit(**data, init_score=np.zeros(6000)).booster_)  # as custom ones start
     for simd in _core.simd_levels():
@@ -89,6 +123,40 @@ def test_equals_its_built_in_twin(custom, built_in, weighted, monkeypatch):
         for n_jobs in (1, 3):
             model = QGBDTRegressor(objective=custom, n_estimators=4, n_jobs=n_jobs).fit(**data)
             assert trees(model.booster_) == expected
+
+
+def test_elementary_functions():
+    """Compiled ones are those of the reference, whose every bit is known; over all magnitudes."""
+    from qgbdt.elementary import exp, log
+
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=2000) * 10.0**k for k in range(-300, 300, 20)])
+    x = np.concatenate([x, rng.normal(size=20_000) * 100, [0.0, -0.0, 708, -708, 709, -709]])
+    np.testing.assert_array_equal([exp(value) for value in x], ref.exp(x))
+    positive = np.abs(x[np.abs(x) > 2.0**-1022])
+    np.testing.assert_array_equal([log(value) for value in positive], ref.log(positive))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for value in (0.0, -0.0, -1.0, np.inf, -np.inf, np.nan):
+            np.testing.assert_array_equal(log(value), np.log(value))
+    assert math.isnan(exp(np.nan))
+    assert log(5e-324) == -np.inf
+    assert (exp(np.inf), exp(-np.inf)) == (exp(708.0), exp(-708.0))
+    assert exp(1) == exp(1.0) == pytest.approx(math.e)
+    assert log(2) == log(2.0) == pytest.approx(math.log(2))
+
+
+def test_elementary_functions_go_where_theirs_are_named():
+    @qgbdt.metric
+    def named(prediction, target):
+        return np.log(prediction) + math.log(prediction) + np.exp(target) + math.exp(target)
+
+    ours = with_ours(named.function)
+    one, e = 0.37, 0.81
+    expected = 2 * float(ref.log(one)) + 2 * float(ref.exp(e))
+    assert ours(one, e) == pytest.approx(expected, rel=1e-15)
+    assert ours.__globals__["np"].log is not np.log
+    assert ours.__globals__["np"].sqrt is np.sqrt
+    assert named.function(one, e) == np.log(one) + math.log(one) + np.exp(e) + math.exp(e)
 
 
 @every_twin
