@@ -303,9 +303,11 @@ class BinnedDataset:
             np.split(thresholds, ends)[:-1],
             strict=True,
         ):
-            zero_is_missing = self._facts.zero_as_missing
-            numbers = numbers_of(part, zero_is_missing=zero_is_missing)
-            of_bins = numbers if values is None else np.arange(len(part) + 1.0)
+            of_bins = (
+                np.arange(len(part) + 1.0)
+                if values is not None
+                else numbers_of(part, zero_is_missing=self._facts.zero_as_missing)
+            )
             tables.append(np.append(of_bins, np.nan))
         columns = self._chosen_columns()
         if is_sparse(columns):
