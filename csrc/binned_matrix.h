@@ -87,7 +87,6 @@ class BinnedMatrix {
   const GlobalRows& rows() const { return rows_; }
   int32_t n_features() const { return binning_.n_features(); }
   const std::vector<FeatureTile>& tiles() const { return tiles_; }
-  const Binning& binning() const { return binning_; }
   const std::vector<double>& thresholds(int32_t feature) const {
     return binning_.thresholds[feature];
   }

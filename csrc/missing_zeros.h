@@ -66,12 +66,17 @@ SparseView without_zeros(SparseView X, const IsCategorical&, Team& team, Buffer<
   });
 }
 
-// X as the model reads it: itself, unless zero is missing.
+// X as it is read: itself, unless zero is missing.
+template <class View, class IsCategorical>
+View as_read(bool zero_is_missing, const View& X, const IsCategorical& is_categorical, Team& team,
+             Buffer<uint8_t>* values) {
+  return zero_is_missing ? without_zeros(X, is_categorical, team, values) : X;
+}
 template <class View>
 View as_read(const Model& model, const View& X, Team& team, Buffer<uint8_t>* values) {
-  if (!model.zero_is_missing) return X;
-  return without_zeros(
-      X, [&](int32_t feature) { return model.is_categorical(feature); }, team, values);
+  return as_read(
+      model.zero_is_missing, X, [&](int32_t feature) { return model.is_categorical(feature); },
+      team, values);
 }
 
 }  // namespace qgbdt

@@ -47,6 +47,8 @@ class FaultyComm(Comm):
         self, sound: Comm, exchange: int, sender: int, byte: int, flip: int, on_its_way: bool
     ) -> None: ...
 
+LARGEST_ZERO: float  # in magnitude: where zero is missing, so are smaller numbers
+
 class SparseMatrix:
     def __init__(
         self,

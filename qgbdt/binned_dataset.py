@@ -18,7 +18,7 @@ from qgbdt.dataset_file import Facts, Stored, binning_of, csc, lists_of
 from qgbdt.devices import host_array
 from qgbdt.distributed.communicator import ALONE
 from qgbdt.errors import DataError, ParameterError
-from qgbdt.matrices import LARGEST_ZERO, column_lists, is_sparse, native_matrix
+from qgbdt.matrices import column_lists, is_sparse, native_matrix
 from qgbdt.threads import resolve_n_jobs
 
 if TYPE_CHECKING:
@@ -329,11 +329,6 @@ class BinnedDataset:
             If it may: it was not trained on bins of these thresholds and categories, or its leaves
             are linear.
         """
-        if model.n_features != self.shape[1]:
-            raise DataError(
-                f"X has {self.shape[1]} features, but Booster is expecting {model.n_features} "
-                "features as input."
-            )
         if model.has_linear_leaves:
             raise DataError(
                 "The model's leaves are linear in numbers, of which a BinnedDataset has bins. "
@@ -362,7 +357,7 @@ class BinnedDataset:
 def numbers_of(thresholds: NDArray[np.float64], *, zero_is_missing: bool) -> NDArray[np.float64]:
     """A number in each bin: its upper threshold, or another where that would be missing."""
     of_bins = np.append(thresholds, np.inf)
-    for i in np.flatnonzero(np.abs(of_bins) <= LARGEST_ZERO) if zero_is_missing else ():
+    for i in np.flatnonzero(np.abs(of_bins) <= _core.LARGEST_ZERO) if zero_is_missing else ():
         below = of_bins[i - 1] if i else -np.inf
         of_bins[i] = max(below / 2, -1.0)
     return of_bins

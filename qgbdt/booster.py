@@ -507,12 +507,11 @@ class Booster:
 
     def _check_X(self, X: Any, *, may_stay: bool = False) -> Any:
         """X of native floats, on the host unless it may stay on a GPU."""
-        if isinstance(X, BinnedDataset):
-            return X._values_for(self._model)
-        if self._categories:
+        is_binned = isinstance(X, BinnedDataset)
+        if self._categories and not is_binned:
             return self._categories.encode(host_array(X))
         array: Any = X
-        if type(X) is not np.ndarray:  # which is there, in the least time
+        if type(X) is not np.ndarray and not is_binned:  # which are there, in the least time
             array = device_matrix(X) if may_stay and not self._model.zero_is_missing else None
             if array is None:
                 X = host_array(X)
@@ -526,6 +525,8 @@ class Booster:
                 f"X has {array.shape[1]} features, but Booster is expecting "
                 f"{self.num_feature()} features as input."
             )
+        if is_binned:
+            return array._values_for(self._model)
         return array if array.dtype in NATIVE_DTYPES else array.astype(np.float64)
 
     def __repr__(self) -> str:

@@ -77,7 +77,8 @@ class Stored(NamedTuple):
             return cls._read(path, mmap=mmap)
         except (
             *(ValueError, KeyError, TypeError, EOFError),
-            *(struct.error, zipfile.BadZipFile, NotImplementedError),
+            *(struct.error, zipfile.BadZipFile),
+            NotImplementedError,  # of zipfile, where a damaged file asks for what it has not
         ) as error:
             raise DataError(f"{path} is no sound BinnedDataset: {error}.") from error
 

@@ -109,7 +109,7 @@ class QGBDTClassifier(ClassifierMixin, ClassifierParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
+        X : array-like, sparse matrix or BinnedDataset of shape (n_samples, n_features)
             Numbers, and categories. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,) or array-like or sparse matrix (n_samples, n_labels)
             Class labels, of at least two classes. Or several columns of 0 and 1, each a label that
@@ -478,7 +478,7 @@ class QGBDTRegressor(RegressorMixin, RegressorParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
+        X : array-like, sparse matrix or BinnedDataset of shape (n_samples, n_features)
             Numbers, and categories. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,) or (n_samples, n_targets)
             Target values, in the range of the objective. Of 'aft' and 'cox' times, those of
@@ -678,7 +678,7 @@ class QGBDTRanker(RankerParams, QGBDTEstimator):
 
         Parameters
         ----------
-        X : array-like or sparse matrix of shape (n_samples, n_features)
+        X : array-like, sparse matrix or BinnedDataset of shape (n_samples, n_features)
             Numbers, and categories. NaN is a missing value, infinities are legal.
         y : array-like of shape (n_samples,)
             Relevance labels 0, 1, 2, ..., each with a gain in label_gain.

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qgbdt._core import Model, ModelFormatError
+from qgbdt._core import LARGEST_ZERO, Model, ModelFormatError
 from qgbdt.categories import Values, as_category
 from qgbdt.errors import DataError
-from qgbdt.matrices import LARGEST_ZERO
 from qgbdt.trees import NumberedTree, numbered
 
 WRITTEN = {

@@ -10,9 +10,6 @@ from qgbdt._core import SparseMatrix
 
 N = TypeVar("N", bound=np.generic)
 
-LARGEST_ZERO = float(np.float32(1e-35))
-"""In magnitude: where zero is missing, so are smaller numbers."""
-
 NATIVE_DTYPES = (np.dtype(np.float64), np.dtype(np.float32))
 
 

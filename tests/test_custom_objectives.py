@@ -4,6 +4,7 @@ Swept: both kinds, weights, threads, workers, SIMD levels, ways to go on, links,
 is wrong. Against: the built-in objectives with the same arithmetic. Tolerance: none, equality.
 """
 
+import ctypes
 import doctest
 import math
 import pickle
@@ -143,6 +144,26 @@ def test_elementary_functions():
     assert (exp(np.inf), exp(-np.inf)) == (exp(708.0), exp(-708.0))
     assert exp(1) == exp(1.0) == pytest.approx(math.e)
     assert log(2) == log(2.0) == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize(
+    ("custom", "gradients", "exponent"),
+    [
+        (compiled_poisson, ref.poisson_gradients, 1.0),
+        (compiled_tweedie, ref.tweedie_gradients, 0.5),
+        (gamma_with(math.exp), ref.gamma_gradients, -1.0),
+    ],
+)
+def test_compiled_gradients_to_the_last_bit(custom, gradients, exponent):
+    """Trees hardly show it: gradients are rounded to float32 on the way."""
+    n, pointer = 2000, ctypes.POINTER(ctypes.c_double)
+    rng = np.random.default_rng(0)
+    score, target, g, h = rng.normal(size=n), rng.random(n), np.empty(n), np.empty(n)
+    compiled_loop = ctypes.CFUNCTYPE(None, ctypes.c_int64, *[pointer] * 4)(custom.of_single_rows(1))
+    compiled_loop(n, *(some.ctypes.data_as(pointer) for some in (score, target, g, h)))
+    expected = gradients(score, target, {"tweedie_variance_power": 1.5})
+    np.testing.assert_array_equal((g, h), expected)
+    assert (np.exp(exponent * score) != ref.exp(exponent * score)).any()  # so it can fail
 
 
 def test_elementary_functions_go_where_theirs_are_named():

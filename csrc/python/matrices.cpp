@@ -68,15 +68,19 @@ void with_rows(const std::optional<SharedComm>& shared_comm,
   });
 }
 
-// X as it is binned: where zero is missing, a copy.
+// The binning of X, and X as it is binned: where zero is missing, a copy.
 template <class View>
-View as_binned(const View& X, const std::vector<int32_t>& n_categories, bool zero_is_missing,
-               Team& team, Buffer<uint8_t>* copy) {
-  if (!zero_is_missing) return X;
+std::pair<Binning, View> find_binning(const View& view, const GlobalRows& rows, int max_bin,
+                                      const std::vector<int32_t>& n_categories,
+                                      bool zero_is_missing, Comm& comm, Team& team,
+                                      Buffer<uint8_t>* copy) {
   const auto is_categorical = [&](int32_t feature) {
     return feature < int32_t(n_categories.size()) && n_categories[feature] != kNotCategorical;
   };
-  return without_zeros(X, is_categorical, team, copy);
+  const View X = as_read(zero_is_missing, view, is_categorical, team, copy);
+  Binning binning = find_binning(X, rows, max_bin, n_categories, comm, team);
+  binning.zero_is_missing = zero_is_missing;
+  return {std::move(binning), X};
 }
 
 std::unique_ptr<BinnedMatrix> laid_out(DenseBins columns, GlobalRows rows, const Binning& binning,
@@ -101,9 +105,8 @@ std::unique_ptr<BinnedMatrix> binned_matrix(const Matrix& X, int max_bin, int n_
         with_rows(shared_comm, row_blocks, view.n_samples, view.n_samples * view.n_features,
                   n_threads, [&](GlobalRows rows, Comm& comm, Team& team) {
                     Buffer<uint8_t> copy;
-                    const auto X = as_binned(view, n_categories, zero_is_missing, team, &copy);
-                    const Binning binning =
-                        find_binning(X, rows, max_bin, n_categories, comm, team);
+                    const auto [binning, X] = find_binning(view, rows, max_bin, n_categories,
+                                                           zero_is_missing, comm, team, &copy);
                     matrix = laid_out(bin_columns(X, binning, kernels, team), std::move(rows),
                                       binning, may_list, comm, team);
                   });
@@ -127,12 +130,12 @@ SharedBinning found_binning(const Matrix& X, int max_bin, int n_threads,
         with_rows({}, {}, view.n_samples, view.n_samples * view.n_features, n_threads,
                   [&](const GlobalRows& rows, Comm& comm, Team& team) {
                     Buffer<uint8_t> copy;
-                    const auto X = as_binned(view, n_categories, zero_is_missing, team, &copy);
-                    binning = find_binning(X, rows, max_bin, n_categories, comm, team);
+                    binning = find_binning(view, rows, max_bin, n_categories, zero_is_missing, comm,
+                                           team, &copy)
+                                  .first;
                   });
       },
       view_of(X));
-  binning.zero_is_missing = zero_is_missing;
   return std::make_shared<Binning>(std::move(binning));
 }
 
@@ -153,9 +156,8 @@ ByteArray binned_columns(const Matrix& X, const SharedBinning& binning, int n_th
         with_team(threads_for(view.n_samples * view.n_features, kValuesPerThread, n_threads),
                   [&](Team& team) {
                     Buffer<uint8_t> copy;
-                    const auto X = binning->zero_is_missing
-                                       ? without_zeros(view, is_categorical, team, &copy)
-                                       : view;
+                    const auto X =
+                        as_read(binning->zero_is_missing, view, is_categorical, team, &copy);
                     const auto columns = bin_columns(X, *binning, kernels, team);
                     std::copy_n(columns.bins, n_bytes, to);
                   });
@@ -265,6 +267,7 @@ View view_of(const Matrix& X) {
 }
 
 void bind_matrices(py::module_& m) {
+  m.attr("LARGEST_ZERO") = kLargestZero;
   py::class_<SparseMatrix>(m, "SparseMatrix")
       .def(py::init<py::array, RowArray, LongArray, std::pair<int64_t, int64_t>>(),
            py::arg("values"), py::arg("rows"), py::arg("column_begin"), py::arg("shape"));
